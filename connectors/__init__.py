@@ -1,0 +1,1 @@
+"""Everything that crosses the plant's fence: readings in, cleared setpoints out."""

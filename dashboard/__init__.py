@@ -1,0 +1,1 @@
+"""Everything a person touches: commands, pages, charts, and the processes behind them."""

@@ -1,0 +1,1 @@
+"""What to do about it: plans in money, re-checked before anyone sees them."""

@@ -1,0 +1,1 @@
+"""What the plant is, remembers, will do, and must not do."""

@@ -1,0 +1,1 @@
+"""Shipped plants, one folder each: plant.yaml, physics.py, truth.py, baseline.py."""
