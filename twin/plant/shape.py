@@ -1,0 +1,283 @@
+"""The shape of a plant file: what a plant is, as frozen dataclasses checked by pydantic.
+
+What one value must be stands here; what values must be to each other stands in `rules`. Nothing
+here reads a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from twin.errors import UnknownTag
+from twin.expressions import Expression, parse
+
+_STRICT = ConfigDict(extra="forbid")
+
+TagName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=64)]
+# Strict: YAML's yes and "5" are not numbers.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Column = Annotated[int, Field(strict=True, ge=1)] | Annotated[str, Field(min_length=1)]
+
+
+class Role(StrEnum):
+    """What a tag is to the controller."""
+
+    MV = "MV"  # manipulated: we may move it
+    CV = "CV"  # controlled: kept inside limits
+    DV = "DV"  # disturbance: measured, not ours to move
+    AUX = "AUX"  # auxiliary: shown and stored
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Limits:
+    """A closed range in the tag's unit; an open side is left out of the file."""
+
+    low: Finite | None = None
+    high: Finite | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies inside; NaN never does."""
+        above = self.low is None or value >= self.low
+        below = self.high is None or value <= self.high
+        return above and below and value == value
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Relief:
+    """While a CV is outside on `side`, the MV may only move in `direction`."""
+
+    cv: TagName
+    side: Literal["low", "high"]
+    direction: Literal["up", "down"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RemoteMode:
+    """How the PLC is told to take our setpoint: the mode tag and its two values."""
+
+    tag: TagName
+    auto: Whole = 0
+    remote: Whole = 1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Tag:
+    """One named signal of the plant, with unit, role and OPC UA node."""
+
+    name: TagName
+    role: Role
+    unit: str
+    description: str = ""
+    node: str = ""
+    column: Column | None = None
+    engineering: Limits | None = None
+    operator: Limits | None = None
+    rank: Annotated[Whole, Field(ge=1)] | None = None
+    soft_price_per_h: NonNegative | None = None
+    margin_low: NonNegative = 0.0
+    margin_high: NonNegative = 0.0
+    rate_limit_per_min: Positive | None = None
+    move_budget_per_h: Positive | None = None
+    move_price: NonNegative = 0.0
+    requires: tuple[TagName, ...] = ()
+    relief: tuple[Relief, ...] = ()
+    remote: RemoteMode | None = None
+    write_tolerance: Positive | None = None
+    aggregate: Literal["last", "mean"] = "last"
+    max_age_s: Positive = 60.0
+    decimals: Annotated[Whole, Field(ge=0, le=9)] = 2
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Quantity:
+    """A number with its unit."""
+
+    value: Finite
+    unit: str
+    source: str = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Economics:
+    """Money: an expression over tags and parameters whose unit is `currency` per hour.
+
+    `limit_price_per_min` is charged per CV and minute outside its operator limits.
+    """
+
+    currency: str
+    cost_per_h: str
+    parameters: Mapping[str, Quantity] = Field(default_factory=dict)
+    limit_price_per_min: NonNegative = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Interlock:
+    """While `when` is true or unknown, the `blocks` MVs may not be moved by us."""
+
+    name: str
+    when: str
+    blocks: tuple[TagName, ...]
+    message: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OrderSlot:
+    """One line of the plant's order list: three tags that announce one batch.
+
+    `start`: seconds since 1970 UTC; `draw`: the demand tag's unit, 0 for an empty line;
+    `duration`: minutes.
+    """
+
+    start: TagName
+    draw: TagName
+    duration: TagName
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Batches:
+    """Batches drawn as announced by an order list, with errors in time and size."""
+
+    kind: Literal["batches"]
+    name: str
+    demand: TagName
+    slots: tuple[OrderSlot, ...]
+    start_error_sd_min: NonNegative
+    start_error_limit_min: NonNegative
+    draw_error_sd: NonNegative
+    duration_error_sd: NonNegative
+    notice_min: tuple[Positive, Positive]
+    gap_min: tuple[NonNegative, Positive]
+    draw: tuple[Positive, Positive]
+    duration_min: tuple[Positive, Positive]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Trips:
+    """A machine that trips at random and is repaired: tag 1 while running, else 0."""
+
+    kind: Literal["trips"]
+    name: str
+    running: TagName
+    mean_between_h: Positive
+    repair_min: tuple[Positive, Positive]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Tariff:
+    """A price that changes on the full hour; `next` announces the following hour's."""
+
+    kind: Literal["tariff"]
+    name: str
+    price: TagName
+    next: TagName
+
+
+Block = Annotated[Batches | Trips | Tariff, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OpcUaSource:
+    """Where the plant's OPC UA server is. Tags' nodes are string identifiers in `namespace`."""
+
+    endpoint: str
+    namespace: str
+    heartbeat_node: str | None = None
+    heartbeat_timeout_s: Positive = 600.0
+    stop_node: str | None = None
+    speed_node: str | None = None
+    publishing_interval_ms: Positive = 250.0
+    history_days: NonNegative = 2.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FileSource:
+    """How recorded tables are read: tags' `column` names or 1-based numbers say what is where.
+
+    Without `time_column`, rows are `step_s` apart from `start`. A numeric time column counts in
+    `time_unit` from `start` (from 1970 UTC without one); text times without a zone are in the
+    plant's. `breaks` are the 1-based first rows of further experiments, counted without the
+    header: nothing continues across. They start `break_gap_s` after the experiment before, unless
+    the time column says when.
+    """
+
+    time_column: Column | None = None
+    time_unit: Literal["iso8601", "s", "ms", "min", "h"] = "iso8601"
+    start: AwareDatetime | None = None
+    step_s: Positive | None = None
+    breaks: tuple[Annotated[Whole, Field(ge=2)], ...] = ()
+    separator: Literal["comma", "semicolon", "tab", "whitespace"] = "comma"
+    decimal: Literal["point", "comma"] = "point"
+    has_header: bool = True
+    break_gap_s: Positive = 86_400.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Plant:
+    """A checked plant file. `path` is where it was read."""
+
+    plant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    title: str
+    tags: tuple[Tag, ...]
+    step_s: Positive = 60.0
+    sample_s: Positive = 10.0
+    horizon_steps: Annotated[Whole, Field(ge=2, le=1000)] = 60
+    time_zone: str = "UTC"
+    physics: str | None = None
+    economics: Economics | None = None
+    interlocks: tuple[Interlock, ...] = ()
+    discrete: tuple[Block, ...] = ()
+    opcua: OpcUaSource | None = None
+    files: FileSource | None = None
+    proposal_open_s: Positive = 300.0
+    path: Path | None = None
+
+    def tag(self, name: str) -> Tag:
+        """The tag of that name; raises UnknownTag with the nearest names."""
+        tag = self._by_name.get(name)
+        if tag is None:
+            near = nearest(name, self._by_name)
+            raise UnknownTag(f"{name}: no such tag in plant {self.plant}.{near}")
+        return tag
+
+    def with_role(self, role: Role) -> tuple[Tag, ...]:
+        """All tags of one role, in file order."""
+        return tuple(tag for tag in self.tags if tag.role is role)
+
+    @cached_property
+    def cost(self) -> Expression | None:
+        """Money per hour over tags in their own units, with parameters and conversions put in.
+
+        None where the plant file states no economics. Raises ExpressionError if it does not fit.
+        """
+        if self.economics is None:
+            return None
+        given = self.economics.parameters
+        name_units = {tag.name: tag.unit for tag in self.tags}
+        name_units |= {name: quantity.unit for name, quantity in given.items()}
+        return parse(self.economics.cost_per_h).in_units(
+            name_units,
+            f"{self.economics.currency}/h",
+            currency=self.economics.currency,
+            constants={name: quantity.value for name, quantity in given.items()},
+        )
+
+    @cached_property
+    def _by_name(self) -> dict[str, Tag]:
+        return {tag.name: tag for tag in self.tags}
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """A sentence with the names most like `wrong`, with a leading blank; "" if none is like it."""
+    names = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(names)}?" if names else ""

@@ -1,0 +1,1 @@
+"""Quadruple tank: two pumps, four coupled tanks, batches drawn from the lower two."""
