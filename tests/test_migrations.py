@@ -1,0 +1,185 @@
+"""A database is at this version's schema, or the user is told exactly what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from small_plant import LEVEL, level, small_plant
+
+from twin.errors import DatabaseUnavailable, WrongMigration
+from twin.historian import (
+    Historian,
+    current_revision,
+    downgrade,
+    head_revision,
+    migrations,
+    upgrade,
+)
+from twin.historian.database import connect, reading
+from twin.historian.schema import METADATA
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def test_migrated_schema_is_the_one_in_the_code(tmp_path: Path) -> None:
+    """Alembic finds no difference between the migrations' result and `schema.METADATA`."""
+    path = tmp_path / "h.db"
+    upgrade(path)
+    engine = connect(path)
+    with reading(engine) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+    engine.dispose()
+
+
+def test_sqlite_tables_are_strict_and_samples_have_no_rowid(tmp_path: Path) -> None:
+    """Text in a number's column is refused; the file stays at about 33 bytes a sample."""
+    path = tmp_path / "h.db"
+    upgrade(path)
+    with closing(sqlite3.connect(path)) as connection:
+        listed = connection.execute("SELECT name, wr, strict FROM pragma_table_list").fetchall()
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    ours = {name: (wr, strict) for name, wr, strict in listed if name in METADATA.tables}
+    assert ours.keys() == METADATA.tables.keys()
+    assert all(strict for _, strict in ours.values())
+    assert [name for name, (wr, _) in ours.items() if wr] == ["sample"]
+
+
+def test_up_down_and_up_again(tmp_path: Path) -> None:
+    """Down to nothing takes everything away; up again builds a working historian."""
+    path = tmp_path / "h.db"
+    assert current_revision(path) is None
+    assert upgrade(path) == head_revision() == current_revision(path)
+    downgrade(path, "base")
+    assert current_revision(path) is None
+    assert tables(path) == {"alembic_version", "sqlite_autoindex_alembic_version_1"}
+    with Historian.create(path) as historian:
+        historian.register(small_plant())
+        assert historian.store([level(0, 1.0)]) == 1
+
+
+def test_upgrading_twice_keeps_what_is_stored(tmp_path: Path) -> None:
+    """`create` on a running plant's database is harmless."""
+    url = f"sqlite:///{tmp_path}/h.db"
+    with Historian.create(url) as historian:
+        historian.register(small_plant())
+        historian.store([level(0, 1.0)])
+    with Historian.create(url) as historian:
+        assert historian.last_readings("small")[LEVEL].value == 1.0
+
+
+def test_processes_that_upgrade_at_once_all_succeed(tmp_path: Path) -> None:
+    """One builds the schema, the others wait and find it built."""
+    path = tmp_path / "h.db"
+    code = f"from twin.historian import Historian; Historian.create({str(path)!r}).close()"
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    for start in starts:
+        _, told = start.communicate()
+        assert start.returncode == 0, told.decode()
+    assert current_revision(path) == head_revision()
+
+
+def test_threads_that_upgrade_at_once_all_succeed(tmp_path: Path) -> None:
+    """Alembic's context is global to a process; two threads must not mix theirs."""
+    with ThreadPoolExecutor(4) as pool:
+        paths = [tmp_path / f"{k}.db" for k in range(8)]
+        assert set(pool.map(upgrade, paths)) == {head_revision()}
+
+
+def test_opening_needs_the_right_schema(tmp_path: Path) -> None:
+    """Missing file, no schema and another revision each name both sides and the remedy."""
+    path = tmp_path / "h.db"
+    remedy = r"revision 0001 is needed\. Run `plantwright db upgrade`"
+    with pytest.raises(WrongMigration, match=rf"does not exist yet; {remedy}"):
+        Historian.open(path)
+    assert not path.exists(), "asking must not create a file"
+    path.touch()
+    with pytest.raises(WrongMigration, match=rf"has no schema yet; {remedy}"):
+        Historian.open(path)
+    upgrade(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    for open_it in (Historian.open, Historian.create):
+        with pytest.raises(WrongMigration, match=r"is at revision 9999.*0001.*newer"):
+            open_it(path)
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """It gets neither our tables nor a migration mark."""
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE invoices (id INTEGER)")
+    with pytest.raises(DatabaseUnavailable, match="belongs to another program"):
+        Historian.create(path)
+    assert tables(path) == {"invoices"}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:secret@db/plant", r"postgresql://u:\*\*\*@db/plant: .*SQLite files only"),
+        ("sqlite:///:memory:", "cannot be shared"),
+        ("sqlite://", "cannot be shared"),
+        ("no such: thing://", "not a database address"),
+        ("{tmp}/missing/h.db", "does not exist.*Create it or name another"),
+        ("{tmp}", "unable to open database file"),
+        ("{tmp}/text.db", "not a database.*Name another file"),
+        ("{tmp}/text.db/h.db", "does not exist"),
+        ("/proc/h.db", "unable to open database file.*Check that its folder"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(tmp_path: Path, url: str, told: str) -> None:
+    """One sentence with the address, the cause and what to do; passwords are never shown."""
+    (tmp_path / "text.db").write_text("This is a letter, not a database.\n" * 40)
+    with pytest.raises(DatabaseUnavailable, match=told) as caught:
+        Historian.create(url.format(tmp=tmp_path))
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_is_reported_on_opening_too(tmp_path: Path) -> None:
+    """`open` gives the same plain message as `create`."""
+    (tmp_path / "text.db").write_text("This is a letter, not a database.\n" * 40)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        Historian.open(tmp_path / "text.db")
+
+
+def test_scripts_are_found_in_a_wheel_and_in_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`twin/migrations` first, then `alembic` beside `twin`; the library's own never."""
+    package = tmp_path / "twin"
+    package.mkdir()
+    (tmp_path / "alembic").mkdir()
+    (tmp_path / "alembic" / "__init__.py").touch()
+    monkeypatch.setattr("twin.__file__", str(package / "__init__.py"))
+    with pytest.raises(DatabaseUnavailable, match="Install plantwright again"):
+        migrations.script_folder()
+    (tmp_path / "alembic" / "env.py").touch()
+    assert migrations.script_folder() == tmp_path / "alembic"
+    (package / "migrations").mkdir()
+    (package / "migrations" / "env.py").touch()
+    assert migrations.script_folder() == package / "migrations"
+
+
+def test_the_checkout_never_hides_the_library() -> None:
+    """alembic/ has no __init__.py: Python would import our scripts in the library's place."""
+    assert not (Path(__file__).parent.parent / "alembic" / "__init__.py").exists()

@@ -1,0 +1,165 @@
+"""Bringing a database to this version's schema, and telling which schema one has.
+
+The migrations themselves are Alembic scripts: `alembic/` in a source checkout, packed as
+`twin/migrations` in a wheel.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect
+
+import twin
+from twin.errors import DatabaseUnavailable, WrongMigration
+from twin.historian.database import connect, reading, sqlite_path, writing
+
+_REMEDY = "Run `plantwright db upgrade`."
+_NEWER = "Install the version of Plantwright that wrote it, or a newer one."
+# Alembic keeps the migration under way in module globals: one at a time per process.
+_one_at_a_time = threading.Lock()
+
+
+def script_folder() -> Path:
+    """Where the migration scripts are, in a wheel or in a source checkout."""
+    package = Path(twin.__file__).parent
+    for folder in (package / "migrations", package.parent / "alembic"):
+        # In site-packages, `alembic` beside us is the library: it has no env.py.
+        if (folder / "env.py").is_file():
+            return folder
+    raise DatabaseUnavailable(
+        f"{package}: the migration scripts are missing. Install plantwright again."
+    )
+
+
+def head_revision() -> str:
+    """The revision this version of Plantwright works with."""
+    head = ScriptDirectory(str(script_folder())).get_current_head()
+    assert head is not None, "the first migration is part of every installation"
+    return head
+
+
+def current_revision(url: str | Path) -> str | None:
+    """The revision of the database at `url`; None where there is no file or no schema yet.
+
+    Raises:
+        DatabaseUnavailable: the file cannot be read, or is no SQLite database.
+    """
+    path = sqlite_path(url)
+    if not path.exists():
+        return None
+    engine = connect(path)
+    try:
+        with reading(engine) as connection:
+            return _revision(connection)
+    finally:
+        engine.dispose()
+
+
+def check_revision(engine: Engine) -> None:
+    """Refuse a database at another schema than this version's.
+
+    Raises:
+        WrongMigration: with both revisions and what to do.
+    """
+    path, head = Path(str(engine.url.database)), head_revision()
+    revision = None
+    if path.exists():
+        with reading(engine) as connection:
+            revision = _revision(connection)
+    if revision == head:
+        return
+    if revision is None:
+        stands = "has no schema yet" if path.exists() else "does not exist yet"
+        remedy = _REMEDY
+    else:
+        stands = f"is at revision {revision}"
+        remedy = _REMEDY if _is_known(revision) else _NEWER
+    raise WrongMigration(f"{path}: the database {stands}; revision {head} is needed. {remedy}")
+
+
+def upgrade(url: str | Path, revision: str = "head") -> str:
+    """Create the database if need be, bring it to `revision`, and say where it stands now.
+
+    One transaction: a process that dies leaves the old schema whole, and a second process that
+    upgrades at the same time waits and finds the work done.
+
+    Raises:
+        DatabaseUnavailable: the file cannot be opened or written, or holds something else.
+        WrongMigration: a newer version of Plantwright wrote it.
+    """
+    path = sqlite_path(url)
+    if not path.parent.is_dir():
+        raise DatabaseUnavailable(
+            f"{path}: the folder {path.parent} does not exist. Create it or name another."
+        )
+    engine = connect(path)
+    try:
+        with _one_at_a_time, writing(engine) as connection:
+            _check_upgradable(connection, path)
+            command.upgrade(_config(connection), revision)
+            reached = _revision(connection)
+        _use_write_ahead_log(engine)
+    finally:
+        engine.dispose()
+    assert reached is not None
+    return reached
+
+
+def downgrade(url: str | Path, revision: str) -> None:
+    """Take the schema back to `revision` ("base": nothing left). What it held is lost."""
+    engine = connect(sqlite_path(url))
+    try:
+        with _one_at_a_time, writing(engine) as connection:
+            command.downgrade(_config(connection), revision)
+    finally:
+        engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_known(revision: str) -> bool:
+    scripts = ScriptDirectory(str(script_folder())).walk_revisions()
+    return revision in {script.revision for script in scripts}
+
+
+def _check_upgradable(connection: Connection, path: Path) -> None:
+    revision = _revision(connection)
+    if revision is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
+        raise DatabaseUnavailable(
+            f"{path}: this database belongs to another program. Name another file."
+        )
+    if revision is not None and not _is_known(revision):
+        raise WrongMigration(
+            f"{path}: the database is at revision {revision}, which this version does not know; "
+            f"it works with {head_revision()}. {_NEWER}"
+        )
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(script_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _use_write_ahead_log(engine: Engine) -> None:
+    """Let readers and one writer work at the same time; the file remembers it."""
+    raw = engine.raw_connection()
+    try:
+        connection = raw.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute("PRAGMA busy_timeout = 10000").close()
+        connection.execute("PRAGMA journal_mode = WAL").close()
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{engine.url.database}: {error}. Try again.") from error
+    finally:
+        raw.close()

@@ -1,0 +1,230 @@
+"""How the plant is operated: stages, the audit, processes' heartbeats and the active model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert_into
+
+from twin.historian import stored
+from twin.historian.database import reading, writing
+from twin.historian.samples import plant_name
+from twin.historian.schema import event, microseconds, model, moment, process, stage
+from twin.plant import Plant, Role
+from twin.records import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the audit: what happened to whom, told by whom."""
+
+    number: int
+    plant: str
+    kind: str
+    subject: str
+    message: str
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessBeat:
+    """The last sign of life of one process. `at` is wall time."""
+
+    name: str
+    at: datetime
+    pid: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveModel:
+    """The model version in use since `activated_at`, with its card."""
+
+    version: str
+    card: Mapping[str, Any]
+    activated_at: datetime
+
+
+def add_event(
+    connection: Connection,
+    plant: str,
+    kind: str,
+    subject: str,
+    message: str,
+    at: datetime,
+    by: str,
+) -> None:
+    """Add an audit row to the transaction that does what it tells."""
+    connection.execute(
+        insert(event).values(
+            plant=plant, kind=kind, subject=subject, message=message, at=microseconds(at), actor=by
+        )
+    )
+
+
+class OperationStore:
+    """The part of the historian that holds stages, audit, heartbeats and models."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def stage(self, plant: Plant) -> dict[str, Stage]:
+        """The stage of every MV: the last one decided, advisory before any.
+
+        A closed loop that was decided for an emulator counts as advisory once the plant file
+        names another host.
+        """
+        newest = select(func.max(stage.c.id)).where(stage.c.plant == plant.plant)
+        query = select(stage.c.mv, stage.c.stage).where(stage.c.id.in_(newest.group_by(stage.c.mv)))
+        with reading(self._engine) as connection:
+            decided = {row.mv: Stage(row.stage) for row in connection.execute(query)}
+        answer = {mv.name: decided.get(mv.name, Stage.ADVISORY) for mv in plant.with_role(Role.MV)}
+        if _outside_loopback(plant) is not None:
+            return {
+                mv: Stage.ADVISORY if at is Stage.CLOSED_LOOP else at for mv, at in answer.items()
+            }
+        return answer
+
+    def set_stage(
+        self, plant: Plant, mv: str, to: Stage, by: str, reason: str, at: datetime
+    ) -> str | None:
+        """Store a person's decision about an MV's stage; None when done, else why it is refused.
+
+        Raises:
+            UnknownTag: the plant has no such tag.
+        """
+        refusal = _stage_refusal(plant, mv, to, by, reason)
+        with writing(self._engine) as connection:
+            if refusal is None:
+                connection.execute(
+                    insert(stage).values(
+                        plant=plant.plant,
+                        mv=mv,
+                        stage=to.value,
+                        actor=by,
+                        reason=reason,
+                        decided_at=microseconds(at),
+                    )
+                )
+            message = f"{to}: {reason}" if refusal is None else f"{to} refused: {refusal}"
+            add_event(connection, plant.plant, "stage", mv, message, at, by)
+        return refusal
+
+    def event(
+        self, plant: Plant | str, kind: str, subject: str, message: str, at: datetime, by: str
+    ) -> None:
+        """Add an audit row. It can never be changed or deleted."""
+        with writing(self._engine) as connection:
+            add_event(connection, plant_name(plant), kind, subject, message, at, by)
+
+    def events(
+        self,
+        plant: Plant | str,
+        limit: int = 100,
+        kind: str | None = None,
+        subject: str | None = None,
+    ) -> list[Event]:
+        """The newest audit rows first; only of one kind or subject, if given."""
+        query = select(event).where(event.c.plant == plant_name(plant))
+        if kind is not None:
+            query = query.where(event.c.kind == kind)
+        if subject is not None:
+            query = query.where(event.c.subject == subject)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(event.c.id.desc()).limit(limit)).all()
+        return [
+            Event(row.id, row.plant, row.kind, row.subject, row.message, moment(row.at), row.actor)
+            for row in rows
+        ]
+
+    def beat(
+        self, plant: Plant | str, process_name: str, at: datetime, pid: int, detail: str = ""
+    ) -> None:
+        """Note that a process lives. `at` is wall time."""
+        values = {"at": microseconds(at), "pid": pid, "detail": detail}
+        statement = upsert_into(process).values(
+            plant=plant_name(plant), name=process_name, **values
+        )
+        with writing(self._engine) as connection:
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["plant", "name"], set_=values)
+            )
+
+    def processes(self, plant: Plant | str) -> list[ProcessBeat]:
+        """Every process that ever beat, by name."""
+        query = select(process).where(process.c.plant == plant_name(plant)).order_by(process.c.name)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [ProcessBeat(row.name, moment(row.at), row.pid, row.detail) for row in rows]
+
+    def set_active_model(
+        self,
+        plant: Plant | str,
+        version: str,
+        card: Mapping[str, Any],
+        at: datetime,
+        by: str = "training",
+    ) -> None:
+        """Put a model version to use; the earlier ones stay on record."""
+        name = plant_name(plant)
+        with writing(self._engine) as connection:
+            connection.execute(
+                insert(model).values(
+                    plant=name,
+                    version=version,
+                    card=stored.card_text(card),
+                    activated_at=microseconds(at),
+                )
+            )
+            add_event(connection, name, "model", version, f"{version} is in use", at, by)
+
+    def active_model(self, plant: Plant | str) -> ActiveModel | None:
+        """The model in use; None before the first."""
+        models = self.models(plant, limit=1)
+        return models[0] if models else None
+
+    def models(self, plant: Plant | str, limit: int = 100) -> list[ActiveModel]:
+        """Every model that was ever put to use, the newest first."""
+        query = (
+            select(model)
+            .where(model.c.plant == plant_name(plant))
+            .order_by(model.c.id.desc())
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            ActiveModel(row.version, stored.card(row.card), moment(row.activated_at))
+            for row in rows
+        ]
+
+
+def _stage_refusal(plant: Plant, mv: str, to: Stage, by: str, reason: str) -> str | None:
+    if plant.tag(mv).role is not Role.MV:
+        return f"{mv} is not an MV; only MVs have a stage."
+    if not by.strip() or not reason.strip():
+        return "A stage is changed by a named person with a reason."
+    return _outside_loopback(plant) if to is Stage.CLOSED_LOOP else None
+
+
+def _outside_loopback(plant: Plant) -> str | None:
+    """Why this plant may not run in closed loop: None only for an emulator on this machine."""
+    endpoint = plant.opcua.endpoint if plant.opcua is not None else ""
+    try:
+        host = urlsplit(endpoint).hostname or ""
+        is_here = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_here = False  # a name, or nothing: it may be anywhere
+    if is_here:
+        return None
+    return (
+        f"Closed loop is for an emulator on this machine; {plant.plant} is at "
+        f"{endpoint or 'no OPC UA endpoint'}. Use advisory."
+    )

@@ -1,0 +1,321 @@
+"""Readings in and out: tags, samples, last values, gaps, and how far an MV has travelled.
+
+A reading is identified by its tag and its source time; storing it again changes nothing. What
+is not a finite number is stored as "no number" with its quality, never as zero. Resampling and
+judging freshness are `twin.state`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Select, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from twin.errors import UnknownTag
+from twin.historian.database import fetch, reading, writing
+from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag
+from twin.plant import Plant
+from twin.records import BAD, Reading, Samples
+
+# Rows per transaction: other writers wait about 0.1 s for one.
+_BATCH_ROWS = 20_000
+# Between two full batches the lock rests this long, so that waiting writers get in.
+_REST_S = 0.003
+
+# Through the driver at once: Core's row dictionaries would cost three quarters of the speed.
+_INSERT_SAMPLES = "INSERT INTO sample VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_UPSERT_LAST = (
+    "INSERT INTO last_value VALUES (?, ?, ?, ?, ?) ON CONFLICT (tag_id) DO UPDATE SET "
+    "ts = excluded.ts, value = excluded.value, quality = excluded.quality, "
+    "arrival = excluded.arrival WHERE excluded.ts > last_value.ts"
+)
+_IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
+
+_Row = tuple[int, int, float | None, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which readings are missing. `tag` None: all tags; `ended_at` None: still."""
+
+    started_at: datetime
+    ended_at: datetime | None
+    reason: str
+    tag: str | None = None
+    is_filled: bool = False
+
+
+def plant_name(plant: Plant | str) -> str:
+    """The name under which a plant's rows are stored."""
+    return plant if isinstance(plant, str) else plant.plant
+
+
+class SampleStore:
+    """The part of the historian that holds readings."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tag_ids: dict[str, dict[str, int]] = {}
+        self._stored_for: set[str] = set()
+
+    def register(self, plant: Plant) -> None:
+        """Make the plant's tags known; role and unit follow the plant file. Repeatable."""
+        rows = [
+            {"plant": plant.plant, "name": t.name, "role": t.role.value, "unit": t.unit}
+            for t in plant.tags
+        ]
+        statement = insert(tag)
+        upsert = statement.on_conflict_do_update(
+            index_elements=["plant", "name"],
+            set_={"role": statement.excluded.role, "unit": statement.excluded.unit},
+        )
+        with writing(self._engine) as connection:
+            connection.execute(upsert, rows)
+        self._tag_ids.pop(plant.plant, None)
+        self._stored_for.add(plant.plant)
+
+    def store(self, readings: Iterable[Reading], plant: Plant | str | None = None) -> int:
+        """Store readings and return how many were new.
+
+        `plant` may be left out where this object has registered exactly one. Large batches go
+        in several transactions: after a crash, store the same readings again.
+
+        Raises:
+            UnknownTag: a reading's tag is not registered; nothing is stored.
+        """
+        rows = self._rows(readings, self._plant_of_readings(plant))
+        rows.sort(key=lambda row: row[:2])
+        stored = 0
+        for first in range(0, len(rows), _BATCH_ROWS):
+            if first:
+                time.sleep(_REST_S)
+            stored += self._store_batch(rows[first : first + _BATCH_ROWS])
+        return stored
+
+    def last_readings(
+        self,
+        plant: Plant | str,
+        tags: Sequence[str] | None = None,
+        at: datetime | None = None,
+    ) -> dict[str, Reading]:
+        """The newest reading of each tag (all tags if None) by source time, good or not.
+
+        With `at`, the newest whose source time is not after it. Tags without one are left out.
+        """
+        ids = self._ids(plant, tags)
+        if at is None:
+            query = select(last_value).where(last_value.c.tag_id.in_(ids.values()))
+        else:
+            query = _newest_before(microseconds(at)).where(tag.c.id.in_(ids.values()))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        names = {number: name for name, number in ids.items()}
+        return {names[row[0]]: _reading(names[row[0]], *row[1:]) for row in rows}
+
+    def samples(
+        self, plant: Plant | str, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Samples]:
+        """Each tag's readings from `start` to `end`, both included; NaN where not good."""
+        ids = self._ids(plant, tags)
+        marks = ", ".join("?" * len(ids))
+        query = (
+            "SELECT tag_id, ts, CASE WHEN quality < 1073741824 THEN value END FROM sample "
+            f"WHERE tag_id IN ({marks}) AND ts BETWEEN ? AND ? ORDER BY tag_id, ts"
+        )
+        span = (microseconds(start), microseconds(end))
+        with reading(self._engine) as connection:
+            rows = fetch(connection, query, (*ids.values(), *span))
+        return _split(rows, ids)
+
+    def readings(
+        self, plant: Plant | str, tags: Sequence[str], start: datetime, end: datetime
+    ) -> list[Reading]:
+        """Everything stored of the tags from `start` to `end`, by tag and time, as it came."""
+        ids = self._ids(plant, tags)
+        query = (
+            select(sample)
+            .where(sample.c.tag_id.in_(ids.values()))
+            .where(sample.c.ts.between(microseconds(start), microseconds(end)))
+            .order_by(sample.c.tag_id, sample.c.ts)
+        )
+        names = {number: name for name, number in ids.items()}
+        with reading(self._engine) as connection:
+            return [_reading(names[row[0]], *row[1:]) for row in connection.execute(query)]
+
+    def count(self, plant: Plant | str) -> int:
+        """How many readings (distinct tag and source time) are stored."""
+        query = (
+            select(func.count())
+            .select_from(sample)
+            .join(tag, tag.c.id == sample.c.tag_id)
+            .where(tag.c.plant == plant_name(plant))
+        )
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def newest(self, plant: Plant | str) -> datetime | None:
+        """The latest source time of any tag; None while nothing is stored."""
+        query = (
+            select(func.max(last_value.c.ts))
+            .join(tag, tag.c.id == last_value.c.tag_id)
+            .where(tag.c.plant == plant_name(plant))
+        )
+        with reading(self._engine) as connection:
+            newest = connection.execute(query).scalar_one()
+        return None if newest is None else moment(newest)
+
+    def travel(self, plant: Plant | str, mv: str, start: datetime, end: datetime) -> float | None:
+        """How far an MV moved from `start` to `end`: the sum of |changes| of its good readings.
+
+        The last good reading at or before `start` counts as where it stood then. None where no
+        good reading lies after `start`: how far it moved is then unknown.
+        """
+        tag_id = self._ids(plant, [mv])[mv]
+        good = select(sample.c.value).where(sample.c.tag_id == tag_id, _IS_GOOD)
+        before = good.where(sample.c.ts <= microseconds(start))
+        inside = good.where(sample.c.ts > microseconds(start), sample.c.ts <= microseconds(end))
+        with reading(self._engine) as connection:
+            stood_at = connection.execute(before.order_by(sample.c.ts.desc()).limit(1)).scalar()
+            path = connection.execute(inside.order_by(sample.c.ts)).scalars().all()
+        if not path:
+            return None
+        origin = [] if stood_at is None else [stood_at]
+        return float(np.abs(np.diff(np.array([*origin, *path]))).sum())
+
+    def add_gap(
+        self,
+        plant: Plant | str,
+        started_at: datetime,
+        ended_at: datetime | None,
+        reason: str,
+        *,
+        tag: str | None = None,
+        is_filled: bool = False,
+    ) -> None:
+        """Remember missing readings; the same plant, tag and start again updates the gap."""
+        statement = insert(gap).values(
+            plant=plant_name(plant),
+            tag=tag or "",
+            started_at=microseconds(started_at),
+            ended_at=None if ended_at is None else microseconds(ended_at),
+            is_filled=int(is_filled),
+            reason=reason,
+        )
+        changed = {c: statement.excluded[c] for c in ("ended_at", "is_filled", "reason")}
+        upsert = statement.on_conflict_do_update(
+            index_elements=["plant", "tag", "started_at"], set_=changed
+        )
+        with writing(self._engine) as connection:
+            connection.execute(upsert)
+
+    def gaps(self, plant: Plant | str, since: datetime | None = None) -> list[Gap]:
+        """The gaps in time order; with `since`, those that last beyond it."""
+        query = select(gap).where(gap.c.plant == plant_name(plant)).order_by(gap.c.started_at)
+        if since is not None:
+            query = query.where(gap.c.ended_at.is_(None) | (gap.c.ended_at > microseconds(since)))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            Gap(
+                started_at=moment(row.started_at),
+                ended_at=None if row.ended_at is None else moment(row.ended_at),
+                reason=row.reason,
+                tag=row.tag or None,
+                is_filled=bool(row.is_filled),
+            )
+            for row in rows
+        ]
+
+    def _plant_of_readings(self, plant: Plant | str | None) -> str:
+        if plant is not None:
+            return plant_name(plant)
+        if len(self._stored_for) != 1:
+            raise ValueError(
+                "Readings of which plant? "
+                f"This historian has registered {sorted(self._stored_for) or 'none'}."
+            )
+        return next(iter(self._stored_for))
+
+    def _rows(self, readings: Iterable[Reading], plant: str) -> list[_Row]:
+        ids = self._ids(plant, None)
+        rows: list[_Row] = []
+        unknown: set[str] = set()
+        for r in readings:
+            tag_id = ids.get(r.tag)
+            if tag_id is None:
+                unknown.add(r.tag)
+                continue
+            value, quality = r.value, r.quality
+            if value is None or not math.isfinite(value):
+                value, quality = None, quality if quality >> 30 == 2 else BAD
+            source, arrival = microseconds(r.source_time), microseconds(r.arrival_time)
+            rows.append((tag_id, source, value, quality, arrival))
+        if unknown:
+            raise UnknownTag(_not_registered(unknown, plant))
+        return rows
+
+    def _store_batch(self, rows: Sequence[_Row]) -> int:
+        newest = {row[0]: row for row in rows}  # rows come in time order
+        with writing(self._engine) as connection:
+            stored = connection.exec_driver_sql(_INSERT_SAMPLES, rows).rowcount
+            connection.exec_driver_sql(_UPSERT_LAST, list(newest.values()))
+        return stored
+
+    def _ids(self, plant: Plant | str, tags: Sequence[str] | None) -> dict[str, int]:
+        """Tag name -> number, in the order asked for; raises UnknownTag."""
+        name = plant_name(plant)
+        known = self._tag_ids.get(name)
+        if not known or (tags is not None and not known.keys() >= set(tags)):
+            query = select(tag.c.name, tag.c.id).where(tag.c.plant == name)
+            with reading(self._engine) as connection:
+                known = {row[0]: row[1] for row in connection.execute(query)}
+            self._tag_ids[name] = known
+        if tags is None:
+            return known
+        unknown = set(tags) - known.keys()
+        if unknown:
+            raise UnknownTag(_not_registered(unknown, name))
+        return {t: known[t] for t in tags}
+
+
+def _newest_before(at_us: int) -> Select[Any]:
+    """The newest sample of each tag that is not after `at_us`: one key lookup per tag."""
+    earlier = sample.alias("earlier")
+    newest = (
+        select(func.max(earlier.c.ts))
+        .where(earlier.c.tag_id == tag.c.id, earlier.c.ts <= at_us)
+        .correlate(tag)
+        .scalar_subquery()
+    )
+    return select(sample).where(sample.c.tag_id == tag.c.id, sample.c.ts == newest)
+
+
+def _not_registered(unknown: set[str], plant: str) -> str:
+    names = ", ".join(sorted(unknown))
+    return f"{names}: not registered for plant {plant}. Check the plant file's tags."
+
+
+def _reading(name: str, ts: int, value: float | None, quality: int, arrival: int) -> Reading:
+    return Reading(name, value, quality, moment(ts), moment(arrival))
+
+
+def _split(rows: Sequence[tuple[Any, ...]], ids: dict[str, int]) -> dict[str, Samples]:
+    """Rows (tag number, microseconds, value), sorted, as one Samples per tag."""
+    if not rows:
+        return {name: Samples(np.empty(0), np.empty(0)) for name in ids}
+    numbers, times_us, values = zip(*rows, strict=True)
+    tag_ids = np.array(numbers)
+    times_s = np.array(times_us, dtype=np.int64) / 1e6
+    series = np.array(values, dtype=np.float64)  # None becomes NaN
+    answer = {}
+    for name, number in ids.items():
+        first, after = np.searchsorted(tag_ids, (number, number + 1))
+        answer[name] = Samples(times_s[first:after], series[first:after])
+    return answer

@@ -1,0 +1,163 @@
+"""From clearance to outcome: each step of a write stored with an audit row beside it.
+
+A clearance is used once, before it expires; an outcome that is not a refusal names a used
+clearance of its own proposal. The database's triggers hold both, whoever writes. Whether a
+setpoint is safe is never judged here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, insert, select, update
+
+from twin.historian import stored
+from twin.historian.database import reading, writing
+from twin.historian.decisions import audit_proposal
+from twin.historian.samples import plant_name
+from twin.historian.schema import (
+    clearance,
+    microseconds,
+    moment,
+    proposal,
+    write_outcome,
+    written_value,
+)
+from twin.plant import Plant
+from twin.records import Clearance, WriteOutcome, WriteStatus
+
+
+class WriteStore:
+    """The part of the historian that holds clearances and how writes ended."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def store_clearance(self, new: Clearance) -> None:
+        """Store the gate's permission, so that it can be used once.
+
+        Raises:
+            RecordRefused: its proposal is not accepted, or the clearance is stored already.
+        """
+        with writing(self._engine) as connection:
+            connection.execute(
+                insert(clearance).values(
+                    clearance_id=new.clearance_id,
+                    proposal_id=new.proposal_id,
+                    setpoints=stored.numbers_text(new.setpoints),
+                    issued_at=microseconds(new.issued_at),
+                    expires_at=microseconds(new.expires_at),
+                )
+            )
+            message = f"clearance {new.clearance_id} until {new.expires_at.isoformat()}"
+            told = (message, new.issued_at, "gate")
+            audit_proposal(connection, new.proposal_id, "clearance", *told)
+
+    def use_clearance(self, clearance_id: str, at: datetime) -> bool:
+        """Take a clearance for one write; True exactly once, and only before it expires."""
+        use = (
+            update(clearance)
+            .where(clearance.c.clearance_id == clearance_id)
+            .where(clearance.c.used_at.is_(None))
+            .where(clearance.c.issued_at <= microseconds(at))
+            .where(clearance.c.expires_at > microseconds(at))
+            .values(used_at=microseconds(at))
+            .returning(clearance.c.proposal_id)
+        )
+        with writing(self._engine) as connection:
+            proposal_id = connection.execute(use).scalar_one_or_none()
+            if proposal_id is None:
+                return False
+            message = f"clearance {clearance_id} used"
+            audit_proposal(connection, proposal_id, "clearance", message, at, "writer")
+        return True
+
+    def store_outcome(self, new: WriteOutcome) -> None:
+        """Store how a write ended. An unknown outcome may be followed by one settled one.
+
+        Raises:
+            RecordRefused: it is no refusal and names no used clearance of its proposal, or that
+                clearance has a settled outcome already.
+        """
+        with writing(self._engine) as connection:
+            number = connection.execute(
+                insert(write_outcome)
+                .values(
+                    proposal_id=new.proposal_id,
+                    clearance_id=new.clearance_id,
+                    status=new.status.value,
+                    reason=new.reason,
+                    finished_at=microseconds(new.finished_at),
+                )
+                .returning(write_outcome.c.id)
+            ).scalar_one()
+            values = _written_rows(number, new)
+            if values:
+                connection.execute(insert(written_value), values)
+            message = f"{new.status}: {new.reason}" if new.reason else str(new.status)
+            told = (message, new.finished_at, "writer")
+            audit_proposal(connection, new.proposal_id, "write", *told)
+
+    def outcomes(
+        self, plant: Plant | str, limit: int = 100, proposal_id: str | None = None
+    ) -> list[WriteOutcome]:
+        """The newest outcomes first; only those of one proposal, if given."""
+        query = (
+            select(write_outcome)
+            .join(proposal, proposal.c.proposal_id == write_outcome.c.proposal_id)
+            .where(proposal.c.plant == plant_name(plant))
+            .order_by(write_outcome.c.id.desc())
+            .limit(limit)
+        )
+        if proposal_id is not None:
+            query = query.where(write_outcome.c.proposal_id == proposal_id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+            numbers = [row.id for row in rows]
+            values = connection.execute(
+                select(written_value).where(written_value.c.outcome_id.in_(numbers))
+            ).all()
+        return [_outcome(row, [v for v in values if v.outcome_id == row.id]) for row in rows]
+
+    def last_moved_at(
+        self, plant: Plant | str, mv: str, before: datetime | None = None
+    ) -> datetime | None:
+        """When the last verified write of an MV finished (at or before `before`); else None."""
+        query = (
+            select(func.max(write_outcome.c.finished_at))
+            .join(written_value, written_value.c.outcome_id == write_outcome.c.id)
+            .join(proposal, proposal.c.proposal_id == write_outcome.c.proposal_id)
+            .where(proposal.c.plant == plant_name(plant), written_value.c.mv == mv)
+            .where(write_outcome.c.status == WriteStatus.VERIFIED.value)
+        )
+        if before is not None:
+            query = query.where(write_outcome.c.finished_at <= microseconds(before))
+        with reading(self._engine) as connection:
+            finished_at = connection.execute(query).scalar_one()
+        return None if finished_at is None else moment(finished_at)
+
+
+def _written_rows(number: int, new: WriteOutcome) -> list[dict[str, object]]:
+    return [
+        {
+            "outcome_id": number,
+            "mv": mv,
+            "setpoint": stored.finite(new.setpoints.get(mv)),
+            "read_back": stored.finite(new.read_back.get(mv)),
+            "is_read_back": int(mv in new.read_back),
+        }
+        for mv in {**new.setpoints, **new.read_back}
+    ]
+
+
+def _outcome(row: Row[Any], values: list[Row[Any]]) -> WriteOutcome:
+    return WriteOutcome(
+        proposal_id=row.proposal_id,
+        clearance_id=row.clearance_id,
+        status=WriteStatus(row.status),
+        setpoints={v.mv: v.setpoint for v in values if v.setpoint is not None},
+        read_back={v.mv: v.read_back for v in values if v.is_read_back},
+        reason=row.reason,
+        finished_at=moment(row.finished_at),
+    )
