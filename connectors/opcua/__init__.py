@@ -1,0 +1,10 @@
+"""The plant over OPC UA: sessions that read, write, subscribe and look back.
+
+With `connectors.emulator` the only importer of asyncua. A `Session` is one connection; whoever
+needs a lasting link opens another when it is lost.
+"""
+
+from connectors.opcua.address import is_loopback, quiet_library_log
+from connectors.opcua.session import Session
+
+__all__ = ["Session", "is_loopback", "quiet_library_log"]

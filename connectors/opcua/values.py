@@ -1,0 +1,115 @@
+"""OPC UA values and types as we take them: numbers with quality and time, or nothing.
+
+Whether a node can hold a tag is judged here; no connection is made.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from asyncua import ua
+
+from twin.clock import utc
+from twin.errors import WriteFault
+from twin.records import GOOD, UNCERTAIN, Reading, reading
+
+
+def judge_node(data_type: Any, rank: Any, value: Any) -> tuple[Any | None, str]:
+    """The node's built-in number type if known, and what is wrong with it, if anything."""
+    if data_type.StatusCode.is_bad():
+        return None, f"does not exist ({data_type.StatusCode.name})"
+    kind = _number_type(data_type.Value.Value)
+    if kind is None and value.Value is not None and not value.StatusCode.is_bad():
+        shown = value.Value.VariantType
+        kind = shown if shown in _NUMBERS else None
+        if kind is None and shown is not ua.VariantType.Null:
+            return None, f"holds {shown.name}; a number or Boolean is needed"
+    if kind is None and _is_never_a_number(data_type.Value.Value):
+        name = ua.VariantType(data_type.Value.Value.Identifier).name
+        return None, f"holds {name}; a number or Boolean is needed"
+    if rank.StatusCode.is_good() and isinstance(rank.Value.Value, int) and rank.Value.Value >= 0:
+        return None, "holds an array; a single number is needed"
+    if value.Value is not None and value.Value.is_array:
+        return None, "holds an array; a single number is needed"
+    return kind, ""
+
+
+_WHOLE = {
+    ua.VariantType.SByte: (-(2**7), 2**7 - 1),
+    ua.VariantType.Byte: (0, 2**8 - 1),
+    ua.VariantType.Int16: (-(2**15), 2**15 - 1),
+    ua.VariantType.UInt16: (0, 2**16 - 1),
+    ua.VariantType.Int32: (-(2**31), 2**31 - 1),
+    ua.VariantType.UInt32: (0, 2**32 - 1),
+    ua.VariantType.Int64: (-(2**63), 2**63 - 1),
+    ua.VariantType.UInt64: (0, 2**64 - 1),
+}
+_LARGEST_FLOAT = 3.4028234e38
+_NUMBERS = (ua.VariantType.Boolean, *_WHOLE, ua.VariantType.Float, ua.VariantType.Double)
+_BUILT_IN = 25  # ids 1 to 25 of namespace 0 are the built-in types
+
+
+def _built_in(data_type: Any) -> int | None:
+    identifier = data_type.Identifier
+    is_built_in = data_type.NamespaceIndex == 0 and isinstance(identifier, int)
+    return identifier if is_built_in and 1 <= identifier <= _BUILT_IN else None
+
+
+def _number_type(data_type: Any) -> Any | None:
+    identifier = _built_in(data_type)
+    kind = ua.VariantType(identifier) if identifier is not None else None
+    return kind if kind in _NUMBERS else None
+
+
+def _is_never_a_number(data_type: Any) -> bool:
+    identifier = _built_in(data_type)
+    variable = ua.ObjectIds.BaseDataType  # its values may still be numbers
+    return identifier is not None and identifier != variable and _number_type(data_type) is None
+
+
+def typed(name: str, value: float, kind: Any | None) -> float | int | bool:
+    """The value in Python's form of the node's type; raises WriteFault where it has none."""
+    if kind is None:
+        raise WriteFault(f"{name}: its node has no known number type, so nothing is written.")
+    if not math.isfinite(value):
+        raise WriteFault(f"{name} = {value}: only finite numbers are written.")
+    if kind is ua.VariantType.Boolean:
+        return bool(value)
+    if kind in _WHOLE:
+        low, high = _WHOLE[kind]
+        if value != int(value) or not low <= value <= high:
+            text = f"the node holds whole numbers from {low} to {high} ({kind.name})."
+            raise WriteFault(f"{name} = {value:g}: {text}")
+        return int(value)
+    if kind is ua.VariantType.Float and abs(value) > _LARGEST_FLOAT:
+        raise WriteFault(f"{name} = {value:g} is too large for the node's type (Float).")
+    return float(value)
+
+
+def is_unanswered(status: Any) -> bool:
+    """Codes a gateway sends when the device behind it did not answer."""
+    codes = ua.StatusCodes
+    unknown = (codes.BadTimeout, codes.BadCommunicationError, codes.BadNoCommunication)
+    return status.value in unknown
+
+
+def raw_value(value: Any) -> object:
+    """What a data value holds, whatever that is."""
+    return value.Value.Value if value.Value is not None else None
+
+
+def quality_of(value: Any) -> int:
+    """Its OPC UA status code."""
+    return int(value.StatusCode.value) if value.StatusCode is not None else GOOD
+
+
+def reading_of(tag: str, value: Any, arrival: datetime) -> Reading:
+    """A data value as a Reading; without any time from the server it is Uncertain at best."""
+    quality = quality_of(value)
+    source_time = value.SourceTimestamp
+    if source_time is None:
+        source_time = value.ServerTimestamp or arrival
+        quality = quality if quality >> 30 else UNCERTAIN
+    return reading(tag, raw_value(value), quality, utc(source_time), arrival)

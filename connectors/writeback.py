@@ -1,0 +1,329 @@
+"""Accepted proposals to the plant: fresh readings, the gate once more, write, read back, outcome.
+
+One round is one function. Every setpoint goes out under a used clearance, after a look at the
+stop latch; what became of it is stored before and after, so that a crash in between is settled
+by reading, never by writing again. Nothing is planned or repaired here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from connectors.opcua import Session, is_loopback
+from twin.clock import wall_now as read_wall_clock
+from twin.context import gate_context
+from twin.errors import EndpointUnavailable, RecordRefused, WriteFault
+from twin.historian import Historian
+from twin.plant import Plant
+from twin.records import (
+    Clearance,
+    Proposal,
+    ProposalStatus,
+    Reading,
+    Verdict,
+    WriteOutcome,
+    WriteStatus,
+)
+from twin.safety import CLOSED_LOOP_DECIDER, RULES, clear, is_genuine
+from twin.state import plant_state
+
+#: Tells whether the stop latch is set; None where that cannot be found out, which means stopped.
+StopQuestion = Callable[[], bool | None]
+
+_CLEARANCE_WALL_S = 30.0
+_READ_BACK_SAMPLES = 3.0  # the plant shows a write with its next sample
+_READ_BACK_PAUSE_S = 0.05
+
+_SENT = "sent; not read back yet"
+_NEWER = "A newer accepted proposal moves the same MVs."
+_TOO_LATE = "Accepted, but it expired before it could be written. Nothing was sent."
+
+_ENDS_AS = {
+    WriteStatus.VERIFIED: ProposalStatus.WRITTEN,
+    WriteStatus.FAILED: ProposalStatus.FAILED,
+    WriteStatus.REFUSED: ProposalStatus.REFUSED,
+}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What a round of writing needs besides the link.
+
+    A write must read back within three samples of the plant and `read_back_wall_s` more.
+    """
+
+    plant: Plant
+    historian: Historian
+    is_stopped: StopQuestion
+    wall_now: Callable[[], datetime] = read_wall_clock
+    read_back_wall_s: float = 2.0
+
+    def read_back_s(self, session: Session) -> float:
+        """Wall seconds within which the plant must show a write."""
+        samples_s = _READ_BACK_SAMPLES * self.plant.sample_s / session.clock.speed
+        return samples_s + self.read_back_wall_s
+
+
+async def write_accepted(writer: Writer, session: Session) -> list[WriteOutcome]:
+    """One round: settle unknown writes by reading, then write what is accepted, newest first.
+
+    An outcome per proposal that was written, refused or settled. An older accepted proposal for
+    the same MVs is superseded, an expired one expires; neither has an outcome.
+
+    Raises:
+        EndpointUnavailable: the link is lost; a write that was under way is stored as unknown.
+        HistorianError: the database is away; nothing more was written.
+    """
+    outcomes: list[WriteOutcome | None] = []
+    taken: set[str] = set()
+    wanted = [ProposalStatus.ACCEPTED]
+    for proposal in await in_thread(writer.historian.proposals, writer.plant, wanted):
+        past = await in_thread(writer.historian.outcomes, writer.plant, 1, proposal.proposal_id)
+        if past and past[0].status is WriteStatus.UNKNOWN:
+            outcomes.append(await _settle(writer, session, past[0]))
+        elif past:  # we ended between the outcome and this
+            await _set_status(writer, session, proposal, _ENDS_AS[past[0].status], past[0].reason)
+        elif taken & proposal.setpoints.keys():
+            await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _NEWER)
+        elif session.clock.now() >= proposal.expires_at:
+            await _set_status(writer, session, proposal, ProposalStatus.EXPIRED, _TOO_LATE)
+        else:
+            outcomes.append(await _write(writer, session, proposal))
+        taken |= proposal.setpoints.keys()
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteOutcome | None:
+    """One accepted proposal through the gate to the plant and back.
+
+    None where the clearance lapsed before it could be used: nothing was sent, ask again.
+    """
+    fresh = await session.read()
+    answer = await _ask_gate(writer, session, proposal, fresh)
+    if isinstance(answer, Verdict):
+        return await _refuse(writer, session, proposal, "; ".join(answer.reasons))
+    historian, now = writer.historian, session.clock.now
+    try:
+        await in_thread(historian.store_clearance, answer)
+    except RecordRefused as reason:
+        return await _refuse(writer, session, proposal, str(reason))
+    if not await in_thread(historian.use_clearance, answer.clearance_id, now()):
+        return None
+    opened = WriteOutcome(
+        proposal.proposal_id,
+        answer.clearance_id,
+        WriteStatus.UNKNOWN,
+        answer.setpoints,
+        {},
+        _SENT,
+        now(),
+    )
+    await in_thread(historian.store_outcome, opened)
+    refusal = await _send(writer, session, answer, opened)
+    return await _close(writer, session, opened, fresh, refusal)
+
+
+async def _ask_gate(
+    writer: Writer, session: Session, proposal: Proposal, fresh: Mapping[str, Reading]
+) -> Clearance | Verdict:
+    """The gate's answer on readings that came straight from the plant."""
+    plant, now = writer.plant, session.clock.now()
+    refusal = partial(Verdict, False, checked_at=now, setpoints=proposal.setpoints)
+    decision = await in_thread(writer.historian.decision, proposal.proposal_id)
+    if decision is None:
+        return refusal(reasons=("Nobody's decision on this proposal is stored.",))
+    if decision.by.strip().casefold() == CLOSED_LOOP_DECIDER and not is_loopback(session.endpoint):
+        text = f"Closed loop is for an emulator on this machine, not for {session.endpoint}."
+        return refusal(reasons=(text,))
+    stopped = await stop_reason(writer, session)
+    if stopped:
+        return refusal(reasons=(f"{stopped}.",))
+    context = await in_thread(
+        partial(
+            gate_context,
+            plant,
+            writer.historian,
+            now=now,
+            wall_now=writer.wall_now(),
+            is_stopped=writer.is_stopped(),
+        )
+    )
+    return clear(
+        plant,
+        plant_state(plant, fresh, now),
+        proposal.proposal_id,
+        proposal.setpoints,
+        context,
+        decision,
+        now,
+        min(_CLEARANCE_WALL_S * session.clock.speed, RULES.max_lifetime_s),
+    )
+
+
+async def _send(
+    writer: Writer, session: Session, clearance: Clearance, opened: WriteOutcome
+) -> str:
+    """Write MV by MV under the clearance; why it stopped, empty when all went out."""
+    sent: list[str] = []
+    for mv, setpoint in clearance.setpoints.items():
+        reason = await stop_reason(writer, session)
+        if not reason and not is_genuine(clearance, session.clock.now()):
+            reason = "The clearance has expired"
+        if not reason:
+            try:
+                await session.write(mv, setpoint)
+            except WriteFault as fault:
+                reason = str(fault).rstrip(".")
+            except EndpointUnavailable as lost:
+                unknown = replace(opened, reason=f"{mv}: {lost}", finished_at=session.clock.now())
+                await in_thread(writer.historian.store_outcome, unknown)
+                raise
+        if reason:
+            return (
+                f"{reason}: {mv} was not written; written before it: {', '.join(sent) or 'none'}."
+            )
+        sent.append(mv)
+    return ""
+
+
+async def stop_reason(writer: Writer, session: Session) -> str:
+    """Why nothing may be written now: the latch, or the plant's own stop; empty if it may."""
+    latch = writer.is_stopped()
+    if latch is not False:
+        return "The stop latch is set" if latch else "The stop latch cannot be read"
+    node = writer.plant.opcua.stop_node if writer.plant.opcua is not None else None
+    if node is None:
+        return ""
+    shown = await session.read_node(node)
+    if shown is None:
+        return f"The plant's stop node {node} cannot be read"
+    return f"The plant's stop node {node} is set" if shown else ""
+
+
+async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome:
+    """What became of a write whose end nobody saw: read, never written again."""
+    return await _close(writer, session, unknown, {}, "")
+
+
+async def _close(
+    writer: Writer,
+    session: Session,
+    opened: WriteOutcome,
+    before: Mapping[str, Reading],
+    refusal: str,
+) -> WriteOutcome:
+    """Read back, compare, store the outcome and move the proposal on."""
+    wanted = _wanted(writer.plant, opened.setpoints)
+    patience_s = 0.0 if refusal else writer.read_back_s(session)
+    wrong, seen = await read_back(session, wanted, before, patience_s)
+    found = {mv: seen[mv].value for mv in opened.setpoints}
+    reason = " ".join(text for text in (refusal, *wrong) if text)
+    status = WriteStatus.FAILED if reason else WriteStatus.VERIFIED
+    outcome = replace(
+        opened,
+        status=status,
+        read_back=found,
+        reason=reason or "read back as written",
+        finished_at=session.clock.now(),
+    )
+    await in_thread(writer.historian.store_outcome, outcome)
+    await _set_status(writer, session, opened, _ENDS_AS[status], outcome.reason)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a tag shall read back as."""
+
+    value: float
+    tolerance: float = 0.0
+
+    def is_met(self, reading: Reading) -> bool:
+        """Whether a reading is good and near enough."""
+        if not reading.is_good or reading.value is None:
+            return False
+        return abs(reading.value - self.value) <= self.tolerance
+
+
+def _wanted(plant: Plant, setpoints: Mapping[str, float]) -> dict[str, Target]:
+    """The setpoints, and the MVs' modes in REMOTE."""
+    wanted: dict[str, Target] = {}
+    for mv, setpoint in setpoints.items():
+        tag = plant.tag(mv)
+        wanted[mv] = Target(setpoint, tag.write_tolerance or 0.0)
+        if tag.remote is not None:
+            wanted[tag.remote.tag] = Target(float(tag.remote.remote))
+    return wanted
+
+
+async def read_back(
+    session: Session,
+    wanted: Mapping[str, Target],
+    before: Mapping[str, Reading],
+    patience_s: float,
+) -> tuple[list[str], dict[str, Reading]]:
+    """What does not stand as wanted after `patience_s` wall seconds, and what was read last.
+
+    `before` was read before the write: only newer readings count, unless the tag stood right
+    already.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + patience_s
+    while True:
+        seen = await session.read(list(wanted))
+        told = [_difference(name, wanted[name], seen[name], before.get(name)) for name in wanted]
+        wrong = [text for text in told if text]
+        if not wrong or loop.time() >= give_up_s:
+            return wrong, seen
+        await asyncio.sleep(_READ_BACK_PAUSE_S)
+
+
+def _difference(name: str, target: Target, now: Reading, then: Reading | None) -> str:
+    """Why a tag does not stand as wanted; empty if it does."""
+    if not now.is_good or now.value is None:
+        return f"{name} reads back as no good number."
+    if not target.is_met(now):
+        return f"{name} reads back as {now.value:g}, not {target.value:g}."
+    if then is not None and now.source_time <= then.source_time and not target.is_met(then):
+        return f"{name} has not been updated since the write."
+    return ""
+
+
+async def _refuse(
+    writer: Writer, session: Session, proposal: Proposal, reason: str
+) -> WriteOutcome:
+    outcome = WriteOutcome(
+        proposal.proposal_id,
+        None,
+        WriteStatus.REFUSED,
+        proposal.setpoints,
+        {},
+        f"{reason} Nothing was sent.",
+        session.clock.now(),
+    )
+    await in_thread(writer.historian.store_outcome, outcome)
+    await _set_status(writer, session, proposal, ProposalStatus.REFUSED, outcome.reason)
+    return outcome
+
+
+async def _set_status(
+    writer: Writer,
+    session: Session,
+    about: Proposal | WriteOutcome,
+    status: ProposalStatus,
+    reason: str,
+) -> None:
+    change = writer.historian.set_status
+    await in_thread(change, about.proposal_id, status, reason, session.clock.now())
+
+
+async def in_thread(work: Callable[..., _T], *arguments: object) -> _T:
+    """The historian blocks, so it works in a thread; a started write there is never abandoned."""
+    return await asyncio.shield(asyncio.to_thread(work, *arguments))

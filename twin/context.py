@@ -1,0 +1,74 @@
+"""What the gate is told besides the readings, put together from the historian.
+
+One function for planner and writer, so that both ask the gate with the same facts. What the
+historian does not know stays unknown, and the gate says no.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from twin.historian import Historian, ProcessBeat
+from twin.plant import Plant, Role
+from twin.records import WriteStatus
+from twin.safety import NEVER_MOVED, GateContext, Trust
+
+#: A planner that has not beaten for this long says nothing about the last plant hour any more.
+TRUST_LIFETIME = timedelta(minutes=3)
+
+_HOUR = timedelta(hours=1)
+_RECENT_OUTCOMES = 50
+
+
+def gate_context(
+    plant: Plant,
+    historian: Historian,
+    *,
+    now: datetime,
+    wall_now: datetime,
+    is_stopped: bool | None,
+    trust: Trust | None = None,
+) -> GateContext:
+    """Stages, trust, travel and last moves at plant time `now`.
+
+    Without `trust` it is the one that the planner last told with its beat (`coverage90` and
+    `coverage_count`), None if that is older than three wall minutes.
+    """
+    mvs = [tag.name for tag in plant.with_role(Role.MV)]
+    return GateContext(
+        stages=historian.stage(plant),
+        trust=told_trust(historian.processes(plant), wall_now) if trust is None else trust,
+        travel_last_h={mv: historian.travel(plant, mv, now - _HOUR, now) for mv in mvs},
+        last_moved_at=_last_moved(plant, historian, mvs),
+        is_stopped=is_stopped,
+    )
+
+
+def told_trust(beats: Iterable[ProcessBeat], wall_now: datetime) -> Trust | None:
+    """The trust that the newest beat with one tells; None where none is recent."""
+    for beat in sorted(beats, key=lambda each: each.at, reverse=True):
+        if wall_now - beat.at > TRUST_LIFETIME:
+            return None
+        try:
+            said = json.loads(beat.detail)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(said, dict):
+            continue
+        share, count = said.get("coverage90"), said.get("coverage_count")
+        if isinstance(share, int | float) and isinstance(count, int) and math.isfinite(share):
+            return Trust(float(share), count)
+    return None
+
+
+def _last_moved(plant: Plant, historian: Historian, mvs: Iterable[str]) -> dict[str, datetime]:
+    """When each MV was last written; a write whose end is unknown or failed may have moved it."""
+    moved = {mv: historian.last_moved_at(plant, mv) or NEVER_MOVED for mv in mvs}
+    for outcome in historian.outcomes(plant, limit=_RECENT_OUTCOMES):
+        if outcome.status in (WriteStatus.UNKNOWN, WriteStatus.FAILED):
+            for mv in outcome.setpoints:
+                moved[mv] = max(moved.get(mv, NEVER_MOVED), outcome.finished_at)
+    return moved
