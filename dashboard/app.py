@@ -1,0 +1,32 @@
+"""The web page's script: look, navigation, headline, and the page that was chosen.
+
+Start it with the command line of `dashboard.server.arguments`.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import header, shell
+
+
+def main() -> None:
+    """Draw the shell around the chosen page."""
+    st.set_page_config(page_title="Plantwright", layout="wide")
+    shell.style()
+    chosen = st.navigation(
+        [
+            st.Page("screens/overview.py", title="Overview", default=True),
+            st.Page("screens/trend.py", title="Trend"),
+            st.Page("screens/advice.py", title="Advice"),
+            st.Page("screens/stages.py", title="Stages"),
+            st.Page("screens/audit.py", title="Audit"),
+        ],
+        position="top",
+    )
+    header.show()
+    if shell.is_open():
+        chosen.run()
+
+
+main()

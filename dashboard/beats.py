@@ -1,0 +1,63 @@
+"""What processes tell each other with a beat: that they live, and what time the plant has.
+
+Only the collector hears the plant's clock. It tells plant time and speed as JSON with every
+beat, and any other process works out the plant's present from it and the wall. A beat that
+stays away lets readings grow old, as it should.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from twin.clock import utc
+from twin.historian import ProcessBeat
+from twin.plant import Plant
+
+
+def clock_detail(plant_now: datetime, speed: float, **more: object) -> str:
+    """A beat's detail that tells plant time, speed and whatever else is worth showing."""
+    return json.dumps({"plant_now": utc(plant_now).isoformat(), "speed": speed, **more})
+
+
+def said(detail: str) -> Mapping[str, Any]:
+    """What a process said with its beat; plain text is its `note`."""
+    try:
+        content = json.loads(detail)
+    except json.JSONDecodeError:
+        content = None
+    if isinstance(content, dict):
+        return content
+    return {"note": detail} if detail else {}
+
+
+def plant_moment(
+    plant: Plant, beats: Iterable[ProcessBeat], newest: datetime | None, wall_now: datetime
+) -> tuple[datetime, float]:
+    """Plant time at `wall_now`, and plant seconds per wall second.
+
+    From the newest beat that tells both. Without one, a plant whose file names a speed node may
+    run at any speed, so its time is that of the `newest` reading; any other runs by the wall.
+    """
+    for beat in sorted(beats, key=lambda b: b.at, reverse=True):
+        told = _clock(said(beat.detail))
+        if told is not None:
+            moment, speed = told
+            waited_s = max(0.0, (wall_now - beat.at).total_seconds())
+            return moment + timedelta(seconds=speed * waited_s), speed
+    has_own_speed = plant.opcua is not None and plant.opcua.speed_node is not None
+    return (newest if has_own_speed and newest is not None else wall_now), 1.0
+
+
+def _clock(content: Mapping[str, Any]) -> tuple[datetime, float] | None:
+    moment, speed = content.get("plant_now"), content.get("speed")
+    if not isinstance(moment, str) or not isinstance(speed, int | float):
+        return None
+    try:
+        told = utc(datetime.fromisoformat(moment))
+    except ValueError:
+        return None
+    return (told, float(speed)) if math.isfinite(speed) and speed > 0 else None

@@ -1,0 +1,158 @@
+"""`run`, `dashboard` and `demo`: which processes there are, started and watched together.
+
+What the processes do is in `dashboard.workers`; the comparison at the end of a headless demo is
+`dashboard.comparison`'s.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+from dashboard.server import PageSettings, arguments
+from dashboard.settings import Settings
+from dashboard.supervisor import Child, Supervisor
+from dashboard.workers import ending, say
+from twin.errors import EndpointUnavailable, UsageError
+from twin.plant import Plant, shipped_plants
+
+_WATCH_S = 0.2
+
+
+def command(*words: str) -> tuple[str, ...]:
+    """The command line of one of our own commands."""
+    return (sys.executable, "-m", "dashboard.cli", *words)
+
+
+def plant_processes(name: str, settings: Settings) -> list[Child]:
+    """The processes that steer a plant: each can die and come back without the others."""
+    environment = settings.environment()
+    return [
+        Child("collect", command("collect", name), environment),
+        Child("train", command("train", name, "--repeat"), environment),
+        Child("plan", command("propose", name, "--repeat"), environment),
+        Child("write", command("write", name), environment),
+    ]
+
+
+def page_process(name: str, plant: Plant, settings: Settings) -> Child:
+    """The web page's process."""
+    told = PageSettings(name, settings.database_url(plant), settings.state_dir)
+    return Child("dashboard", arguments(settings.dashboard_port), told.environment())
+
+
+def run_plant(name: str, settings: Settings, *, with_dashboard: bool = True) -> None:
+    """Collect, train, plan, write and show until told to stop."""
+    plant = settings.plant(name)
+    if plant.opcua is None:
+        raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to run from. Add one.")
+    create_database(plant, settings)
+    children = plant_processes(name, settings)
+    if with_dashboard:
+        claim_port(settings.dashboard_port)
+        children.append(page_process(name, plant, settings))
+        say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
+    keep_running(children, settings.logs_dir())
+
+
+def run_page(name: str, settings: Settings, port: int | None) -> None:
+    """Serve the web page alone until told to stop."""
+    chosen = settings if port is None else settings.model_copy(update={"dashboard_port": port})
+    claim_port(chosen.dashboard_port)
+    plant = chosen.plant(name)
+    say(f"web page: http://127.0.0.1:{chosen.dashboard_port}")
+    keep_running([page_process(name, plant, chosen)], chosen.logs_dir())
+
+
+def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: bool) -> None:
+    """An emulated plant and everything that steers it, until told to stop."""
+    folder = settings.state_dir / "demo"
+    chosen = settings.model_copy(update={"state_dir": folder, "database": None})
+    plant = chosen.plant(name)
+    emulated = emulator_process(name, plant, chosen, speed=speed, seed=seed)
+    # Both ports are claimed before anything is deleted: an earlier demo may still be running.
+    claim_port(chosen.dashboard_port)
+    claim_endpoint(plant)
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    create_database(plant, chosen)
+    say("An emulated plant; its OPC UA server has no security and listens on this machine only.")
+    say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
+    say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
+    children = [emulated, *plant_processes(name, chosen), page_process(name, plant, chosen)]
+    keep_running(children, chosen.logs_dir())
+
+
+def emulator_process(
+    name: str,
+    plant: Plant,
+    settings: Settings,
+    *,
+    speed: float,
+    seed: int,
+    hours: float | None = None,
+) -> Child:
+    """The emulated plant's process; its port must be free."""
+    if plant.opcua is None:
+        raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to emulate. Add one.")
+    if importlib.util.find_spec(f"twin.plants.{plant.plant}") is None:
+        raise UsageError(
+            f"{plant.plant}: only shipped plants can be emulated: {', '.join(shipped_plants())}. "
+            f"To steer your own, use `plantwright run {name}`."
+        )
+    words = ["emulate", name, "--speed", str(speed), "--seed", str(seed)]
+    if hours is not None:
+        words += ["--hours", str(hours)]
+    return Child("emulate", command(*words), settings.environment())
+
+
+def create_database(plant: Plant, settings: Settings) -> None:
+    """Bring the database to this version's schema and make the plant's tags known."""
+    from twin.historian import Historian
+
+    with Historian.create(settings.database_url(plant)) as historian:
+        historian.register(plant)
+
+
+def claim_port(port: int, remedy: str = "set PLANTWRIGHT_DASHBOARD_PORT to another one") -> None:
+    """Find out early whether a port of this machine can be had."""
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except OSError as reason:
+        raise EndpointUnavailable(
+            f"Port {port} on this machine is not to be had: "
+            f"{os.strerror(reason.errno or 0).lower()}. End the program that has it, or {remedy}."
+        ) from reason
+
+
+def claim_endpoint(plant: Plant) -> None:
+    """Find out early whether an emulator can listen at the plant's endpoint."""
+    port = urlparse(plant.opcua.endpoint).port if plant.opcua is not None else None
+    if port:
+        claim_port(port, "set PLANTWRIGHT_ENDPOINT to opc.tcp://127.0.0.1:PORT/")
+
+
+def keep_running(
+    children: Sequence[Child],
+    logs_dir: Path,
+    *,
+    is_over: Callable[[], bool] = lambda: False,
+) -> None:
+    """Keep the processes alive until told to stop or `is_over`; then end them all."""
+    stop = ending()
+    supervisor = Supervisor(children, logs_dir, on_event=say)
+    try:
+        while not is_over():
+            supervisor.watch()
+            if stop.wait(_WATCH_S):
+                break
+    finally:
+        supervisor.stop()

@@ -1,0 +1,153 @@
+"""The line above every page, the stop button, and its release.
+
+The stop is drawn first and needs only the plant file and the latch: it works while the database
+is away.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import streamlit as st
+
+from connectors.stop import StopLatch
+from dashboard import markup, shell
+from dashboard.facts import Facts
+from dashboard.view import text
+from dashboard.view.headline import headline
+from dashboard.view.tags import Level
+from twin.clock import wall_now
+from twin.errors import HistorianError, PlantwrightError
+from twin.plant import Plant
+
+_ASKED = "stop_asked"
+_SAID = "stop_said"
+_ASKED_FOR = timedelta(seconds=20)  # an unconfirmed stop is forgotten
+
+
+def show() -> None:
+    """Plant, time, mode, ages and stop state, with the button that stops all writing."""
+    with st.container():
+        st.fragment(_draw, run_every=shell.REFRESH_S)()
+
+
+def _draw() -> None:
+    try:
+        plant, latch = shell.plant_and_latch()
+    except PlantwrightError as fault:
+        shell.show_fault(fault)
+        return
+    left, right = st.columns([6, 1.4], vertical_alignment="top")
+    is_stopped = latch.is_stopped()
+    if not is_stopped:
+        with right:
+            _stop_button(latch)
+    with left:
+        try:
+            _headline(plant, shell.open_door().facts(), is_stopped)
+        except PlantwrightError as fault:
+            shell.show_fault(fault)
+    if is_stopped:
+        _stopped(plant, latch)
+    if said := st.session_state.pop(_SAID, None):
+        st.html(markup.note(said, level=Level.ATTENTION))
+
+
+def _headline(plant: Plant, facts: Facts, is_stopped: bool) -> None:
+    items = headline(
+        plant,
+        facts.state,
+        facts.stages,
+        newest_reading=facts.newest_reading,
+        newest_plan=facts.newest.created_at if facts.newest is not None else None,
+        link=facts.link,
+        processes=facts.processes,
+        is_stopped=is_stopped,
+    )
+    clock = text.date_time(facts.now, plant)
+    zone = text.zone_name(facts.now, plant)
+    st.html(markup.headline(plant.title, clock, zone, items, shell.tick()))
+
+
+def _stop_button(latch: StopLatch) -> None:
+    asked_at: datetime | None = st.session_state.get(_ASKED)
+    if asked_at is None or wall_now() - asked_at > _ASKED_FOR:
+        st.button("STOP", key="stop", on_click=_ask, width="stretch", help="Stop all writing")
+        return
+    st.button(
+        "Confirm STOP",
+        key="stop_confirm",
+        type="primary",
+        on_click=_stop,
+        args=(latch,),
+        width="stretch",
+    )
+    st.button("Cancel", key="stop_cancel", on_click=_cancel, width="stretch")
+
+
+def _stopped(plant: Plant, latch: StopLatch) -> None:
+    message = f"Nothing is written to the plant. {_note(plant, latch.path)}".strip()
+    st.html(markup.note("STOPPED", message, Level.ALARM))
+    with st.expander("Release the stop"):
+        shell.ask_name("release_name")
+        st.text_input("Why is it safe to go on?", key="release_reason", max_chars=200)
+        st.button("Release the stop", key="release", on_click=_release, args=(latch,))
+
+
+def _note(plant: Plant, path: Path) -> str:
+    """Who stopped and why; empty where the latch file tells nothing."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        when = text.date_time(datetime.fromisoformat(told["at"]), plant)
+        return f"Stopped by {told['by']}: {told['reason']} (wall clock {when})."
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _ask() -> None:
+    st.session_state[_ASKED] = wall_now()
+
+
+def _cancel() -> None:
+    st.session_state[_ASKED] = None
+
+
+def _stop(latch: StopLatch) -> None:
+    by = shell.person() or "a person at this screen"
+    st.session_state[_ASKED] = None
+    try:
+        latch.set(by, "stop button", wall_now())
+    except OSError as fault:
+        st.session_state[_SAID] = (
+            f"The stop latch {latch.path} could not be set: {fault.strerror}. "
+            "Stop the writing process itself, or use the plant's own stop."
+        )
+        return
+    _audit("set", "stop button", by)
+
+
+def _release(latch: StopLatch) -> None:
+    reason = str(st.session_state.get("release_reason", "")).strip()
+    fault = shell.name_fault() or ("" if reason else "Say why it is safe to go on.")
+    if fault:
+        st.session_state[_SAID] = fault
+        return
+    try:
+        was_set = latch.release()
+    except OSError as trouble:
+        st.session_state[_SAID] = f"{latch.path} could not be removed: {trouble.strerror}."
+        return
+    if was_set:
+        _audit("released", reason, shell.person())
+
+
+def _audit(what: str, reason: str, by: str) -> None:
+    # The latch stands whatever the database does: it is told afterwards, and may fail to hear.
+    try:
+        door = shell.open_door()
+        now = door.facts().now
+        door.historian.event(door.plant, "stop", door.plant.plant, f"{what}: {reason}", now, by)
+    except HistorianError as fault:
+        st.session_state[_SAID] = f"The latch is {what}, but the audit could not be told: {fault}"

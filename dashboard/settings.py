@@ -1,0 +1,62 @@
+"""Where things are on this machine, read once at the door from options, environment or defaults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twin.plant import Plant, read_plant
+
+
+class Settings(BaseSettings):
+    """Paths and addresses of one installation; each can be set as PLANTWRIGHT_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="PLANTWRIGHT_", extra="ignore")
+
+    state_dir: Path = Field(
+        default=Path(".plantwright"), description="folder of database, models, logs, stop latch"
+    )
+    database: str | None = Field(default=None, description="SQLAlchemy database URL")
+    endpoint: str | None = Field(
+        default=None, description="OPC UA endpoint to use instead of the plant file's"
+    )
+    dashboard_port: int = Field(
+        default=8501, ge=1, le=65535, description="port of the web page, loopback only"
+    )
+
+    def plant(self, path_or_name: str) -> Plant:
+        """The plant file, at the endpoint set here if there is one."""
+        plant = read_plant(path_or_name)
+        if not self.endpoint or plant.opcua is None:
+            return plant
+        return replace(plant, opcua=replace(plant.opcua, endpoint=self.endpoint))
+
+    def environment(self) -> dict[str, str]:
+        """These settings as variables, for the processes we start; unset ones are empty.
+
+        Empty, not absent: a child must not fall back to what our own environment says.
+        """
+        values = self.model_dump(mode="json")
+        return {f"PLANTWRIGHT_{name.upper()}": str(value or "") for name, value in values.items()}
+
+    def database_url(self, plant: Plant) -> str:
+        """The database URL: as set, else a SQLite file for this plant in the state folder."""
+        if self.database:
+            return self.database
+        return f"sqlite:///{(self.state_dir / f'{plant.plant}.db').resolve()}"
+
+    def models_dir(self, plant: Plant) -> Path:
+        """Where this plant's trained models are kept."""
+        return self.state_dir / "models" / plant.plant
+
+    def stop_latch(self, plant: Plant | str) -> Path:
+        """The latch file that stands above everything: while it exists, nothing is written."""
+        name = plant if isinstance(plant, str) else plant.plant
+        return self.state_dir / f"{name}.stop"
+
+    def logs_dir(self) -> Path:
+        """Where the processes' logs go."""
+        return self.state_dir / "logs"

@@ -1,0 +1,82 @@
+"""`plantwright stop`: the latch first, and only then whatever could be in the way of it.
+
+A stop works with a faulty plant file, without a database and with one that hangs; the audit is
+told afterwards if it listens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.stop import StopLatch
+from dashboard.settings import Settings
+from twin.clock import wall_now
+from twin.errors import HistorianError, PlantFileError, UsageError
+from twin.plant import Plant
+
+_PLANT_LINE = re.compile(r"^plant:\s*[\"']?(\w+)", re.MULTILINE)
+_AUDIT_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The latch that is set now, and why the audit could not be told, if so."""
+
+    latch: Path
+    trouble: str = ""
+
+
+def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Stopped:
+    """Set the plant's stop latch.
+
+    Raises:
+        PlantFileError: the file does not even say which plant it is about.
+        UsageError: the latch could not be set; writing goes on.
+    """
+    plant: Plant | None = None
+    trouble = ""
+    try:
+        plant = settings.plant(path_or_name)
+        name = plant.plant
+    except PlantFileError as fault:
+        name = _name_in(path_or_name, fault)
+        trouble = "the plant file has faults. See `plantwright check`."
+    latch = StopLatch(settings.stop_latch(name))
+    try:
+        latch.set(by, reason)
+    except OSError as fault:
+        raise UsageError(
+            f"NOT STOPPED: the latch {latch.path} could not be set ({fault.strerror}). "
+            "End the writing process, or use the plant's own stop."
+        ) from fault
+    if plant is not None:
+        trouble = _tell_audit(plant, settings, by, reason)
+    return Stopped(latch.path, trouble)
+
+
+def _name_in(path_or_name: str, fault: PlantFileError) -> str:
+    """The plant's name in a file that has faults."""
+    try:
+        found = _PLANT_LINE.search(Path(path_or_name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise fault from None
+    if found is None:
+        raise fault
+    return found[1]
+
+
+def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> str:
+    """Note the stop in the audit; why that was not possible, else empty."""
+    from dashboard.beats import plant_moment
+    from twin.historian import Historian
+
+    try:
+        with Historian.open(settings.database_url(plant), _AUDIT_PATIENCE_S) as historian:
+            beats, newest = historian.processes(plant), historian.newest(plant)
+            now, _ = plant_moment(plant, beats, newest, wall_now())
+            historian.event(plant, "stop", plant.plant, f"set: {reason}", now, by)
+    except HistorianError as fault:
+        return str(fault)
+    return ""

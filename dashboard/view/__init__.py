@@ -1,0 +1,1 @@
+"""What the page shows, worked out from records: pure functions without Streamlit or database."""

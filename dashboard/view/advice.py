@@ -1,0 +1,218 @@
+"""What a proposal says to the person who decides, and where it stands at this moment.
+
+A proposal can be accepted only while `standing` says so; the historian judges again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dashboard.view import text
+from dashboard.view.tags import Level, Word
+from twin.plant import Plant, Role
+from twin.records import Decision, Proposal, ProposalStatus, WriteOutcome, WriteStatus
+
+#: Reasons a person can pick for a rejection; the last one asks for own words.
+OTHER_REASON = "Other (say which)"
+REJECT_REASONS = (
+    "The plant needs something else now",
+    "Does not fit the production plan",
+    "Maintenance or test in progress",
+    "A reading looks wrong",
+    "The limits are out of date",
+    "The move is too large",
+    "The forecast is not believable",
+    OTHER_REASON,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a proposal can be decided now, why not, and how long it stays open."""
+
+    is_open: bool
+    reason: str
+    left_wall_s: float
+    left_plant_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRow:
+    """One MV of a proposal: where it stands, where it should go."""
+
+    name: str
+    description: str
+    unit: str
+    current: str
+    proposed: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastRow:
+    """One line of the proposals' history. `words` is status, then write outcome if any."""
+
+    proposal_id: str
+    created: str
+    moves: str
+    benefit: str
+    words: tuple[Word, ...]
+    by: str
+    reason: str
+
+
+def standing(proposal: Proposal, plant_now: datetime, wall_now: datetime) -> Standing:
+    """Where a proposal stands at this moment of the plant and of the person."""
+    left_wall_s = (proposal.open_until_wall - wall_now).total_seconds()
+    left_plant_s = (proposal.expires_at - plant_now).total_seconds()
+    reason = ""
+    if not proposal.verdict.is_clear:
+        reason = "The safety gate refused it: it cannot be accepted."
+    elif proposal.status is not ProposalStatus.OPEN:
+        reason = f"It is {proposal.status.value}: it cannot be decided any more."
+    elif left_wall_s <= 0 or left_plant_s <= 0:
+        reason = "It has expired. Wait for the next proposal."
+    elif not proposal.setpoints:
+        reason = "It moves nothing: there is nothing to accept."
+    return Standing(not reason, reason, max(0.0, left_wall_s), max(0.0, left_plant_s))
+
+
+def figures(plant: Plant, proposal: Proposal, stands: Standing) -> list[tuple[str, Word, str]]:
+    """Benefit, cost on both ways, time left: label, value, small print."""
+    currency = plant.economics.currency if plant.economics else ""
+    left = (
+        Word(text.duration(stands.left_wall_s)) if stands.is_open else status_word(proposal.status)
+    )
+    if not stands.is_open and proposal.status is ProposalStatus.OPEN:
+        left = Word("EXPIRED", Level.ATTENTION, stands.reason)
+    until = text.clock_time(proposal.expires_at, plant)
+    return [
+        ("Saves against holding", Word(text.money(proposal.benefit_per_h, currency)), "next hour"),
+        (
+            "Cost if accepted",
+            Word(text.money(proposal.plan.cost_per_h, currency)),
+            f"holding: {text.money(proposal.plan.hold_cost_per_h, currency)}",
+        ),
+        ("Open for", left, f"until {until} plant time ({text.duration(stands.left_plant_s)})"),
+        ("Model", Word(proposal.model), f"plan {proposal.plan.status.value}"),
+    ]
+
+
+def why(proposal: Proposal) -> str:
+    """The planner's reason and the limits the plan touches."""
+    touched = ", ".join(proposal.binding) or "none"
+    return f"{text.with_powers(proposal.reason)}\nLimits the plan touches: {touched}."
+
+
+def no_proposal(has_readings: bool) -> str:
+    """What to do while there is no proposal."""
+    if not has_readings:
+        return "There are no readings yet; planning starts with them. Is `collect` running?"
+    return "Planning starts once every level was measured. Is the planner alive (see Overview)?"
+
+
+def rejection(picked: str | None, words: str) -> str:
+    """The reason kept with a rejection; empty where none was given."""
+    if picked is None or picked == OTHER_REASON:
+        return words
+    return f"{picked}: {words}" if words else picked
+
+
+def move_rows(plant: Plant, proposal: Proposal) -> list[MoveRow]:
+    """A row for every MV: proposed moves first, then those that stay."""
+    rows = []
+    for tag in plant.with_role(Role.MV):
+        current, proposed = proposal.current.get(tag.name), proposal.setpoints.get(tag.name)
+        is_moved = proposed is not None and current is not None
+        change = text.signed(proposed - current, tag.decimals) if is_moved else "stays"  # type: ignore[operator]
+        row = MoveRow(
+            tag.name,
+            tag.description,
+            text.unit_label(tag.unit),
+            text.number(current, tag.decimals),
+            text.number(proposed if proposed is not None else current, tag.decimals),
+            change,
+        )
+        rows.append(row)
+    return sorted(rows, key=lambda row: row.change == "stays")
+
+
+def moves_in_words(plant: Plant, proposal: Proposal) -> str:
+    """The moves in one line: "pump_1.setpoint 8.81 → 9.35"."""
+    parts = []
+    for name, proposed in proposal.setpoints.items():
+        decimals = plant.tag(name).decimals
+        current = text.number(proposal.current.get(name), decimals)
+        parts.append(f"{name} {current} → {text.number(proposed, decimals)}")
+    return ", ".join(parts) or "no move"
+
+
+def status_word(status: ProposalStatus) -> Word:
+    """A proposal's status; coloured where something was refused or failed."""
+    level = {
+        ProposalStatus.FAILED: Level.ALARM,
+        ProposalStatus.REFUSED: Level.ATTENTION,
+    }.get(status, Level.CALM)
+    return Word(status.value.upper(), level)
+
+
+def outcome_word(outcome: WriteOutcome) -> Word:
+    """How a write ended; anything but VERIFIED is coloured."""
+    level = {
+        WriteStatus.VERIFIED: Level.CALM,
+        WriteStatus.REFUSED: Level.ATTENTION,
+    }.get(outcome.status, Level.ALARM)
+    return Word(f"WRITE {outcome.status.value.upper()}", level, outcome.reason)
+
+
+def past_rows(
+    plant: Plant,
+    proposals: Iterable[Proposal],
+    decisions: Mapping[str, Decision],
+    outcomes: Iterable[WriteOutcome],
+) -> list[PastRow]:
+    """The newest proposals with what became of them, in the order given."""
+    newest_outcome: dict[str, WriteOutcome] = {}
+    for outcome in sorted(outcomes, key=lambda o: o.finished_at):
+        newest_outcome[outcome.proposal_id] = outcome
+    currency = plant.economics.currency if plant.economics else ""
+    rows = []
+    for proposal in proposals:
+        decision = decisions.get(proposal.proposal_id)
+        written = newest_outcome.get(proposal.proposal_id)
+        words = [status_word(proposal.status)]
+        if written is not None:
+            words.append(outcome_word(written))
+        row = PastRow(
+            proposal_id=proposal.proposal_id,
+            created=text.clock_time(proposal.created_at, plant),
+            moves=moves_in_words(plant, proposal),
+            benefit=text.money(proposal.benefit_per_h, currency),
+            words=tuple(words),
+            by=decision.by if decision is not None else text.NOTHING,
+            reason=_why(proposal, decision, written),
+        )
+        rows.append(row)
+    return rows
+
+
+def written_setpoints(outcomes: Iterable[WriteOutcome]) -> dict[str, float]:
+    """What we last wrote to each MV and read back as written."""
+    verified: dict[str, float] = {}
+    for outcome in sorted(outcomes, key=lambda o: o.finished_at):
+        if outcome.status is WriteStatus.VERIFIED:
+            verified.update(outcome.setpoints)
+    return verified
+
+
+def _why(proposal: Proposal, decision: Decision | None, written: WriteOutcome | None) -> str:
+    """The most telling reason: a failed write, the person's, or the gate's."""
+    if written is not None and written.status is not WriteStatus.VERIFIED and written.reason:
+        return written.reason
+    if decision is not None and decision.reason:
+        return decision.reason
+    if not proposal.verdict.is_clear:
+        return " ".join(proposal.verdict.reasons)
+    return text.with_powers(proposal.reason) if decision is None else text.NOTHING

@@ -1,0 +1,162 @@
+"""The line above every page: plant time, mode, ages, connection, stop.
+
+Works on plain facts already read; it reads no clock and no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dashboard.view import text
+from dashboard.view.tags import Level, Word, mode_word
+from twin.plant import Plant, Role
+from twin.records import PlantState, Stage
+
+# Chosen: several missed beats of a loop that beats by the wall, and patience for a busy disk.
+_SILENT_S = 20.0
+# The planner beats once a plant step.
+_SILENT_STEPS = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One fact of the headline: a label and a word that may be coloured."""
+
+    label: str
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One process: when it last said that it lives, in wall time."""
+
+    name: str
+    word: Word
+    age: str
+    detail: str
+
+
+def headline(
+    plant: Plant,
+    state: PlantState,
+    stages: Mapping[str, Stage],
+    *,
+    newest_reading: datetime | None,
+    newest_plan: datetime | None,
+    link: str | None,
+    processes: Iterable[ProcessRow],
+    is_stopped: bool,
+) -> list[Item]:
+    """Mode, stage, connection, data age, plan age, processes and stop, in reading order."""
+    return [
+        Item("Mode", _modes(plant, state)),
+        Item("Stage", _stages(plant, stages)),
+        Item("Connection", link_word(link)),
+        Item("Data", _data_age(plant, state.at, newest_reading)),
+        Item("Plan", _plan_age(plant, state.at, newest_plan)),
+        Item("Processes", _alive(list(processes))),
+        Item("Writing", stop_word(is_stopped)),
+    ]
+
+
+def stop_word(is_stopped: bool) -> Word:
+    """What the stop latch says."""
+    if is_stopped:
+        return Word("STOPPED", Level.ALARM, "Nothing is written to the plant.")
+    return Word("enabled")
+
+
+def link_word(link: str | None) -> Word:
+    """The collector's connection to the plant: live, live without some tags, or lost and why."""
+    if link is None:
+        return Word("unknown", Level.ATTENTION, "The collector has told nothing of its connection.")
+    state, _, reason = link.partition(":")
+    if state == "lost":
+        return Word("lost", Level.ALARM, reason.strip())
+    if ";" in link:
+        return Word("live, in part", Level.ATTENTION, link)
+    return Word(link)
+
+
+def silent_after_s(plant: Plant, speed: float) -> float:
+    """After how many wall seconds without a beat a process counts as silent."""
+    return max(_SILENT_S, _SILENT_STEPS * plant.step_s / speed)
+
+
+def process_row(
+    name: str, at: datetime, told: Mapping[str, object], wall_now: datetime, silent_s: float
+) -> ProcessRow:
+    """How one process does, from its last beat and what it told with it."""
+    age_s = (wall_now - at).total_seconds()
+    is_silent = age_s > silent_s
+    word = Word("SILENT", Level.ALARM, "Is it running? See `plantwright status`.")
+    detail = ", ".join(
+        _said(key, value)
+        for key, value in told.items()
+        if key not in _UNSAID and value is not None and value != ""
+    )
+    return ProcessRow(name, word if is_silent else Word("ALIVE"), text.duration(age_s), detail)
+
+
+#: What is shown elsewhere on the page, or says nothing to a person.
+_UNSAID = ("plant_now", "coverage90", "coverage_count")
+
+
+def _said(key: str, value: object) -> str:
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown if key == "note" else f"{key.replace('_', ' ')} {shown}"
+
+
+def _modes(plant: Plant, state: PlantState) -> Word:
+    words = [w for tag in plant.with_role(Role.MV) if (w := mode_word(plant, tag, state))]
+    if not words:
+        return Word(text.NOTHING)
+    return _counted(words)
+
+
+def _stages(plant: Plant, stages: Mapping[str, Stage]) -> Word:
+    names = [stages.get(tag.name, Stage.ADVISORY).value for tag in plant.with_role(Role.MV)]
+    return _counted([Word(name) for name in names]) if names else Word(text.NOTHING)
+
+
+def _counted(words: list[Word]) -> Word:
+    """One word if all agree, else how many say what."""
+    texts = [word.text for word in words]
+    level = max((w.level for w in words), key=[Level.CALM, Level.ATTENTION, Level.ALARM].index)
+    reason = " ".join(word.reason for word in words if word.reason)
+    if len(set(texts)) == 1:
+        return Word(texts[0], level, reason)
+    counts = ", ".join(f"{texts.count(t)} {t}" for t in dict.fromkeys(texts))
+    return Word(counts, level, reason)
+
+
+def _data_age(plant: Plant, now: datetime, newest: datetime | None) -> Word:
+    if newest is None:
+        return Word("no readings", Level.ALARM, "Is `plantwright collect` running?")
+    age_s = (now - newest).total_seconds()
+    longest_s = min((t.max_age_s for t in plant.tags if t.role in (Role.MV, Role.CV)), default=60.0)
+    if age_s > longest_s:
+        reason = f"Older than {longest_s:g} s; nothing is decided on it. Check `collect`."
+        return Word(f"{text.duration(age_s)} old", Level.ALARM, reason)
+    return Word(f"{text.duration(age_s)} old")
+
+
+def _plan_age(plant: Plant, now: datetime, newest: datetime | None) -> Word:
+    if newest is None:
+        return Word("none yet", Level.CALM, "The first plan follows the first good readings.")
+    age_s = (now - newest).total_seconds()
+    # A plan is made every step; a proposal may stay open meanwhile, so a late one is no alarm.
+    longest_s = plant.proposal_open_s + 30 * plant.step_s
+    level = Level.ATTENTION if age_s > longest_s else Level.CALM
+    return Word(f"{text.duration(age_s)} old", level)
+
+
+def _alive(rows: list[ProcessRow]) -> Word:
+    if not rows:
+        return Word("none seen", Level.ATTENTION, "No process has reported to this database.")
+    silent = [row.name for row in rows if row.word.level is not Level.CALM]
+    if silent:
+        return Word(f"{', '.join(silent)} SILENT", Level.ALARM, "See `plantwright status`.")
+    return Word(f"{len(rows)} alive")

@@ -1,0 +1,116 @@
+"""The overview beside its tag table: figures, announced batches, what to do without readings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from dashboard.view import text
+from dashboard.view.tags import Level, TagRow, Word
+from twin.economics import Score
+from twin.plant import Batches, OrderSlot, Plant
+from twin.records import PlantState, Proposal
+from twin.safety import RULES, Trust
+
+#: What a figure is shown as: label, value, small print.
+Figure = tuple[str, Word, str]
+
+
+def figures(
+    plant: Plant,
+    opened: Proposal | None,
+    last_hour: Score | None,
+    trust: Trust | None,
+) -> list[Figure]:
+    """Benefit of the open proposal, cost and limit minutes of the last hour, trust."""
+    currency = plant.economics.currency if plant.economics else ""
+    shown: list[Figure] = []
+    if opened is not None:
+        benefit = text.money(opened.benefit_per_h, currency)
+        shown.append(("Open proposal saves", Word(benefit), "against holding; see Advice"))
+    else:
+        shown.append(("Open proposal", Word("none"), "nothing waits for a decision"))
+    if last_hour is not None:
+        shown.append(_cost(last_hour, currency))
+        shown.append(_limit_minutes(last_hour))
+    shown.append(_trust(trust))
+    return shown
+
+
+def no_readings(plant: Plant) -> str:
+    """What to do when the database holds nothing of this plant."""
+    endpoint = plant.opcua.endpoint if plant.opcua is not None else "the plant"
+    return (
+        f"The database holds nothing of {plant.plant}. Start `plantwright collect {plant.plant}` "
+        f"and see that {endpoint} answers. This page goes on by itself."
+    )
+
+
+def announced_batches(plant: Plant, state: PlantState) -> list[tuple[str, str, str, str]]:
+    """The order list: demand tag, start, draw and duration of every line in use, by start."""
+    lines = []
+    for block in plant.discrete:
+        if not isinstance(block, Batches):
+            continue
+        for slot in block.slots:
+            known = _order(state, slot)
+            if known is not None:
+                lines.append((known, plant.tag(block.demand)))
+    lines.sort(key=lambda line: line[0])
+    return [
+        (
+            tag.name,
+            text.date_time(datetime.fromtimestamp(start_s, UTC), plant),
+            f"{text.number(draw, tag.decimals)} {text.unit_label(tag.unit)}",
+            f"{text.number(minutes, 0)} min",
+        )
+        for (start_s, draw, minutes), tag in lines
+    ]
+
+
+def without_orders(plant: Plant, rows: Iterable[TagRow]) -> list[TagRow]:
+    """The rows that are not part of the order list, which has a table of its own."""
+    blocks = [block for block in plant.discrete if isinstance(block, Batches)]
+    slots = [slot for block in blocks for slot in block.slots]
+    names = {name for slot in slots for name in (slot.start, slot.draw, slot.duration)}
+    return [row for row in rows if row.name not in names]
+
+
+def _order(state: PlantState, slot: OrderSlot) -> tuple[float, float, float] | None:
+    start_s, draw = state.value(slot.start), state.value(slot.draw)
+    minutes = state.value(slot.duration)
+    if start_s is None or not draw or minutes is None:
+        return None
+    return start_s, draw, minutes
+
+
+def _trust(trust: Trust | None) -> Figure:
+    if trust is None or trust.coverage90 is None:
+        return ("Trust", Word("unknown"), "the planner does not know its forecasts' coverage yet")
+    share = text.percent(trust.coverage90)
+    small = f"of {trust.count} forecasts in the last hour held their 90 % band"
+    is_low = trust.coverage90 < RULES.min_coverage90 or trust.count < RULES.min_coverage_count
+    reason = f"The gate asks for {RULES.min_coverage90:.0%} of {RULES.min_coverage_count} or more."
+    return ("Trust", Word(share, Level.ATTENTION, reason) if is_low else Word(share), small)
+
+
+def _cost(last_hour: Score, currency: str) -> Figure:
+    if not math.isfinite(last_hour.cost_per_h):
+        return ("Cost, last hour", Word("unknown"), "readings are missing")
+    limits = text.money(last_hour.limit_cost_per_h, currency)
+    return (
+        "Cost, last hour",
+        Word(text.money(last_hour.cost_per_h, currency)),
+        f"limits: {limits}",
+    )
+
+
+def _limit_minutes(last_hour: Score) -> Figure:
+    known = {cv: m for cv, m in last_hour.limit_minutes.items() if math.isfinite(m)}
+    if len(known) < len(last_hour.limit_minutes):
+        return ("Outside limits, last hour", Word("unknown"), "readings are missing")
+    total = sum(known.values())
+    worst = ", ".join(f"{n} {m:.0f}" for n, m in known.items() if m >= 0.5)
+    word = Word(f"{total:.0f} min", Level.ATTENTION if total >= 0.5 else Level.CALM)
+    return ("Outside limits, last hour", word, worst or "every CV inside its operator limits")

@@ -1,0 +1,109 @@
+"""Numbers, units, money, ages and times as a person reads them.
+
+Every time on the screen goes through `in_zone`, so no two places can show different zones.
+Nothing here knows a page.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from twin.plant import Limits, Plant
+
+NOTHING = "–"  # the mark for "no value"; a minus sign would look like a number
+
+_SUPERSCRIPTS = {"**2": "²", "**3": "³", "**4": "⁴", "**5": "⁵"}
+
+
+def in_zone(moment: datetime, plant: Plant) -> datetime:
+    """The same moment on the plant's own clock: the only place where a zone is applied."""
+    return moment.astimezone(ZoneInfo(plant.time_zone))
+
+
+def clock_time(moment: datetime | None, plant: Plant) -> str:
+    """Hours, minutes and seconds in the plant's zone."""
+    return in_zone(moment, plant).strftime("%H:%M:%S") if moment is not None else NOTHING
+
+
+def date_time(moment: datetime | None, plant: Plant) -> str:
+    """Date and time in the plant's zone."""
+    return in_zone(moment, plant).strftime("%Y-%m-%d %H:%M:%S") if moment is not None else NOTHING
+
+
+def zone_name(moment: datetime, plant: Plant) -> str:
+    """The plant's zone and its present offset: "Europe/Berlin, UTC+01:00"."""
+    offset = in_zone(moment, plant).strftime("%z")
+    return f"{plant.time_zone}, UTC{offset[:3]}:{offset[3:]}"
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A number with that many decimals; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    shown = f"{value:.{decimals}f}"
+    return shown.removeprefix("-") if float(shown) == 0 else shown
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """A change with its sign; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:+.{decimals}f}" if float(f"{value:.{decimals}f}") else number(0.0, decimals)
+
+
+def unit_label(unit: str) -> str:
+    """A unit of the plant file as it is written on a screen: "cm**3/s" becomes "cm³/s"."""
+    return with_powers(unit).replace("*", "·")
+
+
+def with_powers(sentence: str) -> str:
+    """A sentence with its units' powers raised: "7.4 cm**3/s" becomes "7.4 cm³/s"."""
+    for power, sign in _SUPERSCRIPTS.items():
+        sentence = sentence.replace(power, sign)
+    return sentence
+
+
+def money(value: float | None, currency: str, per: str = "h") -> str:
+    """An amount per hour (or per nothing, with `per` empty): "12.30 ct/h"."""
+    amount = number(value, 2)
+    return amount if amount == NOTHING else f"{amount} {currency}{'/' + per if per else ''}"
+
+
+def span(limits: Limits | None, decimals: int) -> str:
+    """A range as "5.00 … 17.00", an open side as a dash."""
+    if limits is None or (limits.low is None and limits.high is None):
+        return NOTHING
+    return f"{_edge(limits.low, decimals)} … {_edge(limits.high, decimals)}"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in its two largest units: "8 s", "3 min 5 s", "2 h 10 min", "3 d 4 h"."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two(whole, 60, "min", 1, "s")
+    if whole < 86_400:
+        return _two(whole, 3600, "h", 60, "min")
+    return _two(whole, 86_400, "d", 3600, "h")
+
+
+def percent(share: float | None) -> str:
+    """A share between 0 and 1 in percent."""
+    return f"{100 * share:.0f} %" if share is not None and math.isfinite(share) else NOTHING
+
+
+def _two(whole: int, large_s: int, large: str, small_s: int, small: str) -> str:
+    count, rest = divmod(whole, large_s)
+    parts = f"{count} {large}"
+    return f"{parts} {rest // small_s} {small}" if rest // small_s else parts
+
+
+def _edge(value: float | None, decimals: int) -> str:
+    # Limits are round numbers: ".00" after each would only widen the table.
+    shown = number(value, decimals)
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown

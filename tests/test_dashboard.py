@@ -1,0 +1,398 @@
+"""The page's promises, kept by the real script on a real database, without a browser."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from lived_plant import NOON, beats, database, fill, four_tank, proposal
+from streamlit.testing.v1 import AppTest
+
+import dashboard
+from connectors.stop import StopLatch
+from dashboard.server import DATABASE, PLANT, STATE_DIR, PageSettings, arguments, page_settings
+from dashboard.settings import Settings
+from twin.clock import wall_now
+from twin.errors import UsageError
+from twin.historian import Historian
+from twin.plant import Plant
+from twin.records import (
+    BAD,
+    Clearance,
+    Decision,
+    ProposalStatus,
+    Reading,
+    Stage,
+    WriteOutcome,
+    WriteStatus,
+)
+
+APP = Path(dashboard.__file__).parent / "app.py"
+SCREENS = ("overview", "trend", "advice", "stages", "audit")
+
+
+@pytest.fixture
+def plant() -> Plant:
+    """The shipped plant."""
+    return four_tank()
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page's script, told about a database in a folder of its own."""
+    settings = PageSettings("four_tank", database(tmp_path), tmp_path)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    return AppTest.from_file(str(APP), default_timeout=30)
+
+
+@pytest.fixture
+def historian(tmp_path: Path, plant: Plant) -> Iterator[Historian]:
+    """A database with an hour of readings and living processes."""
+    with Historian.create(database(tmp_path)) as opened:
+        fill(opened, plant, hours=1.5)
+        beats(opened, plant, wall_now())
+        yield opened
+
+
+@pytest.fixture
+def latch(tmp_path: Path, plant: Plant) -> StopLatch:
+    """The stop latch that the page looks at."""
+    return StopLatch(Settings(state_dir=tmp_path).stop_latch(plant))
+
+
+def turn_to(page: AppTest, screen: str) -> AppTest:
+    """Open the page, then one of its screens."""
+    page.run()
+    return page.switch_page(f"screens/{screen}.py").run()
+
+
+def shown(page: AppTest) -> str:
+    """All HTML the script drew; a script that failed fails the test."""
+    assert not page.exception, [error.value for error in page.exception]
+    return "\n".join(element.proto.body for element in page.get("html"))
+
+
+def buttons(page: AppTest) -> list[str]:
+    """The labels of all buttons."""
+    return [button.label for button in page.button]
+
+
+def press(page: AppTest, label: str) -> AppTest:
+    """Click the one button of that label."""
+    (found,) = [button for button in page.button if button.label == label]
+    return found.click().run()
+
+
+def give_name(page: AppTest, name: str) -> AppTest:
+    """Type a name where the shown screen asks for one."""
+    (field,) = [field for field in page.text_input if field.label == "Your name"]
+    return field.set_value(name).run()
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_draws_a_lived_plant(
+    page: AppTest, historian: Historian, plant: Plant, screen: str
+) -> None:
+    """No screen fails, and each carries plant time in the plant's zone and a stop button."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    html = shown(turn_to(page, screen))
+    assert "2026-01-05 13:0" in html  # 12:00 UTC is 13:00 in Berlin in January
+    assert "Europe/Berlin, UTC+01:00" in html
+    assert "STOP" in buttons(page)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_says_what_to_do_without_readings(
+    page: AppTest, tmp_path: Path, screen: str
+) -> None:
+    """A fresh database leads to a message, not to an empty table or a traceback."""
+    Historian.create(database(tmp_path)).close()
+    html = shown(turn_to(page, screen))
+    assert "no readings" in html
+    if screen in ("overview", "trend"):
+        assert "plantwright collect four_tank" in html
+
+
+def test_overview_shows_every_tag_with_limits_target_and_move(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """One row per MV, CV and DV: value, both limit pairs, next move, target, stage and mode."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    html = shown(page.run())
+    for role in ("MV", "CV", "DV"):
+        for tag in plant.tags:
+            assert tag.role != role or f"<b>{tag.name}</b>" in html
+    assert "cm³/s" in html
+    assert "5 … 17" in html
+    assert "0 … 20" in html
+    assert "+0.54 → 9.35" in html
+    assert "REMOTE" in html
+    assert "AUTO" in html
+    assert "ADVISORY" in html
+    assert "8.70 ct/h" in html
+    assert "91 %" in html
+
+
+def test_overview_marks_what_is_bad_and_never_shows_it_as_zero(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """A reading without a number is a dash and BAD."""
+    historian.store([Reading("tank_1.level", None, BAD, NOON + timedelta(seconds=1), NOON)], plant)
+    html = shown(page.run())
+    row = html[html.index("<b>tank_1.level</b>") :].split("</tr>")[0]
+    assert ">BAD<" in row
+    assert "– <span" in row
+    assert "0.00" not in row
+
+
+def test_a_dead_collector_lets_values_grow_old(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """Without beats and readings, plant time runs on: values are STALE, processes SILENT."""
+    beats(historian, plant, wall_now() - timedelta(minutes=2))
+    html = shown(page.run())
+    assert "collect, plan, write SILENT" in html
+    row = html[html.index("<b>tank_1.level</b>") :].split("</tr>")[0]
+    assert ">STALE<" in row
+    assert "40 min" in row  # two wall minutes at speed 20
+
+
+def test_accepting_stores_a_named_decision(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """One click with a name accepts exactly the proposal that was shown."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, "Ada")
+    assert "Accepted" in shown(press(page, "Accept"))
+    decision = historian.decision("p-1")
+    assert decision is not None
+    assert (decision.is_accepted, decision.by) == (True, "Ada")
+    assert NOON <= decision.decided_at < NOON + timedelta(minutes=20)
+    assert "Accept" not in buttons(page.run())
+
+
+@pytest.mark.parametrize("name", ["", "  ", "closed loop"])
+def test_nobody_decides_without_a_name_of_their_own(
+    page: AppTest, historian: Historian, plant: Plant, name: str
+) -> None:
+    """An empty name and the computer's own name store nothing and say so."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, name)
+    assert "Not decided yet" in shown(press(page, "Accept"))
+    assert historian.decision("p-1") is None
+
+
+def test_rejecting_needs_a_reason(page: AppTest, historian: Historian, plant: Plant) -> None:
+    """Without a reason nothing is stored; with one it is kept word for word."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, "Ada")
+    assert "Say why you reject it" in shown(press(page, "Reject"))
+    assert historian.decision("p-1") is None
+    page.selectbox(key="reject_reason").set_value("A reading looks wrong").run()
+    page.text_input(key="reject_words").set_value("tank 3 sticks").run()
+    press(page, "Reject")
+    decision = historian.decision("p-1")
+    assert decision is not None
+    assert (decision.is_accepted, decision.reason) == (
+        False,
+        "A reading looks wrong: tank 3 sticks",
+    )
+    assert "tank 3 sticks" in shown(page.run())
+
+
+def test_a_refused_proposal_shows_its_reasons_and_no_button(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """What the gate refused can be read and not accepted."""
+    refused = proposal(plant, wall_now=wall_now(), refusals=("tank_1.level: 130 s old.",))
+    historian.store_proposal(refused)
+    html = shown(turn_to(page, "advice"))
+    assert "Safety gate: refused" in html
+    assert "tank_1.level: 130 s old." in html
+    assert not {"Accept", "Reject"} & set(buttons(page))
+
+
+def test_a_click_that_comes_too_late_is_told_why(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """A proposal superseded between drawing and clicking is not accepted, nor is its successor."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, "Ada")
+    historian.set_status("p-1", ProposalStatus.SUPERSEDED, "the gate refuses it now", NOON)
+    newer = proposal(plant, "p-2", created_at=NOON + timedelta(minutes=1), wall_now=wall_now())
+    historian.store_proposal(newer)
+    html = shown(press(page, "Accept"))
+    assert "Nothing was decided" in html
+    assert "It is superseded" in html
+    assert historian.decision("p-1") is None
+    assert historian.decision("p-2") is None
+
+
+def test_an_expired_proposal_cannot_be_decided(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """Past its wall time a proposal has no buttons, whatever its stored status says."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now() - timedelta(minutes=2)))
+    html = shown(turn_to(page, "advice"))
+    assert "It has expired" in html
+    assert "Accept" not in buttons(page)
+
+
+def test_history_tells_what_became_of_a_proposal(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """Decision, person and write outcome stand in one line; a failed write tells its reason."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    historian.decide(Decision("p-1", True, "Ada", "", NOON))
+    seal = Clearance("c-1", "p-1", {"pump_1.setpoint": 9.35}, NOON, NOON + timedelta(seconds=30))
+    historian.store_clearance(seal)
+    assert historian.use_clearance("c-1", NOON)
+    reason = "read back 8.81 instead of 9.35"
+    failed = WriteOutcome(
+        "p-1",
+        "c-1",
+        WriteStatus.FAILED,
+        dict(seal.setpoints),
+        {"pump_1.setpoint": 8.81},
+        reason,
+        NOON,
+    )
+    historian.store_outcome(failed)
+    historian.set_status("p-1", ProposalStatus.FAILED, reason, NOON)
+    html = shown(turn_to(page, "advice"))
+    assert "WRITE FAILED" in html
+    assert reason in html
+    assert "Ada" in html
+
+
+def test_the_stop_takes_two_steps_and_its_release_a_name_and_a_reason(
+    page: AppTest, historian: Historian, plant: Plant, latch: StopLatch
+) -> None:
+    """One click stops nothing, two do; it stays stopped until a named person says why not."""
+    press(page.run(), "STOP")
+    assert not latch.is_stopped()
+    press(page, "Cancel")
+    assert not latch.is_stopped()
+    press(press(page, "STOP"), "Confirm STOP")
+    assert latch.is_stopped()
+    assert "STOPPED" in shown(page)
+
+    assert "Give your name first" in shown(press(page, "Release the stop"))
+    give_name(page, "Ada")
+    assert "Say why it is safe" in shown(press(page, "Release the stop"))
+    assert latch.is_stopped()
+    page.text_input(key="release_reason").set_value("valve replaced").run()
+    press(page, "Release the stop")
+    assert not latch.is_stopped()
+    told = [(event.message, event.by) for event in historian.events(plant, kind="stop")]
+    assert told[0] == ("released: valve replaced", "Ada")
+    assert told[1][0] == "set: stop button"
+
+
+def test_the_stop_works_without_a_database(page: AppTest, latch: StopLatch) -> None:
+    """Where the database is away, the page says so and still stops."""
+    html = shown(page.run())
+    assert "This page cannot show the plant" in html
+    assert "plantwright db upgrade" in html
+    press(press(page, "STOP"), "Confirm STOP")
+    assert latch.is_stopped()
+
+
+def test_a_database_at_another_migration_is_named(page: AppTest, tmp_path: Path) -> None:
+    """The page tells which schema it found instead of showing anything."""
+    Historian.create(database(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "page.db") as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '0999'")
+    html = shown(page.run())
+    assert "0999" in html
+    assert 'pw-table"' not in html
+
+
+def test_a_plant_file_with_faults_is_named(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page shows the plant file's faults instead of the plant."""
+    broken = tmp_path / "plant.yaml"
+    broken.write_text("plant: four_tank\ntitle: No tags\n")
+    monkeypatch.setenv(PLANT, str(broken))
+    assert "tags" in shown(page.run())
+
+
+def test_a_stage_is_changed_by_a_named_person_with_a_reason(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """Without a reason the stage stays; with one it changes and the audit knows."""
+    turn_to(page, "stages")
+    give_name(page, "Ada")
+    page.selectbox(key="stage_to").set_value("shadow").run()
+    assert "stays as it is" in shown(press(page, "Change the stage"))
+    assert historian.stage(plant)["pump_1.setpoint"] is Stage.ADVISORY
+    page.text_input(key="stage_reason").set_value("commissioning").run()
+    assert "pump_1.setpoint is now shadow" in shown(press(page, "Change the stage"))
+    assert historian.stage(plant)["pump_1.setpoint"] is Stage.SHADOW
+
+
+def test_the_audit_can_be_filtered(page: AppTest, historian: Historian, plant: Plant) -> None:
+    """One kind shows only events of that kind."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    historian.event(plant, "stop", "latch", "set: smoke", NOON, "Ada")
+    turn_to(page, "audit")
+    html = shown(page.selectbox(key="kind").set_value("stop").run())
+    assert "set: smoke" in html
+    assert "p-1" not in html
+
+
+def test_the_trend_carries_history_limits_and_fan(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """The default panels are the lower tanks and the setpoints, with both limit pairs."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "trend")
+    assert not page.exception
+    assert page.multiselect(key="tags").value == [
+        "tank_1.level",
+        "tank_2.level",
+        "pump_1.setpoint",
+        "pump_2.setpoint",
+    ]
+    (chart,) = page.get("bidi_component")
+    told = json.loads(chart.proto.json)
+    first = told["panels"][0]
+    assert first["operator"] == [5, 17]
+    assert first["engineering"] == [0, 20]
+    assert len(first["values"]) > 300
+    assert len(first["future"]["low"]) == plant.horizon_steps
+    assert told["zone"] == "Europe/Berlin"
+
+
+def test_a_trend_without_tags_asks_for_some(page: AppTest, historian: Historian) -> None:
+    """Taking the last tag away is no fault."""
+    turn_to(page, "trend")
+    assert "No tag is chosen" in shown(page.multiselect(key="tags").set_value([]).run())
+
+
+def test_the_server_is_local_silent_and_told_everything() -> None:
+    """The command line binds to the loopback, reports nothing home and watches no files."""
+    line = arguments(8599)
+    assert line[3:5] == ["run", str(APP)]
+    assert "--server.address=127.0.0.1" in line
+    assert "--server.port=8599" in line
+    assert "--browser.gatherUsageStats=false" in line
+    assert "--server.headless=true" in line
+
+
+def test_settings_travel_through_the_environment() -> None:
+    """What is handed over arrives; what is missing is named, all of it."""
+    settings = PageSettings("four_tank", "sqlite:///a.db", Path("state"))
+    assert page_settings(settings.environment()) == settings
+    with pytest.raises(UsageError, match=f"{DATABASE}, {STATE_DIR}"):
+        page_settings({PLANT: "four_tank"})

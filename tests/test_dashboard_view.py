@@ -1,0 +1,382 @@
+"""What the page shows, worked out without a page: rows, words, thinned lines, times."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from lived_plant import NOON, four_tank, proposal
+
+from dashboard import markup
+from dashboard.beats import clock_detail, plant_moment, said
+from dashboard.view import advice, headline, overview, tags, text, trend
+from dashboard.view.tags import Level, Word
+from twin.economics import Score
+from twin.historian import ProcessBeat
+from twin.plant import Plant, Role
+from twin.records import (
+    BAD,
+    GOOD,
+    UNCERTAIN,
+    PlantState,
+    ProposalStatus,
+    Reading,
+    Samples,
+    Stage,
+    TagState,
+    WriteOutcome,
+    WriteStatus,
+)
+from twin.safety import Trust
+from twin.state import plant_state
+
+PLANT = four_tank()
+LEVEL = PLANT.tag("tank_1.level")
+WALL = datetime(2026, 11, 20, 9, tzinfo=UTC)
+
+
+def known(value: float | None, quality: int = GOOD, age_s: float = 5.0) -> TagState:
+    """A level as judged at this age."""
+    is_usable = value is not None and quality == GOOD and age_s <= LEVEL.max_age_s
+    return TagState(value, quality, NOON, age_s, age_s, is_usable)
+
+
+def state_of(plant: Plant, values: dict[str, float], age_s: float = 0.0) -> PlantState:
+    """The plant's state from readings of one moment."""
+    last = {n: Reading(n, v, GOOD, NOON, NOON) for n, v in values.items()}
+    return plant_state(plant, last, NOON + timedelta(seconds=age_s))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (None, ["NO DATA"]),
+        (known(9.0), ["NORMAL"]),
+        (known(5.0), ["NORMAL"]),
+        (known(4.99), ["LOW"]),
+        (known(17.01), ["HIGH"]),
+        (known(-0.1), ["LOW LOW"]),
+        (known(20.1), ["HIGH HIGH"]),
+        (known(None, BAD), ["BAD"]),
+        (known(9.0, BAD), ["BAD"]),
+        (known(9.0, UNCERTAIN), ["UNCERTAIN"]),
+        (known(9.0, age_s=121), ["STALE"]),
+        (known(4.0, age_s=121), ["STALE", "LOW"]),
+    ],
+)
+def test_status_words_tell_every_reason_to_look(
+    state: TagState | None, expected: list[str]
+) -> None:
+    """Operator limits 5 … 17, engineering limits 0 … 20, at most 120 s old."""
+    assert [word.text for word in tags.status_words(LEVEL, state)] == expected
+
+
+def test_only_the_abnormal_is_coloured() -> None:
+    """NORMAL, AUTO, REMOTE and stages are calm; limits ask for attention, bad data alarms."""
+    assert {w.level for w in tags.status_words(LEVEL, known(9.0))} == {Level.CALM}
+    assert {w.level for w in tags.status_words(LEVEL, known(4.0))} == {Level.ATTENTION}
+    assert {w.level for w in tags.status_words(LEVEL, known(None, BAD))} == {Level.ALARM}
+    assert 'class="pw-word"' in markup.words([Word("NORMAL")])
+
+
+def test_the_setpoint_of_an_mv_follows_its_mode() -> None:
+    """In REMOTE it is what we wrote, in AUTO the plant's own control has it."""
+    values = {"pump_1.setpoint": 9.0, "pump_1.mode": 1, "pump_2.setpoint": 8.0, "pump_2.mode": 0}
+    state = state_of(PLANT, values)
+    rows = tags.tag_rows(PLANT, state, {}, written={"pump_1.setpoint": 9.35})
+    by_name = {row.name: row for row in rows}
+    assert by_name["pump_1.setpoint"].setpoint == "9.35"
+    assert by_name["pump_2.setpoint"].setpoint == "PLC"
+    assert [w.text for w in by_name["pump_1.setpoint"].words] == ["NORMAL", "REMOTE", "ADVISORY"]
+
+
+def test_next_moves_are_shown_of_open_proposals_only() -> None:
+    """A refused move is no next move; its plan's target is still worth seeing."""
+    state = state_of(PLANT, {"pump_1.setpoint": 8.81})
+    for refusals, move in (((), "+0.54 → 9.35"), (("too fast",), text.NOTHING)):
+        newest = proposal(PLANT, wall_now=WALL, refusals=refusals)
+        row = tags.tag_rows(PLANT, state, {}, newest)[0]
+        assert row.name == "pump_1.setpoint"
+        assert (row.next_move, row.target) == (move, "7.85")
+
+
+def test_a_proposal_stands_open_until_the_first_of_its_two_clocks() -> None:
+    """Plant time and wall time both end it."""
+    waiting = proposal(PLANT, wall_now=WALL, open_wall_s=60)
+    late_wall, late_plant = WALL + timedelta(seconds=60), NOON + timedelta(seconds=1200)
+    stands = advice.standing(waiting, NOON, WALL)
+    assert (stands.is_open, stands.left_wall_s, stands.left_plant_s) == (True, 60, 1200)
+    assert not advice.standing(waiting, NOON, late_wall).is_open
+    assert not advice.standing(waiting, late_plant, WALL).is_open
+
+
+def test_a_proposal_that_moves_nothing_cannot_be_accepted() -> None:
+    """There is nothing to write."""
+    still = proposal(PLANT, wall_now=WALL, setpoints={})
+    assert "moves nothing" in advice.standing(still, NOON, WALL).reason
+    assert [row.change for row in advice.move_rows(PLANT, still)] == ["stays", "stays"]
+
+
+def test_moves_come_before_what_stays() -> None:
+    """The MV that moves is the first row."""
+    one = proposal(PLANT, wall_now=WALL, setpoints={"pump_2.setpoint": 7.6})
+    rows = advice.move_rows(PLANT, one)
+    assert [(r.name, r.change) for r in rows] == [
+        ("pump_2.setpoint", "-0.42"),
+        ("pump_1.setpoint", "stays"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("picked", "words", "kept"),
+    [
+        (None, "", ""),
+        (None, "own words", "own words"),
+        (advice.OTHER_REASON, "", ""),
+        (advice.OTHER_REASON, "own words", "own words"),
+        ("The move is too large", "", "The move is too large"),
+        ("The move is too large", "by half", "The move is too large: by half"),
+    ],
+)
+def test_a_rejection_keeps_the_reason_that_was_given(
+    picked: str | None, words: str, kept: str
+) -> None:
+    """Choosing "other" without saying which is no reason."""
+    assert advice.rejection(picked, words) == kept
+
+
+def test_the_history_tells_the_newest_outcome() -> None:
+    """An unknown outcome that was settled later reads as settled."""
+    waiting = proposal(PLANT, wall_now=WALL)
+    outcomes = [
+        WriteOutcome("p-1", "c", status, {"pump_1.setpoint": 9.35}, {}, "", NOON + late)
+        for status, late in (
+            (WriteStatus.VERIFIED, timedelta(seconds=9)),
+            (WriteStatus.UNKNOWN, timedelta(0)),
+        )
+    ]
+    (row,) = advice.past_rows(PLANT, [waiting], {}, outcomes)
+    assert [word.text for word in row.words] == ["OPEN", "WRITE VERIFIED"]
+    assert advice.written_setpoints(outcomes) == {"pump_1.setpoint": 9.35}
+    assert advice.status_word(ProposalStatus.REFUSED).level is Level.ATTENTION
+
+
+@given(
+    values=arrays(
+        np.float64, st.integers(0, 400), elements=st.floats(-1e6, 1e6) | st.just(math.nan)
+    ),
+    buckets=st.integers(1, 20),
+)
+def test_thinning_keeps_extremes_ends_and_breaks(values: np.ndarray, buckets: int) -> None:
+    """However few points stay, extremes and ends do, and no line bridges a gap."""
+    times_s = np.arange(len(values), dtype=float)
+    thin = trend.thinned(Samples(times_s, values), buckets)
+    kept = np.isin(times_s, thin.times_s)
+    assert np.array_equal(thin.values, values[kept], equal_nan=True)
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        shown = thin.values[np.isfinite(thin.values)]
+        assert (shown.min(), shown.max()) == (finite.min(), finite.max())
+        assert (shown[0], shown[-1]) == (finite[0], finite[-1])
+    joined = np.flatnonzero(np.isfinite(thin.values[:-1]) & np.isfinite(thin.values[1:]))
+    for i in joined:
+        first, second = thin.times_s[i : i + 2].astype(int)
+        assert np.isfinite(values[first : second + 1]).all()
+    gaps = int((np.diff(np.isnan(values).astype(int), prepend=0) == 1).sum())
+    assert len(thin.times_s) <= 4 * buckets + gaps
+
+
+def test_a_pause_breaks_the_line() -> None:
+    """Two readings further apart than the tag's age limit are not joined."""
+    samples = Samples(np.array([0.0, 10.0, 500.0]), np.array([1.0, 2.0, 3.0]))
+    broken = trend.broken_at_gaps(samples, 120.0)
+    assert broken.times_s.tolist() == [0, 10, 130, 500]
+    assert np.isnan(broken.values[2])
+
+
+def test_a_fan_stands_where_the_forecast_puts_it() -> None:
+    """Level k is one step later than move k; a level's band travels with it."""
+    newest = proposal(PLANT, wall_now=WALL)
+    moves = trend.future_of("pump_1.setpoint", newest)
+    levels = trend.future_of("tank_1.level", newest)
+    assert moves is not None
+    assert levels is not None
+    assert moves.times_s[0] == NOON.timestamp()
+    assert levels.times_s[0] == NOON.timestamp() + PLANT.step_s
+    assert levels.low is not None
+    assert moves.low is None
+    assert trend.future_of("price.now", newest) is None
+    assert trend.future_of("tank_1.level", None) is None
+
+
+def test_a_panel_holds_both_limit_pairs_and_plain_numbers() -> None:
+    """The message is JSON: no NaN, no numpy; the scale holds every limit near the data."""
+    samples = {"tank_1.level": Samples(np.array([0.0, 10.0]), np.array([9.0, math.nan]))}
+    shown = trend.panels(PLANT, ["tank_1.level"], samples, None)
+    told = trend.message(PLANT, shown, start=NOON - timedelta(hours=1), now=NOON, tick=3)
+    panel = told["panels"][0]
+    assert panel["values"] == [9.0, None]
+    assert (panel["operator"], panel["engineering"]) == ([5, 17], [0, 20])
+    assert panel["y_range"][0] < 0 < 20 < panel["y_range"][1]
+    assert told["end_s"] == NOON.timestamp()
+
+
+def test_far_engineering_limits_do_not_flatten_a_trend() -> None:
+    """An upper tank lives between 0.3 and 6 cm: its edge at 20 cm stays off the scale."""
+    samples = {"tank_3.level": Samples(np.array([0.0]), np.array([1.3]))}
+    (panel,) = trend.panels(PLANT, ["tank_3.level"], samples, None)
+    assert panel.y_range[1] < 7
+
+
+def test_a_tag_without_readings_or_limits_has_a_scale() -> None:
+    """An empty panel can be drawn."""
+    (panel,) = trend.panels(PLANT, ["price.now"], {}, None)
+    assert panel.y_range == (0.0, 1.0)
+
+
+def test_plant_time_comes_from_the_newest_beat_that_tells_it() -> None:
+    """Wall seconds since the beat count speed-fold; a beat without a clock tells nothing."""
+    ticks = [
+        ProcessBeat("collect", WALL, 1, clock_detail(NOON, 20.0)),
+        ProcessBeat("plan", WALL + timedelta(seconds=3), 2, "busy"),
+    ]
+    now, speed = plant_moment(PLANT, ticks, None, WALL + timedelta(seconds=6))
+    assert (now, speed) == (NOON + timedelta(seconds=120), 20.0)
+
+
+def test_plant_time_without_beats_never_makes_old_readings_fresh() -> None:
+    """A plant of ordinary speed runs by the wall; one of unknown speed stands where it was."""
+    assert plant_moment(PLANT, [], NOON, WALL) == (NOON, 1.0)
+    assert PLANT.opcua is not None
+    assert plant_moment(PLANT, [], None, WALL) == (WALL, 1.0)
+
+
+@pytest.mark.parametrize(
+    "detail", ["", "{", "[1]", '{"plant_now": "soon", "speed": 2}', '{"plant_now": 3, "speed": 1}']
+)
+def test_a_beat_that_tells_nonsense_is_ignored(detail: str) -> None:
+    """Whatever a process says, the page stands."""
+    beat = ProcessBeat("collect", WALL, 1, detail)
+    assert plant_moment(PLANT, [beat], NOON, WALL) == (NOON, 1.0)
+    assert isinstance(said(detail), dict)
+
+
+@pytest.mark.parametrize(
+    ("link", "shown", "level"),
+    [
+        (None, "unknown", Level.ATTENTION),
+        ("live", "live", Level.CALM),
+        ("connecting", "connecting", Level.CALM),
+        ("live; without pump_1.flow", "live, in part", Level.ATTENTION),
+        ("lost: nothing answers at opc.tcp://127.0.0.1:1", "lost", Level.ALARM),
+    ],
+)
+def test_the_connection_is_one_word(link: str | None, shown: str, level: Level) -> None:
+    """Why it is lost stands in the word's reason."""
+    word = headline.link_word(link)
+    assert (word.text, word.level) == (shown, level)
+
+
+def test_the_headline_counts_modes_and_dates_the_data() -> None:
+    """One MV in REMOTE and one in AUTO; readings of three minutes ago are old."""
+    state = state_of(PLANT, {"pump_1.mode": 1, "pump_2.mode": 0}, age_s=30)
+    items = headline.headline(
+        PLANT,
+        state,
+        {mv.name: Stage.ADVISORY for mv in PLANT.with_role(Role.MV)},
+        newest_reading=NOON - timedelta(minutes=3),
+        newest_plan=None,
+        link="live",
+        processes=[],
+        is_stopped=False,
+    )
+    words = {item.label: item.word for item in items}
+    assert words["Mode"].text == "1 REMOTE, 1 AUTO"
+    assert words["Stage"].text == "advisory"
+    assert (words["Data"].text, words["Data"].level) == ("3 min 30 s old", Level.ALARM)
+    assert words["Writing"].text == "enabled"
+
+
+def test_a_planner_may_rest_for_a_plant_step() -> None:
+    """At speed 1 the planner beats once a minute and is not called silent for that."""
+    slow, fast = headline.silent_after_s(PLANT, 1.0), headline.silent_after_s(PLANT, 20.0)
+    assert slow > PLANT.step_s
+    assert fast == 20.0
+
+
+def test_figures_say_unknown_where_a_number_is_missing() -> None:
+    """NaN never reaches the screen, and low trust is coloured."""
+    nothing = Score(math.nan, math.nan, math.nan, {"tank_1.level": math.nan}, 1.0)
+    figures = overview.figures(PLANT, None, nothing, Trust(0.6, 200))
+    values = {label: word for label, word, _ in figures}
+    assert values["Cost, last hour"].text == "unknown"
+    assert values["Outside limits, last hour"].text == "unknown"
+    assert values["Trust"].level is Level.ATTENTION
+    assert overview.figures(PLANT, None, None, None)[-1][1].text == "unknown"
+
+
+def test_the_order_list_reads_as_batches() -> None:
+    """Lines in use only, in the plant's zone, by start."""
+    start = (NOON + timedelta(minutes=31)).timestamp()
+    lines = {"order_2a.start": start, "order_2a.draw": 7.4, "order_2a.duration": 12.0}
+    empty = {"order_1a.start": start, "order_1a.draw": 0.0, "order_1a.duration": 0.0}
+    batches = overview.announced_batches(PLANT, state_of(PLANT, lines | empty))
+    assert batches == [("tank_2.demand", "2026-01-05 13:31:00", "7.40 cm³/s", "12 min")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (7860, "2 h 11 min"),
+        (273_600, "3 d 4 h"),
+        (math.inf, text.NOTHING),
+        (None, text.NOTHING),
+    ],
+)
+def test_durations_read_in_two_units(seconds: float | None, shown: str) -> None:
+    """Nobody counts 7860 seconds."""
+    assert text.duration(seconds) == shown
+
+
+def test_numbers_without_a_value_are_a_dash() -> None:
+    """Nothing, NaN and infinity are no numbers; zero is one, and has no sign."""
+    assert [text.number(v) for v in (None, math.nan, math.inf)] == [text.NOTHING] * 3
+    assert text.number(-0.001) == "0.00"
+    assert text.signed(0.0) == "0.00"
+    assert text.signed(-0.42) == "-0.42"
+    assert text.money(math.nan, "ct") == text.NOTHING
+    assert text.span(LEVEL.engineering, 0) == "0 … 20"
+
+
+def test_summer_time_is_the_plants() -> None:
+    """The zone's offset follows the date."""
+    assert text.clock_time(datetime(2026, 7, 1, 12, tzinfo=UTC), PLANT) == "14:00:00"
+    assert text.zone_name(datetime(2026, 7, 1, 12, tzinfo=UTC), PLANT).endswith("UTC+02:00")
+
+
+def test_units_are_written_as_on_paper() -> None:
+    """Powers are raised, products dotted."""
+    assert text.unit_label("cm**3/s") == "cm³/s"
+    assert text.unit_label("ct/(W*h)") == "ct/(W·h)"
+
+
+def test_no_text_can_become_markup() -> None:
+    """Names, reasons and messages from the plant or a person are escaped."""
+    evil = "<img src=x onerror=alert(1)>"
+    for html in (
+        markup.note(evil, evil),
+        markup.words([Word(evil, Level.ALARM, f'" {evil}')]),
+        markup.text_table([evil], [[evil]], evil),
+        markup.headline(evil, evil, evil, [headline.Item(evil, Word(evil))], 1),
+        markup.facts([(evil, Word(evil), evil)]),
+    ):
+        assert "<img" not in html

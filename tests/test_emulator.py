@@ -1,0 +1,244 @@
+"""The emulator is a plant you could not tell from a real one, and warns that it is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
+
+from connectors.emulator import (
+    READINGS_EMITTED,
+    READINGS_EMITTED_LIVE,
+    SECURITY_WARNING,
+    Emulator,
+    Live,
+    load_truth,
+    on_grid,
+    serve,
+)
+from connectors.opcua import Session
+from twin.errors import EndpointUnavailable, UsageError, WriteFault
+from twin.plant import read_plant
+from twin.records import Reading
+
+
+def test_going_live_brings_a_past_and_carries_on_without_a_seam() -> None:
+    """History ends with the sample before the first live one; source times are plant time."""
+
+    async def story() -> None:
+        plant = one_tank(free_port())
+        ready: list[Live] = []
+        serving = asyncio.create_task(
+            serve(plant, seed=0, start=NOON, speed=600, truth_factory=Tank, on_ready=ready.append)
+        )
+        await until(lambda: bool(ready), "the server")
+        rows = 216  # 36 minutes of 10 s samples
+        assert ready[0].plant_time == NOON
+        assert ready[0].past_readings == rows * len(plant.tags)
+        async with Session(plant) as session:
+            live: list[Reading] = []
+            await session.subscribe(live.extend)
+            await until(lambda: len(live) > 100, "live readings")
+            end = live[-1].source_time
+            batches = session.history(NOON - timedelta(hours=1), end, ["tank.level"])
+            times = [each.source_time async for batch in batches for each in batch]
+        step = timedelta(seconds=10)
+        assert times == [NOON - (rows - 1 - k) * step for k in range(len(times))]
+        assert times[-1] == end > NOON
+        serving.cancel()
+
+    asyncio.run(story())
+
+
+def test_the_same_seed_is_the_same_plant_and_a_restart_carries_on() -> None:
+    """A later start of the same beginning has the same past, so a restart has no seam."""
+
+    async def past_of(start: datetime) -> list[tuple[float, str, float | None]]:
+        plant = read_plant("four_tank")
+        began = NOON - timedelta(hours=2)
+        truth = load_truth(plant)(plant, seed=3, start=began)
+        emulator = Emulator(plant, truth, endpoint="opc.tcp://127.0.0.1:0")
+        await emulator.remember_until(start)
+        return [
+            (reading.source_time.timestamp(), name, reading.value)
+            for name, past in emulator.past.items()
+            for reading in (past.reading(name, row) for row in range(720))
+        ]
+
+    first = asyncio.run(past_of(NOON))
+    later = asyncio.run(past_of(NOON + timedelta(hours=1)))
+    assert len(first) == 720 * 32
+    assert first == later
+
+
+def test_the_plc_accepts_and_refuses_where_the_client_sees_it() -> None:
+    """Accepted setpoints show with the next sample; refusals come back as a status per write."""
+
+    async def story() -> None:
+        async with live_tank(60) as emulator, Session(emulator.plant) as session:
+            await session.write("pump.setpoint", 7.25)
+            before = (await session.read(["pump.setpoint"]))["pump.setpoint"]
+            assert before.value == 5.0, "a write shows with a sample, never with an old time"
+            give_up_s = time.monotonic() + 10
+            while (shown := await session.read(["pump.setpoint", "pump.mode"])) and (
+                shown["pump.setpoint"].value != 7.25
+            ):
+                assert time.monotonic() < give_up_s
+                await asyncio.sleep(0.02)
+            assert shown["pump.mode"].value == 1.0
+            assert shown["pump.setpoint"].source_time > before.source_time
+            for name, value, status in (
+                ("pump.setpoint", 99.0, "BadOutOfRange"),
+                ("tank.level", 10.0, "BadNotWritable"),
+                ("plc.speed", 1000.0, "BadNotWritable"),
+            ):
+                with pytest.raises(WriteFault, match=status):
+                    await session.write_node(name, value)
+            await session.write_node("plc.stop", 1)
+            assert await session.read_node("plc.stop") == 1.0
+            with pytest.raises(WriteFault, match="BadNotWritable"):
+                await session.write("pump.setpoint", 6.0)
+            await session.write_node("plc.heartbeat", 17)
+            assert await session.read_node("plc.heartbeat") == 17.0
+
+    asyncio.run(story())
+
+
+def test_the_counters_count_what_was_emitted() -> None:
+    """Distinct tags and source times: all of them, and those since going live."""
+
+    async def story() -> None:
+        ends_at = NOON + timedelta(minutes=2)
+        async with live_tank(600, ends_at=ends_at) as emulator, Session(emulator.plant) as session:
+            await until(lambda: emulator.truth.now >= ends_at, "the last sample")
+            tags = len(emulator.plant.tags)
+            assert await session.read_node(READINGS_EMITTED_LIVE) == 12 * tags
+            assert await session.read_node(READINGS_EMITTED) == (216 + 12) * tags
+            assert emulator.emitted == (216 + 12) * tags
+
+    asyncio.run(story())
+
+
+def test_a_late_emulator_catches_up_without_skipping() -> None:
+    """After the process was held up, every sample still comes, in order."""
+
+    async def story() -> None:
+        async with live_tank(600) as emulator, Session(emulator.plant) as session:
+            live: list[Reading] = []
+            await session.subscribe(live.extend, ["tank.level"])
+            await until(lambda: len(live) > 5, "the first readings")
+            held_until = time.monotonic() + 0.5
+            while time.monotonic() < held_until:
+                pass  # this process does nothing else for half a second: 30 samples
+            await until(lambda: len(live) > 60, "the readings after")
+            times = [each.source_time for each in live]
+            assert times == [times[0] + k * timedelta(seconds=10) for k in range(len(times))]
+
+    asyncio.run(story())
+
+
+def test_a_taken_port_is_one_clear_message() -> None:
+    """The address, the reason and what to do; nothing is left behind."""
+
+    async def story() -> str:
+        async with live_tank() as emulator:
+            with pytest.raises(EndpointUnavailable) as caught:
+                await serve(emulator.plant, seed=0, start=NOON, truth_factory=Tank)
+        return str(caught.value)
+
+    message = asyncio.run(story())
+    assert "is taken" in message
+    assert "--port" in message
+
+
+def test_it_binds_this_machine_only_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """No security, so no other machine may reach it; the warning is on every start."""
+    plant = one_tank(free_port())
+    with pytest.raises(EndpointUnavailable, match="no security"):
+        asyncio.run(
+            serve(plant, seed=0, start=NOON, endpoint="opc.tcp://0.0.0.0:0", truth_factory=Tank)
+        )
+
+    async def story() -> None:
+        async with live_tank():
+            pass
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+    assert SECURITY_WARNING in caplog.text
+
+
+def test_a_plant_without_a_truth_cannot_be_emulated() -> None:
+    """A user's own plant file names a real plant; the message says so."""
+    with pytest.raises(UsageError, match="one_tank"):
+        asyncio.run(serve(one_tank(free_port()), seed=0, start=NOON))
+
+
+def test_grid_times_are_floored_since_1970() -> None:
+    """A start between two samples means the one before."""
+    odd = datetime(2026, 1, 5, 12, 0, 19, 999999, tzinfo=UTC)
+    assert on_grid(odd, 10.0) == NOON + timedelta(seconds=10)
+    assert on_grid(NOON, 60.0) == NOON
+
+
+SERVE_FOUR_TANK = """
+    import asyncio, sys
+    from datetime import UTC, datetime
+    from connectors.emulator import serve
+    from twin.plant import read_plant
+
+    asyncio.run(serve(
+        read_plant("four_tank"), seed=1, speed=60.0,
+        start=datetime(2026, 1, 5, 12, tzinfo=UTC), endpoint=sys.argv[1],
+        on_ready=lambda live: print(live.endpoint, live.past_readings, flush=True),
+    ))
+"""
+
+
+def test_four_tank_runs_in_a_process_of_its_own() -> None:
+    """The shipped truth over the wire from another process: two days of past, live at 60×."""
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/plantwright/four_tank"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SERVE_FOUR_TANK), endpoint],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == [endpoint, str(2 * 8640 * 32)]
+        asyncio.run(_look_at_four_tank(endpoint))
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+        assert SECURITY_WARNING in errors
+    finally:
+        process.kill()
+
+
+async def _look_at_four_tank(endpoint: str) -> None:
+    plant = read_plant("four_tank")
+    async with Session(plant, endpoint=endpoint) as session:
+        assert session.clock.speed == 60.0
+        live: list[Reading] = []
+        await session.subscribe(live.extend)
+        await until(lambda: len(live) > 20 * 32, "20 rows of 32 tags", 60)
+        emitted = await session.read_node(READINGS_EMITTED_LIVE)
+        assert emitted is not None
+        assert emitted >= len(live) - 32
+        with pytest.raises(WriteFault):  # no heartbeat yet
+            await session.write("pump_1.setpoint", 8.0)
+        await session.write_node("plc.heartbeat", 1)
+        await session.write("pump_1.setpoint", 8.0)
+        await until(lambda: ("pump_1.mode", 1.0) in {(r.tag, r.value) for r in live}, "REMOTE")

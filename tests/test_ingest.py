@@ -1,0 +1,330 @@
+"""What the plant emits is what the historian holds: each reading once, and no gap untold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
+
+from connectors.emulator import Emulator
+from connectors.ingest import PROCESS, Progress, collect, holes
+from twin.errors import EndpointUnavailable, NodeFault
+from twin.historian import Historian
+from twin.plant import Plant
+from twin.records import Reading
+
+
+@pytest.fixture
+def historian(tmp_path: Path) -> Historian:
+    return Historian.create(tmp_path / "plant.db")
+
+
+@asynccontextmanager
+async def collecting(
+    plant: Plant, historian: Historian, **options: object
+) -> AsyncIterator[list[Progress]]:
+    """The collecting loop beside the test; ended in order at the end."""
+    stop = asyncio.Event()
+    told = [Progress(link="not begun")]
+    task = asyncio.create_task(
+        collect(plant, historian, stop=stop, on_progress=told.append, **options)  # type: ignore[arg-type]
+    )
+    try:
+        yield told
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+def all_readings(emulator: Emulator) -> set[tuple[str, datetime]]:
+    return {
+        (name, past.time_of(row))
+        for name, past in emulator.past.items()
+        for row in range(len(past.times_us))
+    }
+
+
+def stored(plant: Plant, historian: Historian) -> dict[tuple[str, datetime], Reading]:
+    names = [tag.name for tag in plant.tags]
+    far = timedelta(days=10)
+    rows = historian.readings(plant, names, NOON - far, NOON + far)
+    return {(row.tag, row.source_time): row for row in rows}
+
+
+def is_filled(historian: Historian, plant: Plant) -> bool:
+    gaps = historian.gaps(plant)
+    return bool(gaps) and all(gap.is_filled for gap in gaps)
+
+
+def test_stored_equals_emitted_over_past_and_present(historian: Historian) -> None:
+    """Two plant hours of history and a live stretch at 60×: nothing lost, nothing twice."""
+
+    async def story() -> None:
+        until_ = NOON + timedelta(minutes=10)
+        async with live_tank(60, ends_at=until_, history_days=1 / 12) as emulator:
+            plant = emulator.plant
+            async with collecting(plant, historian):
+                await until(lambda: emulator.truth.now >= until_, "the plant's last sample", 60)
+                await until(lambda: is_filled(historian, plant), "the backfill")
+                await until(lambda: historian.count(plant) == emulator.emitted, "every reading")
+            held = stored(plant, historian)
+            assert held.keys() == all_readings(emulator)
+            assert emulator.emitted_live == 60 * len(plant.tags)
+            bad = [r for r in held.values() if not r.is_good]
+            assert bad
+            assert {(r.tag, r.value) for r in bad} == {("tank.sensor", None)}
+
+    asyncio.run(story())
+
+
+def test_collecting_again_changes_nothing(historian: Historian) -> None:
+    """A second run over the same past stores no reading twice and alters none."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = emulator.plant
+            before: dict[tuple[str, datetime], Reading] = {}
+            for _ in range(2):
+                async with collecting(plant, historian):
+                    await until(lambda: is_filled(historian, plant), "the backfill")
+                    await until(lambda: historian.count(plant) == emulator.emitted, "all")
+                held = stored(plant, historian)
+                assert before in ({}, held)
+                before = held
+
+    asyncio.run(story())
+
+
+def test_a_plant_that_dies_and_comes_back_leaves_no_hole(historian: Historian) -> None:
+    """The server is gone for a while; what it emitted meanwhile comes from its history."""
+
+    async def story() -> None:
+        port = free_port()
+        plant = one_tank(port)
+        truth = Tank(plant, seed=0, start=NOON - timedelta(days=0.025))
+        async with collecting(plant, historian) as told:
+            async with live_tank(60, plant=plant, truth=truth) as emulator:
+                await until(lambda: historian.count(plant) > emulator.emitted - 30, "the past")
+                await until(lambda: is_filled(historian, plant), "the backfill")
+                past = emulator.past
+            await until(lambda: "lost" in told[-1].link, "the loss of the link")
+            away = truth.now + timedelta(minutes=20)
+            ends_at = away + timedelta(minutes=5)
+            async with live_tank(
+                60, plant=plant, truth=truth, lived_until=away, ends_at=ends_at, past=past
+            ) as again:
+                await until(lambda: truth.now >= ends_at, "the last sample", 60)
+                await until(lambda: historian.count(plant) == again.emitted, "every reading")
+                await until(lambda: is_filled(historian, plant), "the gaps")
+                assert stored(plant, historian).keys() == all_readings(again)
+        gaps = historian.gaps(plant)
+        assert [gap.reason for gap in gaps] == ["before the first connection", "not connected"]
+        links = [each.message for each in reversed(historian.events(plant, kind="link"))]
+        after_first = links[links.index("live") + 1 :]
+        assert after_first[0].startswith("lost: ")
+        assert "live" in after_first
+
+    asyncio.run(story())
+
+
+SERVE_ONE_TANK = """
+    import asyncio, sys
+    from datetime import datetime
+    from connectors.emulator import serve
+    from one_tank import Tank, one_tank
+
+    began, start, until = (datetime.fromisoformat(text) for text in sys.argv[2:])
+    asyncio.run(serve(
+        one_tank(int(sys.argv[1])), seed=0, speed=60.0, began=began, start=start, until=until,
+        truth_factory=Tank, on_ready=lambda live: print("ready", flush=True),
+    ))
+"""
+
+
+def one_tank_process(port: int, *moments: datetime) -> subprocess.Popen[str]:
+    """An emulator in a process of its own, ready."""
+    tests = Path(__file__).parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SERVE_ONE_TANK), str(port), *map(str, moments)],
+        env={**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_killed_emulator_that_carries_on_loses_nothing(historian: Historian) -> None:
+    """kill -9 in mid-stream and a start with the same seed and beginning: one unbroken story."""
+
+    async def story() -> None:
+        port = free_port()
+        plant = one_tank(port)
+        began, ends_at = NOON - timedelta(minutes=30), NOON + timedelta(minutes=15)
+        process = await asyncio.to_thread(one_tank_process, port, began, NOON, ends_at)
+        try:
+            async with collecting(plant, historian) as told:
+                live = NOON + timedelta(minutes=2)
+                await until(lambda: (historian.newest(plant) or NOON) > live, "live readings")
+                process.kill()
+                process.wait()
+                await until(lambda: "lost" in told[-1].link, "the loss of the link")
+                later = NOON + timedelta(minutes=10)
+                process = await asyncio.to_thread(one_tank_process, port, began, later, ends_at)
+                await until(lambda: historian.newest(plant) == ends_at, "the last sample", 60)
+                await until(lambda: is_filled(historian, plant), "the gaps")
+        finally:
+            process.kill()
+            process.wait()
+        rows: dict[str, list[datetime]] = {tag.name: [] for tag in plant.tags}
+        for name, moment in sorted(stored(plant, historian), key=lambda key: key[1]):
+            rows[name].append(moment)
+        expected = [began + k * timedelta(seconds=10) for k in range(1, 45 * 6 + 1)]
+        assert all(times == expected for times in rows.values())
+
+    asyncio.run(story())
+
+
+def test_what_the_plant_cannot_tell_any_more_stays_a_gap(historian: Historian) -> None:
+    """A restarted plant without memory: the stretch is a row that says so, never a silence."""
+
+    async def story() -> None:
+        port = free_port()
+        plant = one_tank(port)
+        later = NOON + timedelta(hours=1)
+        async with collecting(plant, historian) as told:
+            async with live_tank(60, plant=plant, ends_at=NOON):
+                await until(lambda: is_filled(historian, plant), "the backfill")
+            await until(lambda: "lost" in told[-1].link, "the loss of the link")
+            newcomer = Tank(plant, seed=0, start=later)
+            async with live_tank(60, plant=plant, truth=newcomer, lived_until=later):
+                await until(
+                    lambda: any("no readings" in gap.reason for gap in historian.gaps(plant)),
+                    "the gap row",
+                )
+        left = [gap for gap in historian.gaps(plant) if not gap.is_filled]
+        assert [gap.reason for gap in left] == ["the plant's history has no readings of it"]
+        assert left[0].started_at == NOON
+        assert left[0].ended_at is not None
+        assert left[0].ended_at >= later
+
+    asyncio.run(story())
+
+
+def test_a_database_that_is_away_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    """Another program locks it; afterwards every reading is there and the audit tells of it."""
+    historian = Historian.create(tmp_path / "plant.db")
+    impatient = Historian.open(tmp_path / "plant.db", busy_deadline_s=0.1)
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON + timedelta(minutes=5)) as emulator:
+            plant = emulator.plant
+            async with collecting(plant, impatient) as told:
+                await until(lambda: historian.count(plant) > 0, "the first readings")
+                lock = sqlite3.connect(tmp_path / "plant.db", isolation_level=None)
+                lock.execute("BEGIN IMMEDIATE")
+                await until(lambda: told[-1].database_trouble != "", "the trouble to be seen")
+                await until(lambda: told[-1].waiting > 30, "readings in memory")
+                lock.execute("ROLLBACK")
+                lock.close()
+                await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
+                await until(lambda: is_filled(historian, plant), "the backfill")
+            messages = [each.message for each in historian.events(plant, kind="database")]
+            assert messages[0] == "back"
+            assert messages[1].startswith("away: ")
+
+    asyncio.run(story())
+
+
+def test_memory_that_is_too_small_becomes_a_gap_and_is_filled(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readings that did not fit while the database was away come back from the history."""
+    monkeypatch.setattr("connectors.ingest._MEMORY_READINGS", 20)
+
+    async def story() -> None:
+        async with live_tank(600, ends_at=NOON + timedelta(minutes=30)) as emulator:
+            plant = emulator.plant
+            impatient = Historian.open(historian.path, busy_deadline_s=0.1)
+            async with collecting(plant, impatient) as told:
+                await until(lambda: historian.count(plant) > 0, "the first readings")
+                lock = sqlite3.connect(historian.path, isolation_level=None)
+                lock.execute("BEGIN IMMEDIATE")
+                ends_at = NOON + timedelta(minutes=30)
+                await until(lambda: emulator.truth.now >= ends_at, "the last sample")
+                assert told[-1].waiting <= 20
+                lock.execute("ROLLBACK")
+                lock.close()
+                await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
+                await until(lambda: is_filled(historian, plant), "the backfill")
+            assert any("memory" in gap.reason for gap in historian.gaps(plant))
+
+    asyncio.run(story())
+
+
+def test_beats_tell_the_plants_clock(historian: Historian) -> None:
+    """Other processes learn plant time and speed from the collector's beat alone."""
+
+    async def story() -> None:
+        async with live_tank(600) as emulator, collecting(emulator.plant, historian):
+            await until(lambda: "plant_now" in beat(historian, emulator.plant), "a beat")
+            told = beat(historian, emulator.plant)
+            plant_now = datetime.fromisoformat(str(told["plant_now"]))
+            assert told["speed"] == 600
+            assert abs(plant_now - emulator.truth.now) < timedelta(minutes=30)
+
+    asyncio.run(story())
+
+
+def beat(historian: Historian, plant: Plant) -> dict[str, object]:
+    told = [each.detail for each in historian.processes(plant) if each.name == PROCESS]
+    content: dict[str, object] = json.loads(told[0]) if told else {}
+    return content
+
+
+def test_a_wrong_plant_file_ends_the_start_with_every_fault(historian: Historian) -> None:
+    """Before anything is stored, one message names all nodes the server does not have."""
+
+    async def story() -> str:
+        async with live_tank() as emulator:
+            plant = emulator.plant
+            wrong = tuple(
+                replace(tag, node=f"{tag.node}.typo") if tag.name.startswith("tank") else tag
+                for tag in plant.tags
+            )
+            with pytest.raises(NodeFault) as caught:
+                await collect(replace(plant, tags=wrong), historian, stop=asyncio.Event())
+        return str(caught.value)
+
+    message = asyncio.run(story())
+    assert "tank.level" in message
+    assert "tank.sensor" in message
+
+
+def test_nobody_at_the_endpoint_ends_a_patient_start(historian: Historian) -> None:
+    """With a deadline for the first answer, the start fails with the address and what to do."""
+    plant = one_tank(free_port())
+    with pytest.raises(EndpointUnavailable, match="does not answer"):
+        asyncio.run(collect(plant, historian, stop=asyncio.Event(), first_answer_within_s=0))
+
+
+def test_holes_are_where_nothing_was_heard_for_too_long() -> None:
+    """Both ends count: silence at the start and at the end is silence too."""
+    times = [NOON + timedelta(seconds=s) for s in (10, 20, 80, 90)]
+    start, end = NOON, NOON + timedelta(seconds=200)
+    assert holes(times, start, end, 30) == [(times[1], times[2]), (times[3], end)]
+    assert holes([], start, end, 30) == [(start, end)]
+    assert holes(times, start, times[3], 60) == []

@@ -1,0 +1,327 @@
+"""A session tells the truth about the plant: every value, its quality, its time, or why not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from asyncua import Server, ua
+from one_tank import NAMESPACE, NOON, free_port, live_tank, one_tank, until
+
+from connectors.opcua import Session, is_loopback
+from twin.errors import EndpointUnavailable, NodeFault, WriteFault
+from twin.records import GOOD, UNCERTAIN, Reading
+
+
+@asynccontextmanager
+async def odd_server(port: int, values: dict[str, Any]) -> AsyncIterator[Server]:
+    """A server that holds whatever a test gives it, under the plant's node names."""
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/one_tank")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    await server.register_namespace("urn:somebody:else")  # our index is not the usual one
+    index = await server.register_namespace(NAMESPACE)
+    for name, value in values.items():
+        node = await server.nodes.objects.add_variable(
+            ua.NodeId(name, index), f"{index}:{name}", value
+        )
+        await node.set_writable()
+    async with server:
+        yield server
+
+
+def usual_values(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "pump.setpoint": 5.0,
+        "pump.mode": ua.Variant(0, ua.VariantType.Int32),
+        "drain.setpoint": 5.0,
+        "drain.mode": ua.Variant(0, ua.VariantType.Int32),
+        "tank.level": 10.0,
+        "tank.sensor": 10.0,
+        "plc.heartbeat": ua.Variant(0, ua.VariantType.UInt32),
+        "plc.stop": False,
+        "plc.speed": 1.0,
+    }
+    return {**values, **changes}
+
+
+async def put(server: Server, name: str, value: Any) -> None:
+    """Show a data value on a node, as a driver would: without asking anybody."""
+    index = await server.get_namespace_index(NAMESPACE)
+    node = server.iserver.aspace[ua.NodeId(name, index)]
+    attribute = node.attributes[ua.AttributeIds.Value]
+    attribute.value = value
+    for handle, callback in attribute.datachange_callbacks.items():
+        await callback(handle, value)
+
+
+def test_every_sample_arrives_also_when_the_value_does_not_change() -> None:
+    """At 600 times the plant's speed each tag's source times come without a hole or a repeat."""
+
+    async def story() -> None:
+        async with live_tank() as emulator, Session(emulator.plant) as session:
+            arrived: list[Reading] = []
+            await session.subscribe(arrived.extend)
+            await until(lambda: len(arrived) > 600, "600 readings")
+            for tag in emulator.plant.tags:
+                times = [each.source_time for each in arrived if each.tag == tag.name]
+                steps = {(b - a).total_seconds() for a, b in pairwise(times)}
+                assert steps == {10.0}, tag.name
+            modes = {each.value for each in arrived if each.tag == "pump.mode"}
+            assert modes == {0.0}
+
+    asyncio.run(story())
+
+
+def test_history_and_subscription_tell_the_same_story() -> None:
+    """What was delivered live and what HistoryRead returns are equal in value and quality."""
+
+    async def story() -> None:
+        async with live_tank() as emulator, Session(emulator.plant) as session:
+            live: list[Reading] = []
+            await session.subscribe(live.extend)
+            await until(lambda: len(live) > 200, "200 readings")
+            start, end = live[0].source_time, live[150].source_time
+            past = [each async for batch in session.history(start, end) for each in batch]
+            told = {(r.tag, r.source_time): (r.value, r.quality) for r in past}
+            seen = {
+                (r.tag, r.source_time): (r.value, r.quality)
+                for r in live
+                if start <= r.source_time <= end
+            }
+            assert told == seen
+            assert any(quality for _, quality in told.values())
+
+    asyncio.run(story())
+
+
+def test_history_longer_than_one_answer_comes_whole() -> None:
+    """Continuation points are followed to the end, for every tag alike."""
+
+    async def story() -> None:
+        async with live_tank(history_days=1.0) as emulator, Session(emulator.plant) as session:
+            expected = {name: len(past.times_us) for name, past in emulator.past.items()}
+            batches = [batch async for batch in session.history(NOON - timedelta(days=2), NOON)]
+            counts = dict.fromkeys(expected, 0)
+            for each in (each for batch in batches for each in batch):
+                counts[each.tag] += 1
+            assert len(batches) > 3
+            assert counts == dict.fromkeys(expected, 8640)
+
+    asyncio.run(story())
+
+
+ODD_VALUES = {
+    "nan": (ua.Variant(float("nan")), GOOD, None),
+    "infinity": (ua.Variant(float("inf")), GOOD, None),
+    "text": (ua.Variant("12.5"), GOOD, None),
+    "array": (ua.Variant([1.0, 2.0]), GOOD, None),
+    "nothing": (ua.Variant(None), GOOD, None),
+    "bad": (ua.Variant(None), ua.StatusCodes.BadSensorFailure, None),
+    "boolean": (ua.Variant(True), GOOD, 1.0),
+    "int16": (ua.Variant(7, ua.VariantType.Int16), GOOD, 7.0),
+}
+
+
+def test_what_is_no_good_number_arrives_as_none_never_as_zero() -> None:
+    """Read and subscription alike keep such a reading, with Bad quality and its source time."""
+
+    async def story() -> None:
+        port = free_port()
+        async with odd_server(port, usual_values()) as server, Session(one_tank(port)) as session:
+            arrived: list[Reading] = []
+            await session.subscribe(arrived.extend, ["tank.level"])
+            await until(lambda: len(arrived) == 1, "the present value")
+            for row, (name, (variant, status, number)) in enumerate(ODD_VALUES.items(), 1):
+                stamp = NOON + timedelta(seconds=row)
+                shown = ua.DataValue(variant, ua.StatusCode(status), SourceTimestamp=stamp)
+                await put(server, "tank.level", shown)
+                await until(lambda: arrived[-1].source_time == stamp, name)  # noqa: B023
+                for each in (arrived[-1], (await session.read(["tank.level"]))["tank.level"]):
+                    assert (each.value, each.source_time) == (number, stamp), name
+                    assert (each.quality >> 30 == 2) is (number is None), name
+
+    asyncio.run(story())
+
+
+def test_a_reading_without_source_time_is_uncertain() -> None:
+    """Nobody knows how old it is, so it is stored but never good."""
+
+    async def story() -> None:
+        port = free_port()
+        async with odd_server(port, usual_values()) as server, Session(one_tank(port)) as session:
+            await put(server, "tank.level", ua.DataValue(ua.Variant(9.0)))
+            read = (await session.read())["tank.level"]
+            assert (read.value, read.quality, read.is_good) == (9.0, UNCERTAIN, False)
+            assert (await session.read())["tank.sensor"].quality == GOOD
+
+    asyncio.run(story())
+
+
+def test_all_missing_and_wrong_nodes_are_named_at_once() -> None:
+    """Connecting fails with one message that names every node and what is wrong with it."""
+
+    async def story() -> str:
+        port = free_port()
+        values = usual_values(**{"tank.level": "ten", "tank.sensor": [1.0, 2.0]})
+        del values["pump.mode"]
+        async with odd_server(port, values):
+            with pytest.raises(NodeFault) as caught:
+                async with Session(one_tank(port)):
+                    pass
+            async with Session(one_tank(port), is_strict=False) as session:
+                assert session.faulty == ("pump.mode", "tank.level", "tank.sensor")
+                assert set(await session.read()) == {
+                    "pump.setpoint",
+                    "drain.setpoint",
+                    "drain.mode",
+                }
+        return str(caught.value)
+
+    message = asyncio.run(story())
+    assert "pump.mode: node s=pump.mode does not exist (BadNodeIdUnknown)" in message
+    assert "tank.level: node s=tank.level holds String; a number or Boolean is needed" in message
+    assert "tank.sensor: node s=tank.sensor holds an array" in message
+    assert "pump.setpoint" not in message
+
+
+def test_an_unknown_namespace_is_named_with_those_there_are() -> None:
+    """The message says what the plant file asks for and what the server offers."""
+
+    async def story() -> str:
+        port = free_port()
+        async with odd_server(port, usual_values()):
+            with pytest.raises(NodeFault) as caught:
+                async with Session(one_tank(port, namespace="urn:not:there")):
+                    pass
+        return str(caught.value)
+
+    message = asyncio.run(story())
+    assert "urn:not:there" in message
+    assert NAMESPACE in message
+
+
+def test_an_endpoint_that_does_not_answer_is_one_clear_message() -> None:
+    """Nobody there, somebody silent, and a wrong address: never a traceback, never for ever."""
+
+    async def story() -> None:
+        nobody = one_tank(free_port())
+        with pytest.raises(EndpointUnavailable, match="does not answer as an OPC UA server"):
+            async with Session(nobody):
+                pass
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            plant = one_tank(silent.getsockname()[1])
+            with pytest.raises(EndpointUnavailable, match=r"opcua\.endpoint"):
+                async with Session(plant, request_timeout_s=0.2):
+                    pass
+        for wrong in ("http://127.0.0.1:4840", "opc.tcp://127.0.0.1", "opc.tcp://a:b/c", ""):
+            with pytest.raises(EndpointUnavailable, match="no OPC UA address"):
+                async with Session(nobody, endpoint=wrong or "nonsense"):
+                    pass
+
+    asyncio.run(story())
+
+
+def test_a_write_has_the_nodes_own_type_and_no_timestamps() -> None:
+    """Many PLCs refuse a Double for their Float, or any timestamp from a client."""
+
+    async def story() -> None:
+        port = free_port()
+        values = usual_values(
+            **{
+                "pump.setpoint": ua.Variant(5.0, ua.VariantType.Float),
+                "pump.mode": ua.Variant(0, ua.VariantType.SByte),
+            }
+        )
+        async with odd_server(port, values) as server, Session(one_tank(port)) as session:
+            await session.write("pump.setpoint", 7.5)
+            await session.write("pump.mode", 1)
+            await session.write_node("plc.stop", 1)
+            index = await server.get_namespace_index(NAMESPACE)
+            for name, kind, value in (
+                ("pump.setpoint", ua.VariantType.Float, 7.5),
+                ("pump.mode", ua.VariantType.SByte, 1),
+                ("plc.stop", ua.VariantType.Boolean, True),
+            ):
+                shown = server.read_attribute_value(ua.NodeId(name, index))
+                assert (shown.Value.VariantType, shown.Value.Value) == (kind, value)
+                assert shown.SourceTimestamp is None
+            with pytest.raises(WriteFault, match="whole numbers"):
+                await session.write("pump.mode", 0.5)
+            with pytest.raises(WriteFault, match="only finite numbers"):
+                await session.write("pump.setpoint", float("nan"))
+
+    asyncio.run(story())
+
+
+def test_a_server_that_only_looks_alive_is_found_dead() -> None:
+    """The connection stands, but nothing is published: the link counts as lost, with a reason."""
+
+    async def story() -> str:
+        async with live_tank() as emulator, Session(emulator.plant) as session:
+            await session.subscribe(lambda _: None)
+            service = emulator.server.iserver.subscription_service
+            for subscription in service.subscriptions.values():
+                await subscription.stop()
+            return await asyncio.wait_for(session.until_lost(), 20)
+
+    assert "no publish for" in asyncio.run(story())
+
+
+def test_a_server_that_ends_is_noticed_at_once() -> None:
+    """A closed connection ends the wait; reading it raises EndpointUnavailable."""
+
+    async def story() -> None:
+        async with live_tank() as emulator:
+            session = Session(emulator.plant)
+            await session.__aenter__()
+            await session.subscribe(lambda _: None)
+        assert await asyncio.wait_for(session.until_lost(), 5)
+        with pytest.raises(EndpointUnavailable):
+            await session.read()
+        with pytest.raises(EndpointUnavailable):
+            await session.write("pump.setpoint", 6.0)
+        await asyncio.wait_for(session.__aexit__(), 5)
+
+    asyncio.run(story())
+
+
+def test_the_plant_clock_runs_at_the_plants_speed_and_never_backwards() -> None:
+    """It starts at the newest source time and an earlier session's clock keeps it going."""
+
+    async def story() -> None:
+        async with live_tank(speed=600) as emulator:
+            async with Session(emulator.plant) as session:
+                assert session.clock.speed == 600
+                ahead = session.clock.now() - emulator.truth.now
+                assert abs(ahead) < timedelta(seconds=300)
+                late = session.clock
+                late.trust(emulator.truth.now + timedelta(hours=1))
+            async with Session(emulator.plant, clock=late) as again:
+                assert again.clock.now() >= late.anchor
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("opc.tcp://127.0.0.1:4840/x", True),
+        ("opc.tcp://localhost:4840", True),
+        ("opc.tcp://[::1]:4840", True),
+        ("opc.tcp://127.0.0.1.evil.example:4840", False),
+        ("opc.tcp://192.168.1.7:4840", False),
+        ("opc.tcp://plc:4840", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_this_machine_only(endpoint: str, expected: bool) -> None:
+    """A name that merely looks like it is somewhere else."""
+    assert is_loopback(endpoint) is expected
