@@ -1,0 +1,305 @@
+"""What one plant's planning keeps between rounds, and one round without any database.
+
+`Controller` takes in samples, estimates, plans and asks the gate; it can be rebuilt at any time
+from the historian (`optimizer.cycle`). Headless comparisons drive it in lockstep. Nothing here
+reads a clock or writes to a plant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+
+from optimizer.plan import Planner
+from optimizer.transcription import hard_range
+from twin import simulation
+from twin.dynamics.card import Band
+from twin.estimator import Estimator, MissedRates
+from twin.forecast import ErrorBand, forecast
+from twin.physics import Physics
+from twin.plant import Plant, Role, Tag, Trips
+from twin.records import (
+    Estimate,
+    Forecast,
+    Plan,
+    PlanStatus,
+    PlantState,
+    Samples,
+    Series,
+    Stage,
+    Verdict,
+    Window,
+)
+from twin.safety import GateContext, Trust, check, move_room
+from twin.simulation import TwinState, demand_if_active, expected, twin_state
+from twin.state import window
+
+WARM_UP_H = 26.0  # a day that sets the trust band, plus the hour it is judged on, plus one
+#: A plan is ready for a listed batch wherever it may be running with at least this probability.
+READY_FROM = 0.2
+_REPLICATIONS = 50
+
+
+class Residual(MissedRates, simulation.Residual, Protocol):
+    """A learned residual as planner and forecast ask it (`twin.dynamics.residual`)."""
+
+    def start(self, context: Window) -> Series:
+        """Its memory at the context's last row."""
+        ...
+
+    def along(self, context: Window, levels: Series, inputs: Series) -> Series:
+        """Rates (step, state) per second along predicted levels and inputs (step, input)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model a round plans with: the physics, plus what learning adds where it was promoted."""
+
+    version: str = "physics"
+    residual: Residual | None = None
+    error_band: ErrorBand | None = None
+    learns_bias: bool = True
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round found. `estimate` is None while the plant's state is unknown.
+
+    `context` is what the gate was told, the model's trust included.
+    """
+
+    state: PlantState
+    estimate: Estimate | None
+    twin: TwinState | None
+    plan: Plan
+    setpoints: Mapping[str, float]
+    verdict: Verdict
+    context: GateContext
+
+
+def error_band(band: Band) -> ErrorBand:
+    """A score card's error band as the forecast takes it."""
+    return ErrorBand(
+        np.asarray(band.horizons_s),
+        {tag: np.asarray(values) for tag, values in band.low.items()},
+        {tag: np.asarray(values) for tag, values in band.high.items()},
+    )
+
+
+class Controller:
+    """One plant's planning between rounds: its recent past, the estimator, the compiled planner."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        physics: Physics,
+        model: Model | None = None,
+        *,
+        planner: Planner | None = None,
+        deadline_s: float = 2.0,
+    ) -> None:
+        self.plant = plant
+        self.physics = physics
+        self._planner = planner or Planner(plant, physics, deadline_s=deadline_s)
+        machines = [block.running for block in plant.discrete if isinstance(block, Trips)]
+        self._followed = tuple(dict.fromkeys((*physics.states, *physics.inputs, *machines)))
+        self._past: Window | None = None
+        self._last_plan: Plan | None = None
+        self.use(model or Model())
+
+    def use(self, model: Model, *, forget: bool = False) -> None:
+        """Plan with `model` from now on; the estimator follows the known past again.
+
+        `forget` drops that past, to be observed anew.
+        """
+        self.model = model
+        if forget:
+            self._past = None
+        self._estimator = Estimator(
+            self.plant, self.physics, model.residual, learns_bias=model.learns_bias
+        )
+        self._context_rows = model.residual.context_rows if model.residual else 1
+        self.estimate = self._estimator.replay(self._past) if self._past is not None else None
+
+    @property
+    def followed_tags(self) -> tuple[str, ...]:
+        """The tags whose samples `observe` needs."""
+        return self._followed
+
+    @property
+    def observed_until(self) -> datetime | None:
+        """The newest plan step taken in."""
+        return self._past.end if self._past is not None else None
+
+    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
+        """Take in the newest `rows` plan steps up to `until`, which follow what is known.
+
+        `until` is on the step grid. `samples` begin at `window_start`.
+        """
+        known_until = self.observed_until
+        if known_until is not None and known_until != until - self._steps(rows):
+            raise ValueError(f"{rows} steps up to {until} do not follow {known_until}")
+        new = window(self.plant, samples, until, rows)
+        past = self._past.values if self._past is not None else {}
+        merged = {
+            tag: np.concatenate([past.get(tag, np.empty(0)), new.values[tag]])
+            for tag in self._followed
+        }
+        length = len(merged[self._followed[0]])
+        for stop in range(length - rows + 1, length + 1):
+            first = max(0, stop - self._context_rows)
+            end = until - self._steps(length - stop)
+            newest = {tag: series[first:stop] for tag, series in merged.items()}
+            self.estimate = self._estimator.update(Window(end, self.plant.step_s, newest))
+        kept = round(WARM_UP_H * 3600 / self.plant.step_s)
+        self._past = Window(until, self.plant.step_s, merged).tail(kept)
+
+    def _steps(self, count: int) -> timedelta:
+        return timedelta(seconds=count * self.plant.step_s)
+
+    def round(self, state: PlantState, context: GateContext, now: datetime) -> Round:
+        """Plan from the observed past and the present `state`, and ask the gate."""
+        estimate = self.estimate
+        if estimate is None:
+            reason = "no level has been measured yet"
+            empty = Plan(PlanStatus.HELD_NO_STATE, reason, now, self.plant.step_s, {})
+            verdict = Verdict(False, (f"Nothing is planned: {reason}.",), now, {})
+            return Round(state, None, None, empty, {}, verdict, context)
+        twin = twin_state(self.plant, state, estimate, window=self._past)
+        steps = self.plant.horizon_steps
+        disturbances = expected(self.plant, twin, steps)
+        missed = self._missed_rates(estimate, disturbances, state)
+        trusted = self.trusted(context)
+        room = self._room(state, trusted, now)
+        ready_for = disturbances | demand_if_active(self.plant, twin, steps, READY_FROM)
+        plan = self._planner.plan(state, estimate, disturbances, missed, room, ready_for)
+        self._last_plan = plan
+        setpoints = self._setpoints(plan, state)
+        verdict = check(self.plant, state, setpoints, trusted, now)
+        return Round(state, estimate, twin, plan, setpoints, verdict, trusted)
+
+    def trusted(self, context: GateContext) -> GateContext:
+        """`context` with what is known of the model's trust."""
+        if self.estimate is None:
+            return context
+        trust = Trust(self.estimate.coverage90, self.estimate.coverage_count)
+        return replace(context, trust=trust)
+
+    def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
+        """The fan of every tag if `moves` are made, from where `done` found the plant."""
+        assert done.twin is not None
+        twin, residual = done.twin, self.model.residual
+        if residual is not None and self._past is not None:
+            memory = residual.start(self._past.tail(self._context_rows))
+            twin = replace(twin, hidden=tuple(memory.tolist()))
+        return forecast(
+            self.plant,
+            self.physics,
+            twin,
+            moves,
+            seed=seed,
+            replications=_REPLICATIONS,
+            residual=residual,
+            error_band=self.model.error_band,
+            model=self.model.version,
+        )
+
+    def _room(
+        self, state: PlantState, context: GateContext, now: datetime
+    ) -> dict[str, float | None]:
+        """MV -> the largest next move that rate and budget leave; 0 for one not to be moved.
+
+        An MV that the gate would not let go anywhere (an interlock, a required tag unusable), or
+        that only computes while others may move (shadow), is planned around, so that it does not
+        hold up the others. A reason that refuses every MV is the gate's to tell.
+        """
+        room: dict[str, float | None] = {}
+        blocked = set()
+        for mv in self.plant.with_role(Role.MV):
+            room[mv.name] = left = move_room(self.plant, mv.name, context, now)
+            current = state.value(mv.name)
+            probe = {} if current is None else {mv.name: _nearest_inside(mv, current, left or 0.0)}
+            is_shadow = context.stages.get(mv.name) is Stage.SHADOW
+            if is_shadow or not check(self.plant, state, probe, context, now).is_clear:
+                blocked.add(mv.name)
+        if len(blocked) < len(room):
+            room |= dict.fromkeys(blocked, 0.0)
+        return room
+
+    def _missed_rates(
+        self, estimate: Estimate, disturbances: Mapping[str, Series], state: PlantState
+    ) -> dict[str, Series]:
+        """Per state the rate that the physics misses along the coming steps."""
+        steps = self.plant.horizon_steps
+        bias = {name: np.full(steps, estimate.bias[name]) for name in self.physics.states}
+        moves = self._expected_moves(state)
+        if self.model.residual is None or self._past is None or moves is None:
+            return bias
+        outlook = self._planner.outlook(estimate, moves, disturbances, bias)
+        levels = np.column_stack([outlook.values[name] for name in self.physics.states])
+        inputs = self.physics.actuate({**moves, **disturbances}, np)
+        learned = self.model.residual.along(
+            self._past.tail(self._context_rows),
+            levels,
+            np.column_stack([inputs[name] for name in self.physics.inputs]),
+        )
+        return {name: bias[name] + learned[:, i] for i, name in enumerate(self.physics.states)}
+
+    def _expected_moves(self, state: PlantState) -> dict[str, Series] | None:
+        """The last plan moved on to now, or holding: where the residual is evaluated.
+
+        None while an MV's setpoint was never read.
+        """
+        last, steps = self._last_plan, self.plant.horizon_steps
+        passed = 0
+        if last is not None:
+            passed = round((state.at - last.start).total_seconds() / self.plant.step_s)
+        moves = {}
+        for mv in self.plant.with_role(Role.MV):
+            at = state.last_known(mv.name)
+            if at is None:
+                return None
+            earlier = last.moves.get(mv.name, np.empty(0)) if last is not None else np.empty(0)
+            ahead = earlier[passed:] if 0 <= passed < len(earlier) else np.array([at])
+            moves[mv.name] = np.append(ahead, np.full(steps - len(ahead), ahead[-1]))
+        return moves
+
+    def _setpoints(self, plan: Plan, state: PlantState) -> dict[str, float]:
+        """The plan's next setpoints that differ from where the MVs stand.
+
+        Rounded to the tag's decimals towards the present value, so that rounding can neither
+        leave a limit nor exceed a rate.
+        """
+        setpoints = {}
+        for name, target in plan.first_move.items():
+            current = state.value(name)
+            if plan.status is not PlanStatus.SOLVED or current is None:
+                continue
+            rounded = rounded_towards(current, target, self.plant.tag(name).decimals)
+            if rounded is not None:
+                setpoints[name] = rounded
+        return setpoints
+
+
+def rounded_towards(current: float, target: float, decimals: int) -> float | None:
+    """`target` in so many decimals, between `current` and itself; None if that leaves no move."""
+    scale = 10.0**decimals
+    up = target > current
+    grid = math.floor(target * scale) if up else math.ceil(target * scale)
+    rounded = grid / scale
+    if (rounded > target) if up else (rounded < target):  # the product was rounded past it
+        rounded = (grid - 1 if up else grid + 1) / scale
+    is_move = current < rounded if up else rounded < current
+    return rounded if is_move else None
+
+
+def _nearest_inside(mv: Tag, current: float, room: float) -> float:
+    """Where the MV stands, or as far towards its limits as `room` lets it, if it is outside."""
+    low, high = hard_range(mv)
+    return min(max(current, min(low, current + room)), max(high, current - room))
