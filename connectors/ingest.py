@@ -191,7 +191,13 @@ class _Collector:
         newest = await self._database(partial(self._historian.newest, self._plant))
         history_days = self._plant.opcua.history_days if self._plant.opcua else 0.0
         asked_from = now - _HISTORY_SLACK * timedelta(days=history_days)
-        gap = Gap(asked_from, None, FIRST_START) if newest is None else Gap(newest, None, _AWAY)
+        if newest is None:
+            gap = Gap(asked_from, None, FIRST_START)
+        else:
+            gap = Gap(min(newest, now), None, _AWAY)
+            if newest > now:
+                told = f"the plant's time is {now}, before the newest stored reading of {newest}"
+                self._tell("clock", f"{told}; what is stored already stays as it is")
         await self._store_gap(gap)
         return gap
 

@@ -110,6 +110,11 @@ def refuse(as_json: bool, record: Mapping[str, Any], reason: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def _ended(as_json: bool, plant: Plant) -> None:
+    """What a command says that runs until it is told to stop."""
+    tell(as_json, {"plant": plant.plant, "ended": True}, "Ended.")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
@@ -192,7 +197,9 @@ def check(plant: PlantArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+) -> None:
     """Print the JSON Schema of plant files, for editors."""
     from twin.plant import json_schema
 
@@ -213,6 +220,7 @@ def emulate(
     hours: Annotated[
         float | None, typer.Option(help="Stop emitting after so many plant hours.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve an emulated plant over OPC UA on this machine, without security, two days old."""
     from dashboard.workers import run_emulator
@@ -225,6 +233,7 @@ def emulate(
         endpoint = f"{url.scheme}://{url.hostname}:{port}{url.path}"
         found = settings.model_copy(update={"endpoint": endpoint}).plant(plant)
     run_emulator(found, speed=speed, seed=seed, hours=hours)
+    _ended(as_json, found)
 
 
 @app.command()
@@ -235,13 +244,16 @@ def collect(
         float | None,
         typer.Option(help="Give up if the plant has not answered so long; default: never."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Stream the plant's readings into the database until stopped."""
     from dashboard.workers import run_collector
 
     _above_zero(wait_s=wait_s)
     settings = _settings(database)
-    run_collector(settings.plant(plant), settings, wait_s=wait_s)
+    found = settings.plant(plant)
+    run_collector(found, settings, wait_s=wait_s)
+    _ended(as_json, found)
 
 
 @app.command(name="import")
@@ -271,12 +283,16 @@ def import_(
 
 
 @app.command()
-def write(plant: PlantArgument, database: DatabaseOption = None) -> None:
+def write(
+    plant: PlantArgument, database: DatabaseOption = None, as_json: JsonOption = False
+) -> None:
     """Write accepted proposals to the plant, each behind the gate, until stopped."""
     from dashboard.workers import run_writer_process
 
     settings = _settings(database)
-    run_writer_process(settings.plant(plant), settings)
+    found = settings.plant(plant)
+    run_writer_process(found, settings)
+    _ended(as_json, found)
 
 
 # -- planning and deciding -----------------------------------------------------------------------
@@ -294,7 +310,9 @@ def propose(
 
     if repeat:
         settings = _settings(database)
-        run_planner(settings.plant(plant), settings)
+        found = settings.plant(plant)
+        run_planner(found, settings)
+        _ended(as_json, found)
         return
     found, settings, historian = _open(plant, database)
     with historian:
@@ -475,11 +493,15 @@ def run(
     with_dashboard: Annotated[
         bool, typer.Option("--dashboard/--no-dashboard", help="Serve the web page too.")
     ] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Collect, train, plan, write and show, restarting what dies, until stopped."""
     from dashboard.demo import run_plant
 
-    run_plant(plant, _settings(database), with_dashboard=with_dashboard)
+    settings = _settings(database)
+    found = settings.plant(plant)
+    run_plant(plant, settings, with_dashboard=with_dashboard)
+    _ended(as_json, found)
 
 
 @app.command()
@@ -489,11 +511,15 @@ def dashboard(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port on this machine.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve the web page alone, on this machine only."""
     from dashboard.demo import run_page
 
-    run_page(plant, _settings(database), port)
+    settings = _settings(database)
+    found = settings.plant(plant)
+    run_page(plant, settings, port)
+    _ended(as_json, found)
 
 
 @app.command()
@@ -523,7 +549,9 @@ def demo(
     else:
         from dashboard.demo import run_demo
 
+        found = settings.plant(plant)
         run_demo(plant, settings, speed=speed, seed=seed, fresh=fresh)
+        _ended(as_json, found)
 
 
 # -- what if ---------------------------------------------------------------------------------------
@@ -544,6 +572,8 @@ def study(
     from twin.historian import Historian
     from twin.physics import load_physics
 
+    if plot is not None and not plot.parent.is_dir():
+        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}. Make it or name one.")
     settings = _settings(database)
     found = settings.plant(plant)
     physics = load_physics(found)
@@ -582,7 +612,9 @@ def train(
 
     if repeat:
         settings = _settings(database)
-        run_trainer(settings.plant(plant), settings)
+        found = settings.plant(plant)
+        run_trainer(found, settings)
+        _ended(as_json, found)
         return
     found, settings, historian = _open(plant, database)
     with historian, Progress(console=console) as bar:

@@ -99,7 +99,7 @@ def emulator_process(
     seed: int,
     hours: float | None = None,
 ) -> Child:
-    """The emulated plant's process; its port must be free."""
+    """The emulated plant's process; a restart of it carries on with the same plant."""
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to emulate. Add one.")
     if importlib.util.find_spec(f"twin.plants.{plant.plant}") is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from connectors.stop import StopLatch
 from dashboard.settings import Settings
 from twin.clock import wall_now
-from twin.errors import HistorianError, PlantFileError, UsageError
+from twin.errors import HistorianError, PlantFileError, PlantwrightError
 from twin.plant import Plant
 
 _PLANT_LINE = re.compile(r"^plant:\s*[\"']?(\w+)", re.MULTILINE)
@@ -33,7 +33,7 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
 
     Raises:
         PlantFileError: the file does not even say which plant it is about.
-        UsageError: the latch could not be set; writing goes on.
+        PlantwrightError: the latch could not be set; writing goes on.
     """
     plant: Plant | None = None
     trouble = ""
@@ -46,11 +46,14 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
     latch = StopLatch(settings.stop_latch(name))
     try:
         latch.set(by, reason)
+        cause = "it does not hold"
     except OSError as fault:
-        raise UsageError(
-            f"NOT STOPPED: the latch {latch.path} could not be set ({fault.strerror}). "
+        cause = (fault.strerror or str(fault)).lower()
+    if not latch.is_stopped():
+        raise PlantwrightError(
+            f"NOT STOPPED: the latch {latch.path} could not be set ({cause}). "
             "End the writing process, or use the plant's own stop."
-        ) from fault
+        )
     if plant is not None:
         trouble = _tell_audit(plant, settings, by, reason)
     return Stopped(latch.path, trouble)

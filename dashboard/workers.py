@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.stop import StopLatch
 from dashboard.beats import clock_detail, plant_moment
 from dashboard.settings import Settings
+from dashboard.view.headline import silent_after_s
 from twin.clock import wall_now
 from twin.context import gate_context
 from twin.errors import HistorianError, ModelFault, UsageError
@@ -57,21 +58,34 @@ def say(text: str) -> None:
     print(f"{wall_now():%Y-%m-%d %H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
-def run_emulator(plant: Plant, *, speed: float, seed: int, hours: float | None = None) -> None:
-    """Serve the emulated plant until told to stop; after `hours` of plant time it stands still."""
+def run_emulator(
+    plant: Plant,
+    *,
+    speed: float,
+    seed: int,
+    hours: float | None = None,
+    since: datetime | None = None,
+) -> None:
+    """Serve the emulated plant until told to stop; after `hours` of plant time it stands still.
+
+    `since` is the wall time at which this plant first went live: a later start carries on with
+    the same plant, as much later as the wall clock has moved, so that no source time comes twice.
+    """
     from connectors.emulator import Live, serve
 
     def ready(live: Live) -> None:
         say(f"live at {live.endpoint}, plant time {live.plant_time:%Y-%m-%d %H:%M} UTC, {speed:g}×")
 
-    until = EMULATOR_START + timedelta(hours=hours) if hours is not None else None
+    days = plant.opcua.history_days if plant.opcua is not None else 0.0
+    lived_s = 0.0 if since is None else max(0.0, speed * (wall_now() - since).total_seconds())
     _until_told(
         serve(
             plant,
             seed=seed,
-            start=EMULATOR_START,
+            start=EMULATOR_START + timedelta(seconds=lived_s),
             speed=speed,
-            until=until,
+            began=EMULATOR_START - timedelta(days=days),
+            until=EMULATOR_START + timedelta(hours=hours) if hours is not None else None,
             on_ready=ready,
         )
     )
@@ -120,10 +134,21 @@ def run_writer_process(plant: Plant, settings: Settings) -> None:
                 Writer(plant, historian, latch.is_stopped),
                 stop=_told_to_stop(),
                 poll_s=_WRITER_POLL_S,
+                is_well=lambda: _is_planner_alive(plant, historian),
                 on_outcome=lambda outcome: say(f"{outcome.proposal_id} {outcome.status}"),
             )
 
         asyncio.run(work())
+
+
+def _is_planner_alive(plant: Plant, historian: Historian) -> bool:
+    """Whether a planner still beats; without one the PLC shall take its pumps back."""
+    beats = historian.processes(plant)
+    _, speed = plant_moment(plant, beats, None, wall_now())
+    limit_s = silent_after_s(plant, speed)
+    return any(
+        beat.name == "plan" and (wall_now() - beat.at).total_seconds() <= limit_s for beat in beats
+    )
 
 
 def _told_to_stop() -> asyncio.Event:
@@ -194,7 +219,7 @@ def _load_model(plant: Plant, settings: Settings, version: str) -> Model:
         return Model()
     stored = load(settings.models_dir(plant), version, plant, load_physics(plant))
     card = stored.card
-    return Model(version, stored.residual, error_band(card.bands[card.promoted]))
+    return Model(version, stored.residual, error_band(card.twin_band))
 
 
 class _PlannerLoop:

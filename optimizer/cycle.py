@@ -108,7 +108,8 @@ def _next_batch(done: Round, plant: Plant) -> str:
             start = datetime.fromtimestamp(start_s, tz=UTC)
             if done.state.at <= start <= done.state.at + horizon:
                 unit = plant.tag(block.demand).unit
-                words = f"the batch of {draw:.1f} {unit} on {block.demand} due {start:%H:%M} UTC"
+                due_min = (start - done.state.at).total_seconds() / 60
+                words = f"the batch of {draw:.1f} {unit} on {block.demand} due in {due_min:.0f} min"
                 known.append((start, words))
     return min(known)[1] if known else ""
 

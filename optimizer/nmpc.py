@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -35,7 +35,8 @@ _ACCEPTED_SLOPE = 1e-2  # largest slope left, money per unit of a tag; four_tank
 class Problem:
     """One round's question. Series have one element per plan step; rates are per second.
 
-    `disturbances` are expected, `ready_for` those to be prepared for (None: the expected ones).
+    `disturbances` are those to be ready for; `higher` says how much higher each state would stand
+    under the expected ones (None: no higher).
     `first_range` bounds each MV's next setpoint beyond its limits; a range of one value pins it.
     """
 
@@ -44,7 +45,7 @@ class Problem:
     disturbances: Mapping[str, Series]
     missed_rates: Mapping[str, Series]
     first_range: Mapping[str, tuple[float, float]]
-    ready_for: Mapping[str, Series] | None = None
+    higher: Mapping[str, Series] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,22 +186,20 @@ class Nmpc:
         return ""
 
     def _parameters(self, problem: Problem) -> Series:
-        ready_for = problem.ready_for or problem.disturbances
-        single = {"state": problem.states, "current": problem.current}
-        means = {
-            ("missed", name): self._interval_means(series)
-            for name, series in problem.missed_rates.items()
-        } | {
-            (kind, name): self._interval_means(series)
-            for kind, lines in (("dv", problem.disturbances), ("ready", ready_for))
-            for name, series in lines.items()
+        ends = self._starts[1:] - 1
+        level = np.zeros(self._plant.horizon_steps)
+        lines: dict[str, Callable[[str], Series]] = {
+            "state": lambda name: np.array([problem.states[name]]),
+            "current": lambda name: np.array([problem.current[name]]),
+            "missed": lambda name: self._interval_means(problem.missed_rates[name]),
+            "dv": lambda name: self._interval_means(problem.disturbances[name]),
+            "higher": lambda name: (problem.higher or {}).get(name, level)[ends],
         }
-        return np.array(
-            [
-                single[kind][name] if kind in single else means[kind, name][k]
-                for kind, name, k in self._parameter_names
-            ]
-        )
+        known: dict[tuple[str, str], Series] = {}
+        for kind, name, _ in self._parameter_names:
+            if (kind, name) not in known:
+                known[kind, name] = lines[kind](name)
+        return np.array([known[kind, name][k] for kind, name, k in self._parameter_names])
 
     def _interval_means(self, series: Series) -> Series:
         means: Series = np.add.reduceat(series, self._starts[:-1]) / np.asarray(self._lengths)

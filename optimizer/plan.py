@@ -16,7 +16,7 @@ from typing import Any
 import casadi
 import numpy as np
 
-from optimizer.nmpc import Nmpc, Problem
+from optimizer.nmpc import Nmpc, Problem, Solution
 from optimizer.transcription import hard_range
 from twin.economics import cost_per_h, limit_minutes
 from twin.physics import Physics
@@ -24,6 +24,9 @@ from twin.plant import Plant, Role, Tag
 from twin.records import Estimate, Plan, PlanStatus, PlantState, Series
 
 _BINDING_SHARE = 0.01  # a limit binds when the plan comes within this share of its range
+
+
+_Question = tuple[Mapping[str, Series], Mapping[str, Series] | None]  # disturbances, higher
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,17 @@ def _at_least_lowest(tag: Tag, value: Any) -> Any:
 class Planner:
     """The planner of one plant: compiled once, then asked every round."""
 
-    def __init__(self, plant: Plant, physics: Physics, *, deadline_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        plant: Plant,
+        physics: Physics,
+        *,
+        deadline_s: float = 2.0,
+        nmpc: Nmpc | None = None,
+    ) -> None:
         self._plant = plant
         self._physics = physics
-        self._nmpc = Nmpc(plant, physics, deadline_s=deadline_s)
+        self._nmpc = nmpc or Nmpc(plant, physics, deadline_s=deadline_s)
         self._rollout = Rollout(plant, physics)
 
     def outlook(
@@ -131,10 +141,14 @@ class Planner:
         missed_rates: Mapping[str, Series],
         room: Mapping[str, float | None],
         ready_for: Mapping[str, Series] | None = None,
+        likely_moves: Mapping[str, Series] | None = None,
     ) -> Plan:
         """The best verified plan from here, or holding with the reason why.
 
-        `ready_for` are disturbances to be prepared for where they differ from the expected ones.
+        `ready_for` are disturbances to be prepared for, by default the expected `disturbances`;
+        how much higher states stand without them is worked out along `likely_moves` (default:
+        holding). If no such plan can be used, the expected ones alone are planned for. Predictions
+        and costs of the answer are always those of the expected ones.
         `room`: MV -> the largest next move that rate and move budget leave; None if unknown. An
         MV whose reading is not usable is planned around where it was last seen.
         """
@@ -152,39 +166,70 @@ class Planner:
             return self._hold(state, current, PlanStatus.HELD_NO_STATE, reasons)
         holding = self._paths(current)
         held = self._rollout.follow(estimate.states, holding, disturbances, missed_rates)
-        solution = self._nmpc.solve(
-            Problem(
-                estimate.states,
-                current,
-                disturbances,
-                missed_rates,
-                first_range,
-                ready_for,
+        questions: list[_Question] = [(disturbances, None)]
+        if ready_for is not None:
+            along = likely_moves or holding
+            shift = self._higher(estimate, along, disturbances, ready_for, missed_rates)
+            questions.insert(0, (ready_for, shift))
+        answer, spent_ms = None, 0.0
+        for lines, higher in questions:
+            solution = self._nmpc.solve(
+                Problem(estimate.states, current, lines, missed_rates, first_range, higher)
             )
-        )
-        if not solution.is_usable:
-            status = PlanStatus.HELD_FAILED
-            if solution.is_out_of_time:
-                status = PlanStatus.HELD_TIMED_OUT
-            elif not math.isfinite(held.cost_per_h):  # not even holding can be worked out
-                status = PlanStatus.HELD_NO_STATE
-            return self._hold(state, current, status, solution.reason, held, solution.solve_ms)
-        outlook = self._rollout.follow(estimate.states, solution.moves, disturbances, missed_rates)
-        doubt = self._doubt(outlook, held)
-        if doubt:
+            spent_ms += solution.solve_ms
+            if not solution.is_usable:
+                status, reason = _why_held(solution, held), solution.reason
+                answer = answer or self._hold(state, current, status, reason, held, spent_ms)
+                if solution.is_out_of_time:
+                    break
+                continue
+            moves = solution.moves
+            outlook = self._rollout.follow(estimate.states, moves, disturbances, missed_rates)
+            doubt = self._doubt(outlook, held)
+            if not doubt:
+                return self._solved(state, moves, outlook, held, answer, spent_ms)
             status = PlanStatus.HELD_INFEASIBLE
-            return self._hold(state, current, status, doubt, held, solution.solve_ms)
+            answer = answer or self._hold(state, current, status, doubt, held, spent_ms)
+        assert answer is not None
+        return answer
+
+    def _higher(
+        self,
+        estimate: Estimate,
+        moves: Mapping[str, Series],
+        disturbances: Mapping[str, Series],
+        ready_for: Mapping[str, Series],
+        missed_rates: Mapping[str, Series],
+    ) -> dict[str, Series]:
+        """How much higher each state stands if only the expected disturbances come."""
+        expected = self._rollout.follow(estimate.states, moves, disturbances, missed_rates)
+        ready = self._rollout.follow(estimate.states, moves, ready_for, missed_rates)
+        return {
+            name: np.maximum(expected.values[name] - ready.values[name], 0.0)
+            for name in self._physics.states
+        }
+
+    def _solved(
+        self,
+        state: PlantState,
+        moves: Mapping[str, Series],
+        outlook: Outlook,
+        held: Outlook,
+        given_up: Plan | None,
+        solve_ms: float,
+    ) -> Plan:
+        reason = f"prepared for the expected only: {given_up.reason}" if given_up else ""
         return Plan(
             status=PlanStatus.SOLVED,
-            reason="",
+            reason=reason,
             start=state.at,
             step_s=self._plant.step_s,
-            moves=solution.moves,
+            moves=moves,
             predicted=outlook.values,
             cost_per_h=outlook.cost_per_h,
             hold_cost_per_h=held.cost_per_h,
-            binding=self._binding(solution.moves, outlook),
-            solve_ms=solution.solve_ms,
+            binding=self._binding(moves, outlook),
+            solve_ms=solve_ms,
         )
 
     def _paths(self, current: Mapping[str, float]) -> dict[str, Series]:
@@ -244,6 +289,14 @@ class Planner:
             if path.max() >= high - tag.margin_high - near:
                 found.append(f"{tag.name} at its high limit {high:g} {tag.unit}".rstrip())
         return tuple(found)
+
+
+def _why_held(solution: Solution, held: Outlook) -> PlanStatus:
+    if solution.is_out_of_time:
+        return PlanStatus.HELD_TIMED_OUT
+    # Where not even holding can be worked out, it is the plant that is not known.
+    is_known = math.isfinite(held.cost_per_h)
+    return PlanStatus.HELD_FAILED if is_known else PlanStatus.HELD_NO_STATE
 
 
 def first_move_range(

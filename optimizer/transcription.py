@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
 
 import pyomo.environ as pyo
 
@@ -44,8 +46,9 @@ def plan_model(
 
     Parameters are variables here: a mutable Param would be folded into the .nl as a constant.
     States have no hard limits: a plant that stands outside one must still be planned for.
-    States move under the expected disturbances ("dv"); money is spent under those to be ready for
-    ("ready"), so that a plan can insure against a batch that comes early without counting on it.
+    States move under the disturbances to be ready for; their high limits are judged as much
+    "higher" as the states would stand under the expected ones, so that a plan can insure against
+    a batch that comes early without overfilling for one that comes late.
     """
     last = len(lengths)
     dvs = [tag.name for tag in plant.with_role(Role.DV)]
@@ -54,7 +57,8 @@ def plan_model(
         [("state", s, 0) for s in physics.states]
         + [("current", mv.name, 0) for mv in mvs]
         + [("missed", s, k) for s in physics.states for k in range(last)]
-        + [(kind, dv, k) for kind in ("dv", "ready") for dv in dvs for k in range(last)],
+        + [("higher", s, k) for s in physics.states for k in range(last)]
+        + [("dv", dv, k) for dv in dvs for k in range(last)],
         initialize=0.0,
     )
     model.state = pyo.Var(list(physics.states), range(1, last + 1), initialize=1.0)
@@ -81,10 +85,11 @@ def plan_model(
             step = length * plant.step_s * (mean_rate + missed)
             model.dynamics.add(after[state] - before[state] - step == 0)
         middle = {state: 0.5 * (before[state] + after[state]) for state in physics.states}
-        ready = signals | {dv: model.parameter["ready", dv, k] for dv in dvs}
-        outputs = physics.planning_outputs(middle, physics.actuate(ready, pyo), pyo)
-        shown = ready | middle | outputs
-        spent += hours * (cost_per_h(plant, shown, pyo) + _soft_limits(plant, shown | after))
+        shown = signals | middle | physics.planning_outputs(middle, inputs, pyo)
+        higher = {state: model.parameter["higher", state, k] for state in physics.states}
+        spent += hours * (
+            cost_per_h(plant, shown, pyo) + soft_limit_price(plant, shown | after, pyo, higher)
+        )
         for mv in mvs:
             earlier = model.move[mv.name, k - 1] if k else model.parameter["current", mv.name, 0]
             change = model.move[mv.name, k] - earlier
@@ -110,9 +115,12 @@ def hard_range(tag: Tag) -> tuple[float, float]:
     return max(lows, default=-math.inf), min(highs, default=math.inf)
 
 
-def _soft_limits(plant: Plant, values: Mapping[str, pyo.Expression]) -> pyo.Expression:
+def soft_limit_price(
+    plant: Plant, values: Mapping[str, Any], f: ModuleType, higher: Mapping[str, Any] | None = None
+) -> Any:
     """Money per hour for CVs outside operator limits tightened by their margins.
 
+    `higher`: CV -> how much higher than `values` it may stand where its high limit is judged.
     Quadratic with a rounded corner: a kink makes solvers stop early (measured on this plant).
     """
     worst_rank = max((cv.rank or 1 for cv in plant.with_role(Role.CV)), default=1)
@@ -122,15 +130,16 @@ def _soft_limits(plant: Plant, values: Mapping[str, pyo.Expression]) -> pyo.Expr
             continue
         weight = cv.soft_price_per_h * _RANK_FACTOR ** (worst_rank - (cv.rank or worst_rank))
         value = values[cv.name]
+        highest = value + (higher or {}).get(cv.name, 0.0)
         if cv.operator.low is not None:
-            price += weight * _hinge(cv.operator.low + cv.margin_low - value) ** 2
+            price += weight * _hinge(cv.operator.low + cv.margin_low - value, f) ** 2
         if cv.operator.high is not None:
-            price += weight * _hinge(value - cv.operator.high + cv.margin_high) ** 2
+            price += weight * _hinge(highest - cv.operator.high + cv.margin_high, f) ** 2
     return price
 
 
-def _hinge(excess: pyo.Expression) -> pyo.Expression:
-    return 0.5 * (excess + pyo.sqrt(excess * excess + _HINGE_WIDTH**2))
+def _hinge(excess: Any, f: ModuleType) -> Any:
+    return 0.5 * (excess + f.sqrt(excess * excess + _HINGE_WIDTH**2))
 
 
 def largest_change(plant: Plant, mv: Tag) -> float:

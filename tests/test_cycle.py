@@ -185,7 +185,7 @@ def test_the_reason_names_the_batch_that_is_coming(
         readings_of({f"order_1a.{key}": value for key, value in order.items()}, at).values()
     )
     new = published(a_round(controller, historian, now=at))
-    assert "the batch of 7.5 cm**3/s on tank_1.demand due 06:25 UTC" in new.reason
+    assert "the batch of 7.5 cm**3/s on tank_1.demand due in 25 min" in new.reason
 
 
 def test_while_one_is_open_no_other_is_published(
@@ -482,8 +482,8 @@ def samples_of(readings: list[Reading]) -> dict[str, Samples]:
     values: dict[str, list[float]] = {}
     for each in readings:
         times.setdefault(each.tag, []).append(each.source_time.timestamp())
-        is_known = each.is_good and each.value is not None
-        values.setdefault(each.tag, []).append(each.value if is_known else np.nan)
+        value = each.value if each.is_good else None
+        values.setdefault(each.tag, []).append(np.nan if value is None else value)
     return {tag: Samples(np.array(times[tag]), np.array(values[tag])) for tag in times}
 
 

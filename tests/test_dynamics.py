@@ -36,7 +36,7 @@ from twin.dynamics.models import (
     Persistence,
     PhysicsModel,
 )
-from twin.dynamics.residual import CONTEXT_ROWS, Residual
+from twin.dynamics.residual import CONTEXT_ROWS, Residual, Trail
 from twin.errors import ModelFault
 from twin.estimator import Estimator
 from twin.physics import Physics, load_physics
@@ -359,6 +359,15 @@ def test_following_is_the_estimators_law(learns_bias: bool) -> None:
     assert followed.bias[-1, 0, 0] == pytest.approx(estimate.bias["tank.level"], abs=1e-12)
 
 
+def trail_of(residual: Residual, context: Window) -> Trail:
+    """What observing every row of the context leaves."""
+    past, trail = past_of(SIGNALS, context), None
+    for levels, inputs in zip(past.levels[:, 0], past.inputs[:, 0], strict=True):
+        _, trail = residual.observe(trail, levels, inputs)
+    assert trail is not None
+    return trail
+
+
 def test_rates_along_a_path_are_those_of_the_free_run() -> None:
     """The planner's rates along the model's own path are the rates that made this path."""
     residual = residual_of(trained())
@@ -370,16 +379,31 @@ def test_rates_along_a_path_are_those_of_the_free_run() -> None:
     for k in range(STEPS):
         rates[k], hidden = residual.rate(hidden, level, flow[k])
         level = levels[k] = STEP.after(level, flow[k], rates[k])
-    np.testing.assert_allclose(residual.along(context, levels, flow), rates, atol=1e-12)
+    trail = trail_of(residual, context)
+    np.testing.assert_allclose(residual.along(trail, levels, flow), rates, atol=1e-9)
 
 
 def test_the_rate_of_the_step_just_past_needs_no_reading_of_its_end() -> None:
-    """`present_rate` is what was known when the step began, row by row or all at once."""
+    """A rate uses what was known when its step began."""
     residual = residual_of(trained())
     context = lived(leaking).tail(CONTEXT_ROWS)
     blind = with_gap(context, "tank.level", slice(-1, None))
-    assert residual.present_rate(context) == residual.present_rate(blind)
-    assert residual.present_rate(context)["tank.level"] == residual.past_rates(context)[-1, 0]
+    assert residual.past_rates(context)[-1, 0] == residual.past_rates(blind)[-1, 0] != 0
+
+
+def test_observing_row_by_row_is_following_the_whole_past() -> None:
+    """The estimator's cheap way, one row at a time, gives the rates and memory of a replay."""
+    residual = residual_of(trained())
+    context = with_gap(lived(leaking).tail(200), "tank.level", slice(50, 55))
+    context = with_gap(context, "tank.level", slice(0, 2))
+    past = past_of(SIGNALS, context)
+    trail, rates = None, []
+    for levels, inputs in zip(past.levels[:, 0], past.inputs[:, 0], strict=True):
+        rate, trail = residual.observe(trail, levels, inputs)
+        rates.append(rate)
+    assert trail is not None
+    np.testing.assert_allclose(rates, residual.past_rates(context), atol=1e-12)
+    np.testing.assert_allclose(trail.hidden, residual.start(context), atol=1e-12)
 
 
 def test_without_physics_the_line_up_is_persistence_and_arx() -> None:
@@ -390,12 +414,23 @@ def test_without_physics_the_line_up_is_persistence_and_arx() -> None:
     assert report.card.physics is None
 
 
-def test_a_plant_with_unmeasured_states_gets_no_physics_model() -> None:
-    """Physics whose state nobody measures cannot be started from readings: it stays out."""
-    window = lived(leaking)
-    other = replace(window, values={"pump.flow": window.values["pump.flow"]})
+def test_physics_with_an_unmeasured_state_stays_out() -> None:
+    """Equations that can't be started from readings are no model; ARX does without them."""
+
+    def rates(x: Any, inputs: Any, p: Any, f: ModuleType) -> dict[str, Any]:
+        return _rates(x, inputs, p, f) | {"wall.temperature": 0.0 * x["wall.temperature"]}
+
+    physics = replace(TANK_PHYSICS, states=("tank.level", "wall.temperature"), _rates=rates)
+    report = train(TANK, physics, lived(leaking), seed=1)
+    assert list(report.models) == [PERSISTENCE, ARX]
+    assert report.promoted == ARX
+
+
+def test_a_past_without_readings_teaches_nothing() -> None:
+    """Without any reading of a CV there is nothing to judge by, and that is said."""
+    flow_only = {"pump.flow": lived(leaking).values["pump.flow"]}
     with pytest.raises(ModelFault, match="no CV is known"):
-        train(TANK, TANK_PHYSICS, other, seed=1)
+        train(TANK, TANK_PHYSICS, replace(lived(leaking), values=flow_only), seed=1)
 
 
 def test_arx_finds_a_linear_plant() -> None:
@@ -453,6 +488,15 @@ def test_card_says_what_was_trained_on_what() -> None:
     assert card.support["pump.flow"] == pytest.approx((flow.min(), flow.max()), rel=1e-4)
     assert card_from_json(card.to_json()) == card
     json.dumps(card.facts(), allow_nan=False)
+
+
+def test_the_fan_is_as_wide_as_the_model_that_draws_it() -> None:
+    """The twin runs physics and bias, with the residual only where that was promoted."""
+    card = trained().card
+    assert card.twin_band == card.bands[PHYSICS_RESIDUAL]
+    assert replace(card, promoted=ARX).twin_band == card.bands[PHYSICS_BIAS]
+    alone = train(TANK, None, lived(leaking), seed=1).card
+    assert alone.twin_band == alone.bands[ARX]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,8 +43,8 @@ def lived(
         levels.append(level)
     true = np.array(levels)
     measured = true + np.random.default_rng(seed).normal(0, noise, rows)
-    inputs = {INFLOW: np.full(rows, FLOW), DEMAND: np.zeros(rows)}
-    return Window(AT, plant.step_s, {LEVEL: measured, **inputs}), true
+    values = {LEVEL: measured, INFLOW: np.full(rows, FLOW), DEMAND: np.zeros(rows)}
+    return Window(AT, plant.step_s, values), true
 
 
 def known(estimate: Estimate | None) -> Estimate:
@@ -175,15 +174,12 @@ def test_no_level_is_ever_negative(noise: list[float]) -> None:
 class Leak:
     """A learned rate: what the tank loses, NaN in the rows of `breaks`."""
 
-    context_rows = 3
-
     def __init__(self, rate: float, breaks: tuple[int, ...] = ()) -> None:
-        self.rate, self.breaks, self.rows = rate, breaks, 0
+        self.rate, self.breaks = rate, breaks
 
-    def present_rate(self, context: Window) -> Mapping[str, float]:
-        assert context.rows <= self.context_rows
-        self.rows += 1
-        return {LEVEL: np.nan if self.rows in self.breaks else self.rate}
+    def observe(self, trail: int | None, levels: Series, inputs: Series) -> tuple[Series, int]:
+        row = (trail or 0) + 1
+        return np.array([np.nan if row in self.breaks else self.rate]), row
 
 
 def test_what_a_residual_knows_the_bias_need_not_learn(tank: tuple[Plant, Physics]) -> None:

@@ -302,7 +302,6 @@ def test_every_cell_becomes_exactly_one_reading(tmp_path_factory, rows):
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA, reason="PLANTWRIGHT_BENCH_DATA names no folder of recorded data sets")
 def test_the_evaporator_goes_in_with_a_plant_file_and_no_code(historian):
     """6305 rows of six real signals without a time column, in two experiments."""
     evaporator = read_plant(EVAPORATOR)

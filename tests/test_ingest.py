@@ -224,6 +224,28 @@ def test_what_the_plant_cannot_tell_any_more_stays_a_gap(historian: Historian) -
     asyncio.run(story())
 
 
+def test_a_plant_whose_time_went_back_is_told_and_overwrites_nothing(
+    historian: Historian,
+) -> None:
+    """An emulator started anew over an old database: the audit says so, the old rows stand."""
+
+    async def story() -> None:
+        async with live_tank(60) as emulator:
+            plant = emulator.plant
+            historian.register(plant)
+            soon = NOON + timedelta(minutes=1)
+            old = [
+                Reading("tank.level", 3.0, 0, at, at) for at in (soon, NOON + timedelta(hours=1))
+            ]
+            historian.store(old, plant)
+            async with collecting(plant, historian):
+                await until(lambda: emulator.truth.now > soon, "the same time again")
+                await until(lambda: bool(historian.events(plant, kind="clock")), "the event")
+            assert stored(plant, historian)["tank.level", soon] == old[0]
+
+    asyncio.run(story())
+
+
 def test_a_database_that_is_away_for_a_while_loses_nothing(tmp_path: Path) -> None:
     """Another program locks it; afterwards every reading is there and the audit tells of it."""
     historian = Historian.create(tmp_path / "plant.db")

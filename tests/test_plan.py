@@ -151,6 +151,42 @@ def test_binding_limits_are_named(tmp_path: Path) -> None:
     assert calm.binding == ()
 
 
+BATCH = np.where((np.arange(60) >= 15) & (np.arange(60) < 30), 8.0, 0.0)
+
+
+def plan_for(planner: Planner, expected_share: float, ready_share: float | None) -> Plan:
+    """A plan that expects a share of a batch on tank 1 and is to be ready for another."""
+    lines = constant(FOUR_TANK, DVS)
+    ready = None if ready_share is None else {**lines, "tank_1.demand": ready_share * BATCH}
+    return planner.plan(
+        state_of(FOUR_TANK, VALUES),
+        estimate_of(PHYSICS, LEVELS),
+        {**lines, "tank_1.demand": expected_share * BATCH},
+        constant(FOUR_TANK, dict.fromkeys(PHYSICS.states, 0.0)),
+        dict.fromkeys(PUMPS, 6.0),
+        ready,
+    )
+
+
+def test_a_plan_is_ready_for_what_may_come(planner: Planner) -> None:
+    """For a batch that may come in full the tank is filled higher; costs are told as expected."""
+    ready, plain = plan_for(planner, 0.4, 1.0), plan_for(planner, 0.4, None)
+    assert ready.status is plain.status is PlanStatus.SOLVED
+    level = "tank_1.level"
+    assert ready.predicted[level][15:25].mean() > plain.predicted[level][15:25].mean() + 0.5
+    assert ready.hold_cost_per_h == plain.hold_cost_per_h
+    assert ready.reason == ""
+
+
+def test_where_being_ready_would_flood_the_expected_is_planned(planner: Planner) -> None:
+    """A batch that hardly anyone expects is no reason to hold: the plan steps down, and says so."""
+    plan = plan_for(planner, 0.0, 1.0)
+    assert plan.status is PlanStatus.SOLVED
+    assert plan.reason.startswith("prepared for the expected only: tank_1.level: the plan would")
+    plain = plan_for(planner, 0.0, None)
+    assert plan.first_move == pytest.approx(plain.first_move, abs=0.02)
+
+
 # -- plans that are not ----------------------------------------------------------------------------
 
 

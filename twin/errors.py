@@ -13,7 +13,7 @@
     │   ├── EndpointUnavailable    nothing answers, or the address is wrong or taken
     │   ├── NodeFault              nodes are missing or have the wrong type; carries all of them
     │   └── WriteFault             the plant refused or lost a write
-    ├── ModelFault                 a stored model is missing, damaged or for another plant
+    ├── ModelFault                 a model cannot be trained, or a stored one not used
     └── UsageError                 a command was called wrongly (exit code 2)
 
 Expected outcomes (refused, infeasible, timed out) are values with a reason, not exceptions.
@@ -106,7 +106,7 @@ class WriteFault(ConnectorError):
 
 
 class ModelFault(PlantwrightError):
-    """A stored model is missing, damaged or belongs to another plant."""
+    """A model cannot be trained, or a stored one is missing, damaged or for another plant."""
 
 
 class UsageError(PlantwrightError):

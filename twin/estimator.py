@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from datetime import timedelta
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,10 +31,12 @@ _BAND_REFRESH_H = 0.5
 class MissedRates(Protocol):
     """A learned model of what the physics misses (`twin.dynamics`), as the estimator asks it."""
 
-    context_rows: int
+    def observe(self, trail: Any, levels: Series, inputs: Series) -> tuple[Series, Any]:
+        """Take in one row: the rate per state over the step that ended there, and the next trail.
 
-    def present_rate(self, context: Window) -> Mapping[str, float]:
-        """Rate per state at the context's last row, in the tag's unit per second."""
+        The first `trail` is None. Orders are those of the physics' states and inputs; rates are
+        in the tags' unit per second, a level that is not known is NaN.
+        """
         ...
 
 
@@ -57,6 +60,8 @@ class Estimator:
         self._residual = residual
         self._rows_per_hour = max(1, round(3600 / plant.step_s))
         self._lowest = {name: _lowest(plant, name) for name in physics.states}
+        #: What the residual carries from row to row; None before the first.
+        self.trail: Any = None
         self._state: dict[str, float] | None = None
         self._inputs: dict[str, float] = {}
         self._bias = dict.fromkeys(physics.states, 0.0)
@@ -69,16 +74,15 @@ class Estimator:
 
         The same as `update` row by row.
         """
-        needed = self._residual.context_rows if self._residual else 1
         estimate = None
         for row in range(1, window.rows + 1):
-            first = max(0, row - needed)
-            values = {tag: series[first:row] for tag, series in window.values.items()}
-            estimate = self.update(Window(window.end, window.step_s, values))
+            values = {tag: series[row - 1 : row] for tag, series in window.values.items()}
+            end = window.end - timedelta(seconds=(window.rows - row) * window.step_s)
+            estimate = self.update(Window(end, window.step_s, values))
         return estimate
 
     def update(self, window: Window) -> Estimate | None:
-        """Take in the newest row of `window` (earlier rows are context for the residual).
+        """Take in the newest row of `window`.
 
         The row's levels are measured at `window.end`, its inputs are means over the step that
         ends there. An input that is not known keeps its last value; a state that is not
@@ -90,6 +94,7 @@ class Estimator:
             value = float(window.values[name][-1])
             if np.isfinite(value):
                 self._inputs[name] = value
+        learned = self._learned(measured)
         if self._state is None:
             if len(self._inputs) < len(self._physics.inputs) or any(
                 not np.isfinite(v) for v in measured.values()
@@ -97,7 +102,7 @@ class Estimator:
                 return None
             self._state = {name: max(at, self._lowest[name]) for name, at in measured.items()}
         else:
-            self._follow(measured, window)
+            self._follow(measured, learned)
         hit_share, count = self._coverage()
         return Estimate(
             at=window.end,
@@ -108,12 +113,21 @@ class Estimator:
             coverage_count=count,
         )
 
-    def _follow(self, measured: Mapping[str, float], window: Window) -> None:
+    def _learned(self, measured: Mapping[str, float]) -> Series:
+        """What the residual says was missed over the step just past; zero without one."""
+        if self._residual is None or len(self._inputs) < len(self._physics.inputs):
+            return np.zeros(len(self._physics.states))
+        levels = np.array([measured[name] for name in self._physics.states])
+        inputs = np.array([self._inputs[name] for name in self._physics.inputs])
+        rates, self.trail = self._residual.observe(self.trail, levels, inputs)
+        return rates
+
+    def _follow(self, measured: Mapping[str, float], learned: Series) -> None:
         assert self._state is not None
-        missed = dict(self._bias)
-        if self._residual is not None:
-            for state, rate in self._residual.present_rate(window).items():
-                missed[state] += rate
+        missed = {
+            name: self._bias[name] + float(rate)
+            for name, rate in zip(self._physics.states, learned, strict=True)
+        }
         predicted = self._physics.advance(
             self._state, self._inputs, self._plant.step_s, extra=missed
         )

@@ -16,7 +16,7 @@ from twin.dynamics.frames import Array, Cuts, Past, Signals, centre_and_spread, 
 from twin.dynamics.models import ARX, predict_one
 from twin.records import Series, Window
 
-ORDERS = (1, 2, 4)  # rows of the past that are looked at
+ORDERS = (1, 2, 4, 8)  # rows of the past that are looked at
 RIDGES = (1.0, 10.0, 100.0, 1000.0)  # in normalised units, against a sum over windows
 _CHOICE_SHARES = (0.1, 0.25, 0.5, 1.0)  # of the horizon: where order and ridge are judged
 
@@ -26,7 +26,7 @@ class ArxWeights:
     """What the regressions found; features are 1, the past rows, the future inputs.
 
     `kernel` (step, feature, cv) in normalised units; `level_*` (level) and `input_*` (input)
-    normalise.
+    normalise; a level that was never known has an infinite spread and is left out.
     """
 
     kernel: Array
@@ -66,7 +66,7 @@ class Arx:
         columns = self.signals.cv_columns
         ahead = np.einsum("wf,kfc->kwc", features, kernel)
         centre, spread = self.weights.level_centre[columns], self.weights.level_spread[columns]
-        cvs: Array = centre + spread * ahead
+        cvs: Array = centre + np.where(np.isinf(spread), np.nan, spread) * ahead
         return cvs
 
 
@@ -96,6 +96,7 @@ def _candidates(
     """One model per ridge weight; only the given steps are fitted, the others stay zero."""
     past, cvs = fit.past, signals.cv_columns
     level_centre, level_spread = centre_and_spread(past.levels)
+    level_spread[np.isnan(past.levels).all(axis=(0, 1))] = np.inf
     input_centre, input_spread = centre_and_spread(fit.future)
     empty = ArxWeights(np.empty(0), level_centre, level_spread, input_centre, input_spread)
     features = _features(empty, order, past, fit.future)
@@ -128,6 +129,7 @@ def _features(weights: ArxWeights, order: int, past: Past, future: Array) -> Arr
     """(window, feature): 1, the last rows' levels and inputs, then the inputs step by step."""
     windows = future.shape[1]
     levels = (held(past.levels)[-order:] - weights.level_centre) / weights.level_spread
+    levels[..., np.isinf(weights.level_spread)] = 0.0
     inputs = (held(past.inputs)[-order:] - weights.input_centre) / weights.input_spread
     ahead = (future - weights.input_centre) / weights.input_spread
     parts = [np.ones((windows, 1))]

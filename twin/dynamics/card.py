@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from twin.dynamics.models import PHYSICS_BIAS, PHYSICS_RESIDUAL
 from twin.errors import ModelFault
 from twin.physics import Physics
 
@@ -70,6 +71,17 @@ class Card:
         """90 % band of reading − prediction one step ahead per CV (default: promoted model)."""
         band = self.bands[model or self.promoted]
         return {cv: (band.low[cv][0], band.high[cv][0]) for cv in band.low}
+
+    @property
+    def twin_band(self) -> Band:
+        """The band of the model that estimator and forecast run.
+
+        Physics and bias, with the residual where it was promoted; the promoted model's own band
+        for a plant without physics.
+        """
+        if self.promoted == PHYSICS_RESIDUAL or PHYSICS_BIAS not in self.bands:
+            return self.bands[self.promoted]
+        return self.bands[PHYSICS_BIAS]
 
     def facts(self) -> dict[str, Any]:
         """The card as plain JSON data, for the historian and for `--json`."""

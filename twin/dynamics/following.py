@@ -117,13 +117,20 @@ def _follow(step: Stepper, past: Past, learns_bias: bool, learned: Array | None)
     for row in range(1, len(measured)):
         missed = bias[row - 1] if learned is None else bias[row - 1] + learned[row]
         predicted = step.after(levels[row - 1], inputs[row], missed)
-        innovation = measured[row] - predicted
-        innovations[row] = innovation
-        news = np.where(np.isnan(innovation), 0.0, innovation)
-        bias[row] = bias[row - 1] + gain_per_s * news
-        corrected = np.maximum(predicted + STATE_GAIN * news, step.floors)
-        levels[row] = np.where(np.isnan(predicted), measured[row], corrected)
+        levels[row], innovations[row], more = correct(step, predicted, measured[row], gain_per_s)
+        bias[row] = bias[row - 1] + more
     return Followed(levels, innovations, bias, inputs)
+
+
+def correct(
+    step: Stepper, predicted: Array, measured: Array, gain_per_s: float
+) -> tuple[Array, Array, Array]:
+    """The estimator's law for one row: corrected levels, innovations, what the bias gains."""
+    innovations = measured - predicted
+    news = np.where(np.isnan(innovations), 0.0, innovations)
+    corrected = np.maximum(predicted + STATE_GAIN * news, step.floors)
+    levels = np.where(np.isnan(predicted), measured, corrected)
+    return levels, innovations, gain_per_s * news
 
 
 def bias_gain_per_s(step_s: float) -> float:

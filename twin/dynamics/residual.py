@@ -10,12 +10,11 @@ section 2.3 (the gated unit), in the variant with the reset gate after the recur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from twin.dynamics.following import Followed, Stepper, follow
+from twin.dynamics.following import Followed, Stepper, bias_gain_per_s, correct, follow
 from twin.dynamics.frames import Array, Signals, past_of
 from twin.records import Series, Window
 
@@ -50,6 +49,19 @@ class ResidualWeights:
     offset: Array
 
 
+@dataclass(frozen=True)
+class Trail:
+    """Where a residual stands after a row.
+
+    `levels`, `bias` (state,): of its own following, by physics and bias without itself.
+    `hidden` (hidden,): its memory, as `Residual.rate` takes it.
+    """
+
+    levels: Array
+    bias: Array
+    hidden: Array
+
+
 class Residual:
     """A learned rate beside one plant's physics. Rates are in each state's unit per second.
 
@@ -66,9 +78,11 @@ class Residual:
         self._signals = Signals(physics.states, physics.inputs, ())
         self._states = len(physics.states)
         self._hidden = weights.recurrent_kernel.shape[1]
-        self._silence = np.zeros(self._states)
+        self._fade = SUPPORT_FADE * (weights.high - weights.low)
         # Transposed once: a row times a matrix is the cheapest product there is here.
-        self._input_kernel = np.ascontiguousarray(weights.input_kernel.T)
+        features = len(weights.centre)
+        self._feature_kernel = np.ascontiguousarray(weights.input_kernel[:, :features].T)
+        self._news_kernel = np.ascontiguousarray(weights.input_kernel[:, features:].T)
         self._recurrent_kernel = np.ascontiguousarray(weights.recurrent_kernel.T)
         self._linear = np.ascontiguousarray(weights.linear.T)
         self._readout = np.ascontiguousarray(weights.readout.T)
@@ -82,35 +96,51 @@ class Residual:
     def rate(self, hidden: Array, levels: Array, inputs: Array) -> tuple[Array, Array]:
         """The rate missed over the step that starts at `levels` under `inputs`; next memory."""
         seen, trust = self._seen(levels, inputs)
-        after = self._remember(hidden, seen, self._silence)
+        after = self._remember(hidden, seen)
         weights = self.weights
         bounded = np.tanh(seen @ self._linear + after @ self._readout + weights.offset)
         return trust * weights.rate_scale * bounded, after
 
-    def along(self, context: Window, levels: Array, inputs: Array) -> Array:
-        """Rates (step, state) along a predicted path that begins where `context` ends.
+    def observe(self, trail: Trail | None, levels: Array, inputs: Array) -> tuple[Array, Trail]:
+        """Take in one row: the rate over the step that ended at it, and the next trail.
+
+        `levels` (state,) as measured, NaN where not known; `inputs` held over that step. Row by
+        row this gives `past_rates`; a first row has none.
+        """
+        if trail is None:
+            nothing = np.zeros(self._states)
+            trail = Trail(np.full(self._states, np.nan), nothing, np.zeros(self._hidden))
+            predicted, rates = trail.levels, nothing
+        else:
+            known, _ = self.rate(trail.hidden, trail.levels, inputs)
+            rates = np.where(np.isnan(known), 0.0, known)
+            predicted = self._step.after(trail.levels, inputs, trail.bias)
+        gain_per_s = bias_gain_per_s(self._step.step_s)
+        followed, innovations, more = correct(self._step, predicted, levels, gain_per_s)
+        seen, _ = self._seen(followed, inputs)
+        hidden = trail.hidden
+        if not np.isnan(seen).any():
+            hidden = self._remember(hidden, seen, self._news(innovations))
+        return rates, Trail(followed, trail.bias + more, hidden)
+
+    def along(self, trail: Trail, levels: Array, inputs: Array) -> Array:
+        """Rates (step, state) along a predicted path that begins where `trail` ends.
 
         `levels` (step, state) are those at the end of each step, as in Plan and Forecast;
         `inputs` (step, input) hold during it.
         """
-        followed = self._followed(context)
-        hidden = self._memories(followed)[-1, 0]
-        before = np.vstack([followed.levels[-1], levels[:-1]])
+        hidden = trail.hidden
+        before = np.vstack([trail.levels, levels[:-1]])
         rates = np.empty((len(levels), self._states))
         for k in range(len(levels)):
             rates[k], hidden = self.rate(hidden, before[k], inputs[k])
         return rates
 
-    def present_rate(self, context: Window) -> Mapping[str, float]:
-        """The rate per state over the step that ended at the context's last row.
+    def past_rates(self, context: Window) -> Array:
+        """The rate over the step that ended at each row, (row, state), in one pass.
 
         Uses what was known when that step began; zero where nothing was.
         """
-        rates = self.past_rates(context)[-1]
-        return dict(zip(self._signals.levels, rates.tolist(), strict=True))
-
-    def past_rates(self, context: Window) -> Array:
-        """`present_rate` of every row at once, (row, state), in one pass through the record."""
         return self.rates_while(self._followed(context))[:, 0]
 
     def rates_while(self, followed: Followed) -> Array:
@@ -134,8 +164,7 @@ class Residual:
 
     def _memories(self, followed: Followed) -> Array:
         """The memory after each row, (row, window, hidden); unchanged by an unknown row."""
-        news = followed.innovations / self.weights.innovation_spread
-        news = np.clip(np.where(np.isnan(news), 0.0, news), -INNOVATION_CLIP, INNOVATION_CLIP)
+        news = self._news(followed.innovations)
         seen, _ = self._seen(followed.levels, followed.inputs)
         known = np.asarray(~np.isnan(seen).any(axis=-1, keepdims=True))
         seen = np.where(known, seen, 0.0)
@@ -147,21 +176,28 @@ class Residual:
             hidden = memories[row] = np.where(known[row], after, hidden)
         return memories
 
+    def _news(self, innovations: Array) -> Array:
+        """Normalised innovations; an unknown one is no news, as in a free run."""
+        news = innovations / self.weights.innovation_spread
+        clipped: Array = np.clip(
+            np.where(np.isnan(news), 0.0, news), -INNOVATION_CLIP, INNOVATION_CLIP
+        )
+        return clipped
+
     def _seen(self, levels: Array, inputs: Array) -> tuple[Array, Array]:
         """Normalised features kept inside the trained range, and how far to trust them (0–1)."""
         weights = self.weights
         raw = (np.concatenate([levels, inputs], axis=-1) - weights.centre) / weights.spread
         seen = np.minimum(np.maximum(raw, weights.low), weights.high)
-        outside = np.abs(raw - seen) / (SUPPORT_FADE * (weights.high - weights.low))
+        outside = np.abs(raw - seen) / self._fade
         trust = 1.0 - np.minimum(outside.max(axis=-1, keepdims=True), 1.0)
         return seen, trust
 
-    def _remember(self, hidden: Array, seen: Array, news: Array) -> Array:
+    def _remember(self, hidden: Array, seen: Array, news: Array | None = None) -> Array:
         size = self._hidden
-        if news.ndim < seen.ndim:
-            news = np.broadcast_to(news, (*seen.shape[:-1], news.shape[-1]))
-        fresh = np.concatenate([seen, news], axis=-1) @ self._input_kernel
-        fresh += self.weights.input_offset
+        fresh = seen @ self._feature_kernel + self.weights.input_offset
+        if news is not None:
+            fresh += news @ self._news_kernel
         kept = hidden @ self._recurrent_kernel + self.weights.recurrent_offset
         gates = 0.5 + 0.5 * np.tanh(0.5 * (fresh[..., : 2 * size] + kept[..., : 2 * size]))
         reset, update = gates[..., :size], gates[..., size:]

@@ -45,7 +45,7 @@ PARAMETERS: Mapping[str, tuple[float, str, str]] = {
     "overflow_rate": (5.0, "cm**2/s", "chosen: the steepest that a 60 s RK4 step carries"),
     "draw_empty": (9.0, "cm", "chosen: a batch draws nothing below this level"),
     "draw_full": (10.0, "cm", "chosen: a batch draws its full flow above this level"),
-    "draw_comfort": (11.0, "cm", "chosen on training seeds, see decision 0005"),
+    "draw_comfort": (10.5, "cm", "chosen on training seeds, see decision 0005"),
     "head": (60.0, "cm", "chosen: static lift of the pump line"),
     "head_curve": (0.185, "s**2/cm**5", "chosen: 78.5 cm of head at 10 cm³/s"),
     "specific_weight": (9.81e-5, "J/cm**4", "water, 1 g/cm³ × 981 cm/s²"),

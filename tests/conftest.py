@@ -1,0 +1,58 @@
+"""What a machine may lack, and when that is a failure instead of a skipped test.
+
+A user's machine may have no Chromium and no recorded data sets: tests that need them are skipped
+and say so. Where PLANTWRIGHT_REQUIRE_ALL_TESTS=1 (our build machines), any skipped test fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+_MUST_RUN = os.environ.get("PLANTWRIGHT_REQUIRE_ALL_TESTS") == "1"
+
+
+def _missing(marker: str) -> str:
+    """Why a test with this marker cannot run here; empty if it can."""
+    if marker == "browser" and not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        return "no Chromium here; apt-get install chromium"
+    if marker == "data" and not Path(os.environ.get("PLANTWRIGHT_BENCH_DATA") or "/-").is_dir():
+        return "PLANTWRIGHT_BENCH_DATA names no folder of recorded data sets"
+    return ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine lacks the means for, before any fixture is made."""
+    for marker in ("browser", "data"):
+        reason = _missing(marker) if item.get_closest_marker(marker) else ""
+        if reason:
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that was skipped has failed where every test must run."""
+    report = yield
+    _insist(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So has a whole module that skipped itself."""
+    report = yield
+    _insist(report)
+    return report
+
+
+def _insist(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if _MUST_RUN and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        told = report.longrepr
+        reason = told[2] if isinstance(told, tuple) else str(told)
+        report.outcome = "failed"
+        report.longrepr = f"PLANTWRIGHT_REQUIRE_ALL_TESTS=1, and this was skipped: {reason}"

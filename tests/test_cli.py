@@ -1,0 +1,570 @@
+"""The command line answers everything typed into it: done, or one clear message and no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from command_line import COMMAND, ROOT, Answer, CommandLine, clear_environment, environment, start
+from lived_plant import NOON, beats, fill, four_tank, proposal
+from one_tank import NAMESPACE, free_port
+from test_opcua import odd_server, usual_values
+
+from dashboard.cli import app, db_app
+from twin.clock import wall_now
+from twin.historian import Historian, upgrade
+from twin.records import ProposalStatus, Stage
+
+MANY_FAULTS = str(Path(__file__).parent / "plants" / "many_faults.yaml")
+STUDY = Path(__file__).parent / "plants" / "demand_study.yaml"
+
+SMALL = """
+plant: small
+title: One tank
+physics: {physics}
+opcua:
+  endpoint: {endpoint}
+  namespace: {namespace}
+tags:
+  - {{name: tank.level, role: CV, unit: cm, node: {level_node}, rank: 1, soft_price_per_h: 36,
+     engineering: {{low: 0, high: {high}}}, operator: {{low: 5, high: 17}}}}
+  - {{name: tank.sensor, role: AUX, unit: cm, node: tank.sensor}}
+economics:
+  currency: ct
+  parameters: {{rent: {{value: 1, unit: ct/h/cm}}}}
+  cost_per_h: {cost}
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state folder of a fresh installation."""
+    clear_environment(monkeypatch, {"PLANTWRIGHT_STATE_DIR": str(tmp_path / "state")})
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def call(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    """Our command line on a fresh installation."""
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def lived(state: Path) -> Iterator[Historian]:
+    """The quadruple tank's database with an hour of readings, and one open proposal, `p-1`."""
+    state.mkdir()
+    plant = four_tank()
+    with Historian.create(f"sqlite:///{state / 'four_tank.db'}") as historian:
+        fill(historian, plant, hours=1)
+        beats(historian, plant, wall_now())
+        historian.store_proposal(proposal(plant, "p-1", wall_now=wall_now(), open_wall_s=600))
+        yield historian
+
+
+def small(folder: Path, **changes: object) -> str:
+    """A plant file with one tank; `changes` break it."""
+    usual = {
+        "endpoint": "opc.tcp://127.0.0.1:4840/",
+        "namespace": NAMESPACE,
+        "level_node": "tank.level",
+        "high": 20,
+        "cost": "rent * tank.level",
+        "physics": "",
+    }
+    text = SMALL.format(**{**usual, **changes}).replace("physics: \n", "")
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def is_clear(answer: Answer, code: int, *told: str) -> None:
+    """One message on stderr that has all of `told`, no traceback, nothing on stdout."""
+    assert answer.code == code, answer
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    for words in told:
+        assert words in answer.err, answer.err
+
+
+def in_json_too(call: CommandLine, words: list[str], text: Answer) -> None:
+    """With --json the same refusal is one object on stdout."""
+    answer = call(*words, "--json")
+    assert answer.code == text.code
+    message = answer.record.get("message") or answer.record["reason"]
+    assert message.strip() in answer.err
+
+
+def commands() -> list[list[str]]:
+    """Every command there is, as typed."""
+    found = []
+    for typer_app, before in ((app, []), (db_app, ["db"])):
+        for each in typer_app.registered_commands:
+            assert each.callback is not None
+            found.append([*before, each.name or each.callback.__name__])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_tells_its_use(call: CommandLine, words: list[str]) -> None:
+    """--help: what it does in a sentence, its options, exit code 0; each knows --json."""
+    answer = call(*words, "--help")
+    assert answer.code == 0
+    assert answer.out.startswith(f"Usage: plantwright {' '.join(words)}")
+    assert "--json" in answer.out
+
+
+def test_no_word_asks_for_the_help(call: CommandLine) -> None:
+    """`plantwright` alone shows what there is; exit code 2, because nothing was done."""
+    answer = call()
+    assert answer.code == 2
+    assert "Commands:" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["chek", "four_tank"], ["chek"]),
+        (["check"], ["plant"]),
+        (["check", "four_tank", "--jsn"], ["--jsn"]),
+        (["stage", "four_tank", "pump_1.setpoint", "shdow"], ["shdow", "shadow"]),
+        (["emulate", "four_tank", "--port", "70000"], ["--port", "65535"]),
+        (["emulate", "four_tank", "--speed", "0"], ["--speed 0", "above 0"]),
+        (["emulate", "four_tank", "--speed", "nan"], ["--speed nan", "above 0"]),
+        (["demo", "four_tank", "--headless", "--hours=-1"], ["--hours -1", "above 0"]),
+        (["demo", "four_tank", "--headless", "--seeds", "0"], ["--seeds 0", "held-back"]),
+        (["collect", "four_tank", "--wait-s=-1"], ["--wait-s -1", "above 0"]),
+        (["accept", "four_tank", "p-1"], ["--by"]),
+        (["accept", "four_tank", "p-1", "--by", " "], ["--by ' '", "audit"]),
+        (["accept", "four_tank", "p-1", "--by", "closed loop"], ["not a person's name"]),
+        (["reject", "four_tank", "p-1", "--by", "Ada", "--reason", ""], ["--reason ''"]),
+        (["release", "four_tank", "--by", "", "--reason", "x"], ["--by ''"]),
+        (["release", "four_tank", "--by", "Ada", "--reason", " "], ["--reason ' '"]),
+        (["study", "four_tank", "x.yaml", "--plot", "/nowhere/x.png"], ["/nowhere"]),
+    ],
+    ids=lambda each: " ".join(each),
+)
+def test_a_wrong_call_has_exit_code_2(call: CommandLine, words: list[str], told: list[str]) -> None:
+    """What is wrong with the call, before anything is touched."""
+    answer = call(*words)
+    is_clear(answer, 2, *told)
+    in_json_too(call, words, answer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"PLANTWRIGHT_DASHBOARD_PORT": "abc"}, ["PLANTWRIGHT_DASHBOARD_PORT", "'abc'"]),
+        ({"PLANTWRIGHT_DASHBOARD_PORT": "99999"}, ["PLANTWRIGHT_DASHBOARD_PORT", "65535"]),
+        ({"PLANTWRIGHT_STATE_DIR": "/proc/nowhere"}, ["/proc/nowhere", "PLANTWRIGHT_STATE_DIR"]),
+    ],
+    ids=lambda each: "",
+)
+def test_wrong_settings_are_named_with_their_variable(
+    call: CommandLine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], told: list[str]
+) -> None:
+    """A person finds the variable, its value and what it may be."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    answer = call("status", "four_tank")
+    is_clear(answer, 2, *told)
+    in_json_too(call, ["status", "four_tank"], answer)
+
+
+# -- the plant file ------------------------------------------------------------------------------
+
+
+def test_check_lists_every_fault_as_an_object(call: CommandLine) -> None:
+    """File, line, place, message and remedy of all faults at once; exit code 1."""
+    is_clear(call("check", MANY_FAULTS), 1, "many_faults.yaml", "(line 19)", "low 20 is above")
+    answer = call("check", MANY_FAULTS, "--json")
+    faults = answer.record["faults"]
+    assert answer.code == 1
+    assert len(faults) > 40
+    assert all({"file", "line", "where", "message", "remedy"} == each.keys() for each in faults)
+    assert all(each["file"] == MANY_FAULTS for each in faults)
+
+
+def test_check_of_a_sound_file_says_so(call: CommandLine) -> None:
+    """No faults, in words and as an object; exit code 0."""
+    assert "no faults" in call("check", "four_tank").out
+    record = call("check", "four_tank", "--json").record
+    assert (record["faults"], record["tags"]["MV"]) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"cost": "rent * tank.levl"}, ["cost_per_h", "tank.levl", "Did you mean", "line 14"]),
+        ({"high": -3}, ["engineering", "low 0 is above high -3", "line 9"]),
+        ({"physics": "gone.py"}, ["gone.py", "no such file"]),
+    ],
+    ids=["unknown tag in an expression", "limits crossed", "no such physics"],
+)
+def test_a_fault_of_a_plant_file_stops_every_command(
+    call: CommandLine, state: Path, changes: dict[str, object], told: list[str]
+) -> None:
+    """The same message whichever command met the file, and no database was begun."""
+    path = small(state.parent, **changes)
+    for words in (["check", path], ["db", "upgrade", path], ["collect", path], ["run", path]):
+        is_clear(call(*words), 1, path, *told)
+    assert not list(state.glob("*.db")) if state.exists() else True
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("four_tanks", ["four_tanks", "four_tank"]),
+        ("nowhere/plant.yaml", ["plant.yaml", "no such file"]),
+        ("tests", ["tests"]),
+    ],
+)
+def test_a_plant_that_is_not_there_is_one_message(
+    call: CommandLine, name: str, told: list[str]
+) -> None:
+    """A typing error in the plant's name, whatever the command."""
+    for words in (["check", name], ["status", name], ["demo", name], ["dashboard", name]):
+        answer = call(*words)
+        is_clear(answer, 1, *told)
+        in_json_too(call, words, answer)
+
+
+# -- the plant's fence ---------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_does_not_answer_is_told_at_once_and_given_up_if_asked(
+    call: CommandLine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`collect --wait-s`: the address, why, what to check; without it, it would try for ever."""
+    monkeypatch.setenv("PLANTWRIGHT_ENDPOINT", f"opc.tcp://127.0.0.1:{free_port()}/x")
+    answer = call("collect", "four_tank", "--wait-s", "0.5")
+    is_clear(answer, 1, "does not answer as an OPC UA server", "opcua.endpoint", "link lost")
+    with Historian.open(f"sqlite:///{state / 'four_tank.db'}") as historian:
+        assert historian.count(four_tank()) == 0
+
+
+def test_collecting_ends_cleanly_when_told(tmp_path: Path) -> None:
+    """SIGTERM while nothing answers: one object on stdout, exit code 0, the reason in the log."""
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/x"
+    process = start(tmp_path, "collect", "four_tank", "--json", PLANTWRIGHT_ENDPOINT=endpoint)
+    assert process.stderr is not None
+    assert "link lost" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(out) == {"plant": "four_tank", "ended": True}
+    assert "Traceback" not in err
+
+
+@contextmanager
+def serving(**changes: object) -> Iterator[str]:
+    """An OPC UA server in a thread of its own; its endpoint."""
+    port, ready, ended = free_port(), threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with odd_server(port, usual_values(**changes)):
+            ready.set()
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield f"opc.tcp://127.0.0.1:{port}/one_tank"
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_missing_and_wrong_nodes_are_all_named(call: CommandLine, state: Path) -> None:
+    """A node that does not exist and one that holds text: both in one message, nothing stored."""
+    with serving(**{"tank.sensor": "text"}) as endpoint:
+        path = small(state.parent, endpoint=endpoint, level_node="tank.lvl")
+        answer = call("collect", path, "--json")
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    assert [(f["where"], f["file"]) for f in answer.record["faults"]] == [
+        ("tank.level", endpoint),
+        ("tank.sensor", endpoint),
+    ]
+    assert "tank.lvl" in answer.err
+    assert "holds String" in answer.err
+    with closing(sqlite3.connect(state / "small.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM sample").fetchone() == (0,)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that another program has."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def test_a_taken_port_is_named_with_what_to_do(
+    call: CommandLine, state: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Emulator and web page, alone and together: the port, and how to choose another."""
+    answer = call("emulate", "four_tank", "--port", str(taken))
+    is_clear(answer, 1, str(taken), "--port")
+    is_clear(call("dashboard", "four_tank", "--port", str(taken)), 1, str(taken))
+    monkeypatch.setenv("PLANTWRIGHT_DASHBOARD_PORT", str(taken))
+    for words in (["dashboard", "four_tank"], ["run", "four_tank"], ["demo", "four_tank"]):
+        answer = call(*words)
+        is_clear(answer, 1, str(taken), "PLANTWRIGHT_DASHBOARD_PORT")
+        in_json_too(call, words, answer)
+
+
+@pytest.mark.parametrize("variable", ["PLANTWRIGHT_DASHBOARD_PORT", "PLANTWRIGHT_ENDPOINT"])
+def test_a_second_demo_leaves_the_first_ones_data_alone(
+    call: CommandLine, state: Path, monkeypatch: pytest.MonkeyPatch, taken: int, variable: str
+) -> None:
+    """`demo` forgets what an earlier one stored only when no other has its ports."""
+    kept = state / "demo" / "four_tank.db"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("the running demo's")
+    monkeypatch.setenv("PLANTWRIGHT_DASHBOARD_PORT", str(free_port()))
+    value = str(taken) if "PORT" in variable else f"opc.tcp://127.0.0.1:{taken}/x"
+    monkeypatch.setenv(variable, value)
+    is_clear(call("demo", "four_tank"), 1, str(taken), variable)
+    assert kept.read_text() == "the running demo's"
+
+
+def test_only_shipped_plants_are_emulated(call: CommandLine, state: Path) -> None:
+    """A plant file of one's own has no truth to emulate: exit code 2 and the way to go."""
+    path = small(state.parent)
+    is_clear(call("demo", path), 2, "small", "four_tank", "plantwright run")
+    is_clear(call("emulate", path), 2, "small", "four_tank")
+
+
+# -- the database --------------------------------------------------------------------------------
+
+
+def _nowhere(folder: Path) -> str:
+    return f"sqlite:///{folder / 'nowhere' / 'x.db'}"
+
+
+def _garbage(folder: Path) -> str:
+    (folder / "garbage.db").write_text("this is a letter to grandmother, not a database" * 99)
+    return f"sqlite:///{folder / 'garbage.db'}"
+
+
+def _other_revision(folder: Path) -> str:
+    path = folder / "newer.db"
+    upgrade(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    return f"sqlite:///{path}"
+
+
+def _of_another_program(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / "music.db")) as connection, connection:
+        connection.execute("CREATE TABLE song (name TEXT)")
+    return f"sqlite:///{folder / 'music.db'}"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_nowhere, ["nowhere"]),
+        (_garbage, ["garbage.db", "not a database"]),
+        (_other_revision, ["newer.db", "9999", "0001"]),
+        (_of_another_program, ["music.db"]),
+        (lambda folder: "postgresql://me:secret@host/db", ["postgresql://me:***@host/db"]),
+    ],
+    ids=["no folder", "garbage", "another revision", "another program's", "another kind"],
+)
+def test_a_database_that_cannot_be_used_is_left_as_it_was(
+    call: CommandLine, state: Path, make: Callable[[Path], str], told: list[str]
+) -> None:
+    """Reading, upgrading and collecting: each names the database and what to do."""
+    url = make(state.parent)
+    before = {path: path.read_bytes() for path in state.parent.glob("*.db")}
+    for words in (["status"], ["db", "upgrade"], ["collect"], ["write"], ["train"]):
+        words = [*words, "four_tank", "--database", url]
+        answer = call(*words)
+        is_clear(answer, 1, *told)
+        assert "secret" not in answer.err
+        in_json_too(call, words, answer)
+    assert {path: path.read_bytes() for path in state.parent.glob("*.db")} == before
+
+
+def test_a_database_that_is_not_there_yet_is_not_made_by_asking(
+    call: CommandLine, state: Path
+) -> None:
+    """The remedy is a command; after it the same question has an answer."""
+    is_clear(call("status", "four_tank"), 1, "does not exist yet", "plantwright db upgrade")
+    assert not list(state.glob("*.db"))
+    assert call("db", "upgrade", "four_tank", "--json").record["revision"] == "0001"
+    assert call("status", "four_tank", "--json").record["readings_stored"] == 0
+    assert call("db", "status", "four_tank", "--json").record["rows"] == 0
+    is_clear(call("propose", "four_tank"), 1, "No reading", "plantwright collect four_tank")
+
+
+@pytest.mark.parametrize(
+    ("plant", "table", "told"),
+    [
+        ("four_tank", "1 2 3\n", ["files", "how to read tables"]),
+        ("evaporator", None, ["table.dat", "no such file"]),
+        ("evaporator", "1 2 3\n", ["table.dat", "column 4", "line 1"]),
+        ("evaporator", "", ["table.dat", "has no rows"]),
+    ],
+    ids=["no mapping", "no file", "too few columns", "empty"],
+)
+def test_a_table_that_cannot_be_read_is_not_half_imported(
+    call: CommandLine, state: Path, plant: str, table: str | None, told: list[str]
+) -> None:
+    """Every fault with its line, and not one reading stored."""
+    name = plant if plant == "four_tank" else str(ROOT / "tests" / "plants" / f"{plant}.yaml")
+    path = state.parent / "table.dat"
+    if table is not None:
+        path.write_text(table)
+    words = ["import", name, str(path)]
+    answer = call(*words)
+    is_clear(answer, 1, *told)
+    in_json_too(call, words, answer)
+    with closing(sqlite3.connect(state / f"{plant}.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM sample").fetchone() == (0,)
+
+
+# -- what if -------------------------------------------------------------------------------------
+
+
+def test_a_study_with_an_unknown_tag_names_it(call: CommandLine, state: Path) -> None:
+    """The tag, its line, the one that was meant; no scenario runs, no picture is drawn."""
+    study, picture = state.parent / "study.yaml", state.parent / "study.png"
+    text = STUDY.read_text().replace("scale: {tank_1.demand", "scale: {tank_1.demnd")
+    study.write_text(text)
+    words = ["study", "four_tank", str(study), "--plot", str(picture)]
+    answer = call(*words)
+    is_clear(answer, 1, "study.yaml", "tank_1.demnd", "tank_1.demand", "line ")
+    in_json_too(call, words, answer)
+    assert not picture.exists()
+    is_clear(call("study", "four_tank", "gone.yaml"), 1, "gone.yaml", "no such file")
+
+
+# -- deciding ------------------------------------------------------------------------------------
+
+
+def test_an_open_proposal_is_accepted_once(call: CommandLine, lived: Historian) -> None:
+    """Exit code 0 the first time; the second click is told that it came too late."""
+    words = ["accept", "four_tank", "p-1", "--by", "Ada"]
+    assert "accepted" in call(*words).out
+    is_clear(call(*words), 1, "p-1 was not accepted", "accepted")
+    is_clear(call("reject", *words[1:], "--reason", "no"), 1, "p-1 was not rejected")
+    taken = lived.decision("p-1")
+    assert taken is not None
+    assert (taken.by, taken.is_accepted) == ("Ada", True)
+
+
+def test_a_rejection_keeps_its_reason(call: CommandLine, lived: Historian) -> None:
+    """With --json: what was done, as one object."""
+    words = ["reject", "four_tank", "p-1", "--by", "Ada", "--reason", "maintenance", "--json"]
+    assert call(*words).record["done"] is True
+    found, taken = lived.proposal("p-1"), lived.decision("p-1")
+    assert found is not None
+    assert taken is not None
+    assert (found.status, taken.reason) == (ProposalStatus.REJECTED, "maintenance")
+
+
+def test_what_cannot_be_accepted_is_refused_with_the_reason(
+    call: CommandLine, lived: Historian
+) -> None:
+    """Unknown, expired, refused by the gate: nothing is stored, and each says why."""
+    plant, late = four_tank(), NOON - timedelta(hours=1)
+    for new in (
+        proposal(plant, "p-old", created_at=late, wall_now=wall_now() - timedelta(hours=1)),
+        proposal(plant, "p-no", wall_now=wall_now(), refusals=("tank_1.level is stale",)),
+    ):
+        lived.store_proposal(new)
+    is_clear(call("accept", "four_tank", "p-9", "--by", "Ada"), 2, "p-9", "no such proposal")
+    for name, reason in (("p-old", "expired"), ("p-no", "gate refused")):
+        answer = call("accept", "four_tank", name, "--by", "Ada")
+        is_clear(answer, 1, name, reason)
+        answer = call("accept", "four_tank", name, "--by", "Ada", "--json")
+        assert (answer.code, answer.record["done"]) == (1, False)
+        assert lived.decision(name) is None
+
+
+def test_a_stage_is_decided_by_a_named_person_with_a_reason(
+    call: CommandLine, lived: Historian
+) -> None:
+    """No name, no MV, no such tag: refused. Named and reasoned: done, and shown."""
+    mv = "pump_1.setpoint"
+    is_clear(call("stage", "four_tank", mv, "shadow"), 1, "--by", "--reason")
+    is_clear(call("stage", "four_tank", "pump_9.setpoint"), 1, "pump_9.setpoint", "Did you mean")
+    is_clear(call("stage", "four_tank", "tank_1.level"), 2, "tank_1.level", "not an MV")
+    answer = call("stage", "four_tank", mv, "shadow", "--by", "Ada", "--reason", "new pump")
+    assert answer.out == f"{mv}: shadow\n"
+    assert lived.stage(four_tank())[mv] is Stage.SHADOW
+
+
+# -- stop ----------------------------------------------------------------------------------------
+
+
+def test_stop_and_release_are_in_the_audit(call: CommandLine, lived: Historian) -> None:
+    """Who and why, both times; a stop needs neither name nor reason."""
+    latch = Path(call("stop", "four_tank", "--by", "Ada", "--json").record["latch"])
+    assert latch.exists()
+    assert call("status", "four_tank", "--json").record["stopped"] is True
+    release = call("release", "four_tank", "--by", "Bo", "--reason", "leak fixed", "--json")
+    assert release.record == {"stopped": False, "was_set": True}
+    assert not latch.exists()
+    told = [(event.by, event.message) for event in lived.events(four_tank(), kind="stop")]
+    assert told == [("Bo", "released: leak fixed"), ("Ada", "set: ")]
+
+
+@pytest.mark.parametrize("trouble", ["no database", "garbage", "faulty plant file"])
+def test_a_stop_works_whatever_else_is_broken(call: CommandLine, state: Path, trouble: str) -> None:
+    """The latch is set, exit code 0, and stderr tells that the audit did not hear of it."""
+    name, latch = "four_tank", state / "four_tank.stop"
+    if trouble == "garbage":
+        state.mkdir()
+        (state / "four_tank.db").write_text("no database" * 999)
+    if trouble == "faulty plant file":
+        name, latch = MANY_FAULTS, state / "many_faults.stop"
+    answer = call("stop", name, "--json")
+    assert (answer.code, answer.record["stopped"]) == (0, True)
+    assert latch.exists()
+    assert answer.record["trouble"] in answer.err
+    assert "audit could not be told" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_stop_that_could_not_be_set_says_so_loudly(call: CommandLine, state: Path) -> None:
+    """Where the latch cannot be written, the person must know at once."""
+    state.mkdir()
+    (state / "four_tank.stop").symlink_to(state / "nowhere" / "latch")
+    is_clear(call("stop", "four_tank"), 1, "NOT STOPPED", "four_tank.stop")
+
+
+# -- the real command ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["check", "four_tank"], 0), (["check", MANY_FAULTS], 1), (["check"], 2)],
+    ids=["done", "refused", "called wrongly"],
+)
+def test_the_installed_command_ends_with_the_same_codes(
+    tmp_path: Path, words: list[str], code: int
+) -> None:
+    """`plantwright` beside this Python is the command that all the tests above call."""
+    installed = Path(sys.executable).parent / "plantwright"
+    for command in ([str(installed)], list(COMMAND)):
+        ended = subprocess.run(
+            [*command, *words], env=environment(tmp_path), cwd=ROOT, capture_output=True, text=True
+        )
+        assert ended.returncode == code
+        assert "Traceback" not in ended.stderr
