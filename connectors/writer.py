@@ -19,6 +19,8 @@ from connectors.writeback import Target, Writer, in_thread, read_back, write_acc
 from twin.errors import EndpointUnavailable, HistorianError, WriteFault
 from twin.plant import Plant
 from twin.records import WriteOutcome
+from twin.safety import tripped
+from twin.state import plant_state
 
 PROCESS = "write"
 
@@ -120,6 +122,7 @@ class _Duty:
         said: dict[str, object] = {"link": "live"}
         try:
             await self._care_for_plc(session)
+            await self._shed_interlocked(session)
         except WriteFault as fault:
             said["plc"] = str(fault)
         try:
@@ -138,6 +141,17 @@ class _Duty:
         tell = partial(self._writer.historian.beat, self._writer.plant, PROCESS)
         with contextlib.suppress(HistorianError):
             await in_thread(tell, self._writer.wall_now(), os.getpid(), json.dumps(said))
+
+    async def _shed_interlocked(self, session: Session) -> None:
+        """Give an MV back to the PLC while an interlock of it is tripped."""
+        plant = self._writer.plant
+        if not plant.interlocks:
+            return
+        state = plant_state(plant, await session.read(), session.clock.now())
+        for mv, message in tripped(plant, state).items():
+            mode = plant.tag(mv).remote
+            if mode is not None and state.value(mode.tag) == mode.remote:
+                await shed(self._writer, session, [mv], message)
 
     async def _care_for_plc(self, session: Session) -> None:
         plant = self._writer.plant

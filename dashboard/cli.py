@@ -220,6 +220,13 @@ def emulate(
     hours: Annotated[
         float | None, typer.Option(help="Stop emitting after so many plant hours.")
     ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="Carry on with the plant that went live at this time (with its UTC offset).",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve an emulated plant over OPC UA on this machine, without security, two days old."""
@@ -232,7 +239,7 @@ def emulate(
         url = urlparse(found.opcua.endpoint)
         endpoint = f"{url.scheme}://{url.hostname}:{port}{url.path}"
         found = settings.model_copy(update={"endpoint": endpoint}).plant(plant)
-    run_emulator(found, speed=speed, seed=seed, hours=hours)
+    run_emulator(found, speed=speed, seed=seed, hours=hours, since=since)
     _ended(as_json, found)
 
 

@@ -40,7 +40,7 @@ from twin.records import (
     Series,
     Stage,
 )
-from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, clear
+from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, clear, tripped
 from twin.simulation.statistics import FEWEST_RUNS, paired_difference
 from twin.state import plant_state, window
 
@@ -154,6 +154,10 @@ class Lockstep:
         done = self.controller.round(state, self._context(now), now)
         self.result.planning_cpu_ms.append(1000 * (time.process_time() - started))
         self.result.rounds += 1
+        for mv in tripped(plant, state):
+            remote = plant.tag(mv).remote
+            if remote is not None and state.value(remote.tag) == remote.remote:
+                truth.write(remote.tag, float(remote.auto))
         if done.setpoints:
             self.result.proposals += 1
             self.result.refused += not done.verdict.is_clear

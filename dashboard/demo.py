@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -19,6 +20,7 @@ from dashboard.server import PageSettings, arguments
 from dashboard.settings import Settings
 from dashboard.supervisor import Child, Supervisor
 from dashboard.workers import ending, say
+from twin.clock import wall_now
 from twin.errors import EndpointUnavailable, UsageError
 from twin.plant import Plant, shipped_plants
 
@@ -75,7 +77,7 @@ def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: b
     folder = settings.state_dir / "demo"
     chosen = settings.model_copy(update={"state_dir": folder, "database": None})
     plant = chosen.plant(name)
-    emulated = emulator_process(name, plant, chosen, speed=speed, seed=seed)
+    emulated = emulator_process(name, plant, chosen, speed=speed, seed=seed, since=wall_now())
     # Both ports are claimed before anything is deleted: an earlier demo may still be running.
     claim_port(chosen.dashboard_port)
     claim_endpoint(plant)
@@ -98,8 +100,9 @@ def emulator_process(
     speed: float,
     seed: int,
     hours: float | None = None,
+    since: datetime | None = None,
 ) -> Child:
-    """The emulated plant's process; a restart of it carries on with the same plant."""
+    """The emulated plant's process; with `since`, a restart carries on with the same plant."""
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to emulate. Add one.")
     if importlib.util.find_spec(f"twin.plants.{plant.plant}") is None:
@@ -110,6 +113,8 @@ def emulator_process(
     words = ["emulate", name, "--speed", str(speed), "--seed", str(seed)]
     if hours is not None:
         words += ["--hours", str(hours)]
+    if since is not None:
+        words += ["--since", since.isoformat(timespec="seconds")]
     return Child("emulate", command(*words), settings.environment())
 
 

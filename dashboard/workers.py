@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from twin.plant import Plant
 if TYPE_CHECKING:
     from optimizer.controller import Controller, Model
     from twin.dynamics.card import Card
-    from twin.historian import Historian
+    from twin.historian import Gap, Historian
     from twin.records import Proposal
 
 #: Where an emulated plant's clock stands when it goes live: fixed, so that a seed is a story.
@@ -195,6 +195,13 @@ def run_planner(plant: Plant, settings: Settings) -> None:
                 stop.wait(_RETRY_S)
 
 
+def is_first_history_awaited(gaps: Iterable[Gap]) -> bool:
+    """Whether the readings from before the first connection are still arriving."""
+    from connectors.ingest import FIRST_START
+
+    return any(gap.reason == FIRST_START and not gap.is_filled for gap in gaps)
+
+
 def _physics(plant: Plant) -> Physics:
     """The plant's equations; planning needs them in this version."""
     physics = load_physics(plant)
@@ -231,6 +238,7 @@ class _PlannerLoop:
         self._historian = historian
         self._controller: Controller | None = None
         self._done_until: datetime | None = None
+        self._filled_gaps = 0
 
     def poll(self) -> Proposal | None:
         """One round if a step is due; the proposal it published, if any."""
@@ -241,12 +249,21 @@ class _PlannerLoop:
         beats = historian.processes(plant)
         if newest is None:
             return None
+        now, speed = plant_moment(plant, beats, newest, wall_now())
+        gaps = historian.gaps(plant)
+        if is_first_history_awaited(gaps):
+            self._tell(None, now, speed)
+            return None
         due = step_floor(plant, newest)
         if self._done_until is not None and due <= self._done_until:
             return None
         self._done_until = due
-        now, speed = plant_moment(plant, beats, newest, wall_now())
         controller = self._following_active_model()
+        filled = sum(gap.is_filled for gap in gaps)
+        if filled != self._filled_gaps:
+            # Readings have arrived behind those already followed: follow all of them anew.
+            controller.use(controller.model, forget=True)
+            self._filled_gaps = filled
         context = gate_context(
             plant,
             historian,
@@ -278,9 +295,11 @@ class _PlannerLoop:
             say(f"planning with {version} from now on")
         return self._controller
 
-    def _tell(self, controller: Controller, now: datetime, speed: float) -> None:
-        detail: dict[str, object] = {"model": controller.model.version}
-        estimate = controller.estimate
+    def _tell(self, controller: Controller | None, now: datetime, speed: float) -> None:
+        detail: dict[str, object] = {"note": "waiting for the plant's history"}
+        if controller is not None:
+            detail = {"model": controller.model.version}
+        estimate = controller.estimate if controller is not None else None
         if estimate is not None:
             detail["coverage90"] = estimate.coverage90
             detail["coverage_count"] = estimate.coverage_count
@@ -349,9 +368,7 @@ def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bo
     active = historian.active_model(plant)
     if active is not None:
         return newest - active.activated_at >= timedelta(hours=_RETRAIN_AFTER_H)
-    from connectors.ingest import FIRST_START
-
     oldest = historian.facts().oldest
-    is_backfilled = all(gap.is_filled or gap.reason != FIRST_START for gap in historian.gaps(plant))
     enough = timedelta(hours=_FIRST_TRAINING_H)
-    return is_backfilled and oldest is not None and newest - oldest >= enough
+    is_complete = not is_first_history_awaited(historian.gaps(plant))
+    return is_complete and oldest is not None and newest - oldest >= enough

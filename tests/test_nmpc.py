@@ -87,7 +87,7 @@ def busy(seed: int = 0) -> Problem:
 
 
 def test_an_hour_is_planned_finely_first() -> None:
-    """Sixty steps become 31 moves: twelve of one minute, then two, three and five minutes."""
+    """Sixty steps become 29 moves: twelve of one minute, then two, three and five minutes."""
     assert interval_steps(60) == (1,) * 12 + (2,) * 9 + (3,) * 5 + (5,) * 3
 
 

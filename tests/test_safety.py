@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from twin.plant import Limits, Role, read_plant
 from twin.records import GOOD, Clearance, PlantState, Stage, TagState
-from twin.safety import NEVER_MOVED, GateContext, Trust, check, move_room
+from twin.safety import NEVER_MOVED, GateContext, Trust, check, move_room, tripped
 
 manner = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 cases = st.randoms(use_true_random=False).map(random_case)
@@ -352,3 +352,23 @@ def test_never_moved_is_a_moment_and_not_unknown() -> None:
     assert datetime.min.replace(tzinfo=UTC) == NEVER_MOVED
     case = healthy()
     assert move_room(case.plant, INLET, case.context, NOON) == 2.0
+
+
+@given(levels=st.tuples(*[st.none() | st.floats(0, 20)] * 4))
+def test_only_a_certain_interlock_takes_a_pump_back(levels: tuple[float | None, ...]) -> None:
+    """`tripped` names the blocked MVs exactly when a condition is known to hold."""
+    plant = read_plant("four_tank")
+    known = dict(zip((f"tank_{i}.level" for i in (1, 2, 3, 4)), levels, strict=True))
+    tags = {
+        name: TagState(level, GOOD, NOON, 0.0, 0.0, is_usable=level is not None)
+        for name, level in known.items()
+    }
+    state = PlantState(plant.plant, NOON, tags)
+
+    def is_certain(*tanks: int) -> bool:
+        heights = [levels[tank - 1] for tank in tanks]
+        return None not in heights and any(h is not None and h > 19 for h in heights)
+
+    expected = {mv for mv, tanks in (("pump_1.setpoint", (1, 4)), ("pump_2.setpoint", (2, 3)))
+                if is_certain(*tanks)}  # fmt: skip
+    assert set(tripped(plant, state)) == expected

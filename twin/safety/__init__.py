@@ -8,7 +8,7 @@ accepts. Unknown means no. The rows it tests, their order and meaning are the tr
 Never in here: a repaired setpoint, a model, a solver, a database, a clock.
 """
 
-from twin.safety.checking import check, move_room
+from twin.safety.checking import check, move_room, tripped
 from twin.safety.clearing import clear, is_genuine
 from twin.safety.context import (
     CLOSED_LOOP_DECIDER,
@@ -30,4 +30,5 @@ __all__ = [
     "clear",
     "is_genuine",
     "move_room",
+    "tripped",
 ]

@@ -63,6 +63,22 @@ def move_room(plant: Plant, mv: str, context: GateContext, now: datetime) -> flo
     return max(0.0, min(rate_room, budget_room))
 
 
+def tripped(plant: Plant, state: PlantState) -> dict[str, str]:
+    """MV -> message of an interlock that is certainly tripped: the PLC shall have it back.
+
+    What cannot be judged trips nothing here (the gate refuses to write then): a sensor that
+    drops out for a minute is no reason to take a pump away.
+    """
+    found: dict[str, str] = {}
+    for interlock in plant.interlocks:
+        condition = parse(interlock.when)
+        values = {name: state.value(name) for name in condition.names}
+        known = {name: value for name, value in values.items() if value is not None}
+        if len(known) == len(values) and condition.holds(known):
+            found |= dict.fromkeys(interlock.blocks, f"{interlock.name}: {interlock.message}")
+    return found
+
+
 def _of_request(
     plant: Plant,
     state: PlantState,
