@@ -44,7 +44,7 @@ class Site:
     supervisor: Supervisor
     historian: Historian
 
-    def until(self, question: Callable[[], _T | None], what: str, within_s: float = 45.0) -> _T:
+    def until(self, question: Callable[[], _T | None], what: str, within_s: float = 60.0) -> _T:
         """Ask until the answer is neither None nor False; fail with the logs after `within_s`."""
         give_up_s = time.monotonic() + within_s
         while True:
