@@ -79,10 +79,14 @@ class ArmResult:
 
 @dataclass
 class SeedResult:
-    """All arms of one seed; forecast errors on realised inputs and under carried-out plans."""
+    """All arms of one seed; forecast errors on realised inputs and under carried-out plans.
+
+    `own_arm` is the arm that plans with the promoted model, as a live planner would.
+    """
 
     seed: int
     promoted: str
+    own_arm: str
     arms: dict[str, ArmResult]
     errors: dict[str, dict[float, dict[str, Series]]]
     planned_errors: list[dict[float, dict[str, tuple[float, bool]]]]
@@ -224,6 +228,7 @@ def run_seed(
     return SeedResult(
         seed=seed,
         promoted=report.promoted,
+        own_arm=ours,
         arms=results,
         errors={} if chosen is None else _conditional_errors(plant, physics, report, chosen, hours),
         planned_errors=[] if chosen is None else _planned_errors(plant, physics, chosen),
@@ -376,7 +381,7 @@ def _named_seed(name: str, seed: int, hours: float) -> SeedResult:
 
 def figures(plant: Plant, results: Sequence[SeedResult]) -> dict[str, Any]:
     """The comparison as one record: costs per hour, paired saving, errors, coverage, ablation."""
-    ours = [result.arms[_arm_of(result)] for result in results]
+    ours = [result.arms[result.own_arm] for result in results]
     baseline = [result.arms["baseline"] for result in results]
     saving = _saving(baseline, ours)
     return {
@@ -413,10 +418,6 @@ def figures(plant: Plant, results: Sequence[SeedResult]) -> dict[str, Any]:
             "p95": float(np.quantile([ms for arm in ours for ms in arm.planning_cpu_ms], 0.95)),
         },
     }
-
-
-def _arm_of(result: SeedResult) -> str:
-    return next(arm for arm, run in result.arms.items() if run.fans or run.seen)
 
 
 def _score(arm: ArmResult) -> Score:
