@@ -35,6 +35,7 @@ _BEAT_S = 1.0
 _DATABASE_PAUSE_S = 0.5
 _LAST_STORE_S = 10.0  # how long stopping waits for the database
 _HISTORY_PAUSE_S = 5.0
+_FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publish
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 _HOLE_SAMPLES = 3.0  # a longer silence of all tags than so many samples is a gap
@@ -120,6 +121,8 @@ class _Collector:
         self._clock: PlantClock | None = None
         self._waiting: deque[Reading] = deque()
         self._events: deque[tuple[str, str, datetime]] = deque(maxlen=1000)
+        self._first_live: datetime | None = None
+        self._is_live = asyncio.Event()
         self._has_work = asyncio.Event()
         self._has_gaps = asyncio.Event()
         self._dropped: tuple[datetime, datetime] | None = None
@@ -157,8 +160,13 @@ class _Collector:
         """Subscribe, then fill what is missing, until the link is lost; says why it was."""
         self._clock = session.clock
         gap = await self._open_gap(session.clock.now())
+        self._first_live, self._is_live = None, asyncio.Event()
         await session.subscribe(self.take)
-        await self._store_gap(replace(gap, ended_at=session.clock.now()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_live.wait(), _FIRST_LIVE_S)
+        # Not the clock's now: that may run ahead of a plant that is late with its samples.
+        ended_at = self._first_live or session.clock.now()
+        await self._store_gap(replace(gap, ended_at=max(gap.started_at, ended_at)))
         left_out = f"; without {', '.join(session.faulty)}" if session.faulty else ""
         self._tell_link(f"live{left_out}")
         self._has_gaps.set()
@@ -172,6 +180,9 @@ class _Collector:
 
     def take(self, readings: list[Reading]) -> None:
         """Keep readings for storing; the oldest go, remembered as a gap, when memory is full."""
+        if self._first_live is None and readings:
+            self._first_live = max(reading.source_time for reading in readings)
+            self._is_live.set()
         self._waiting.extend(readings)
         while len(self._waiting) > _MEMORY_READINGS:
             lost_at = self._waiting.popleft().source_time

@@ -46,6 +46,8 @@ app.add_typer(db_app, name="db")
 
 console = Console(stderr=True)
 
+_SHORTEST_COMPARISON_H = 2.0
+
 PlantArgument = Annotated[
     str, typer.Argument(help="Path of a plant.yaml, or a shipped plant's name.")
 ]
@@ -548,6 +550,11 @@ def demo(
     settings = _settings()
     if headless:
         from dashboard.headless import headless_demo
+
+        if hours < _SHORTEST_COMPARISON_H:
+            raise UsageError(
+                f"--hours {hours:g}: forecasts are judged over an hour; give 2 or more."
+            )
 
         report = headless_demo(
             plant, settings, seeds=seeds, hours=hours, wire_hours=wire_hours, console=console

@@ -22,6 +22,7 @@ from dashboard.supervisor import Child, Supervisor
 from dashboard.workers import ending, say
 from twin.clock import wall_now
 from twin.errors import EndpointUnavailable, UsageError
+from twin.physics import load_physics
 from twin.plant import Plant, shipped_plants
 
 _WATCH_S = 0.2
@@ -54,10 +55,14 @@ def run_plant(name: str, settings: Settings, *, with_dashboard: bool = True) -> 
     plant = settings.plant(name)
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to run from. Add one.")
-    create_database(plant, settings)
     children = plant_processes(name, settings)
+    if load_physics(plant) is None:
+        say(f"{plant.plant} names no physics: its readings are collected and shown, not planned on")
+        children = [child for child in children if child.name == "collect"]
     if with_dashboard:
         claim_port(settings.dashboard_port)
+    create_database(plant, settings)
+    if with_dashboard:
         children.append(page_process(name, plant, settings))
         say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
     keep_running(children, settings.logs_dir())

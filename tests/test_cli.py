@@ -145,6 +145,7 @@ def test_no_word_asks_for_the_help(call: CommandLine) -> None:
         (["emulate", "four_tank", "--speed", "nan"], ["--speed nan", "above 0"]),
         (["demo", "four_tank", "--headless", "--hours=-1"], ["--hours -1", "above 0"]),
         (["demo", "four_tank", "--headless", "--seeds", "0"], ["--seeds 0", "held-back"]),
+        (["demo", "four_tank", "--headless", "--hours", "0.2"], ["--hours 0.2", "2 or more"]),
         (["collect", "four_tank", "--wait-s=-1"], ["--wait-s -1", "above 0"]),
         (["accept", "four_tank", "p-1"], ["--by"]),
         (["accept", "four_tank", "p-1", "--by", " "], ["--by ' '", "audit"]),

@@ -61,6 +61,7 @@ class Site:
             f"{new.created_at:%H:%M} {new.status}: {'; '.join(new.verdict.reasons)}"
             for new in self.historian.proposals(self.plant, limit=5)
         ]
+        told += [f"gap {gap}" for gap in self.historian.gaps(self.plant)]
         paths = sorted(self.settings.logs_dir().glob("*.log"))
         ends = [f"-- {path.stem}\n{path.read_text()[-1500:]}" for path in paths]
         return "\n".join(["-- newest proposals", *told, *ends])
@@ -116,7 +117,7 @@ class Site:
             # The gate may have refused it on readings that are newer than the proposal.
             return outcome if outcome.status is not WriteStatus.REFUSED else None
 
-        return self.until(one_more, "an accepted proposal that the gate lets through")
+        return self.until(one_more, "an accepted proposal that the gate lets through", 200)
 
     def _settled(self, proposal_id: str) -> WriteOutcome | None:
         found = self.historian.outcomes(self.plant, 1, proposal_id)

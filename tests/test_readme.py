@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import signal
 import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, ROOT, environment
+from command_line import COMMAND, ROOT, environment, start
+from one_tank import free_port
+
+from twin.errors import HistorianError
+from twin.historian import Historian
 
 _README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: Shown in the table of commands, and run by other tests because they do not end by themselves.
+#: Shown in the table of commands, but they do not end by themselves: `demo` and `run` are started
+#: and ended below, the others by tests/test_demo.py, tests/test_cli.py and tests/test_browser.py.
 _ENDLESS = {"demo", "emulate", "collect", "write", "run", "dashboard"}
 
 
@@ -38,6 +48,77 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "study.png").stat().st_size > 10_000
+
+
+def _answers(port: int) -> bool:
+    """Whether a web page is served at this port."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+            return page.status == 200
+    except OSError:
+        return False
+
+
+def _until(claim: Callable[[], bool], process: subprocess.Popen[str], within_s: float) -> None:
+    give_up_s = time.monotonic() + within_s
+    while not claim():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_make_demo_shows_readings_and_ends_when_told(tmp_path: Path) -> None:
+    """What `make demo` starts: a page, readings in the folder that the README names, Ctrl-C."""
+    made = subprocess.run(
+        ["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    program, *words = shlex.split(made.stdout.splitlines()[-1])
+    assert program.endswith("/plantwright")
+    port = free_port()
+    addresses = {
+        "PLANTWRIGHT_DASHBOARD_PORT": str(port),
+        "PLANTWRIGHT_ENDPOINT": f"opc.tcp://127.0.0.1:{free_port()}/plantwright/four_tank",
+    }
+    demo = start(tmp_path, *words, **addresses)
+    database = f"sqlite:///{tmp_path / 'demo' / 'four_tank.db'}"
+
+    def has_readings() -> bool:
+        try:
+            with Historian.open(database) as historian:
+                return historian.newest("four_tank") is not None
+        except HistorianError:
+            return False
+
+    try:
+        _until(lambda: has_readings() and _answers(port), demo, within_s=90)
+        assert "PLANTWRIGHT_STATE_DIR" in _README
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert (demo.returncode, out) == (0, "Ended.\n"), err
+    assert "Traceback" not in err
+
+
+def test_run_collects_and_shows_the_example_plant(tmp_path: Path) -> None:
+    """`run` of a plant without physics plans nothing, says so, and serves the page."""
+    (block,) = _blocks("yaml")
+    (tmp_path / "plant.yaml").write_text(block, encoding="utf-8")
+    port = free_port()
+    addresses = {
+        "PLANTWRIGHT_DASHBOARD_PORT": str(port),
+        "PLANTWRIGHT_ENDPOINT": f"opc.tcp://127.0.0.1:{free_port()}/x",
+    }
+    run = start(tmp_path, "run", str(tmp_path / "plant.yaml"), "--json", **addresses)
+    try:
+        _until(lambda: _answers(port), run, within_s=60)
+        run.send_signal(signal.SIGTERM)
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert json.loads(out) == {"plant": "my_plant", "ended": True}
+    assert "not planned on" in err
+    assert {path.stem for path in (tmp_path / "logs").glob("*.log")} == {"collect", "dashboard"}
 
 
 def test_the_example_plant_has_no_faults(tmp_path: Path) -> None:
