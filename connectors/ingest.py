@@ -246,7 +246,10 @@ class _Collector:
             self._tell("backfill", str(fault))
             return True
         longest_s = _HOLE_SAMPLES * self._plant.sample_s
-        left = holes(sorted(times), gap.started_at, end, longest_s)
+        # Our clock may be ahead of a plant that was away: what has not happened is not missing.
+        newest = await self._database(partial(self._historian.newest, self._plant))
+        happened = end if newest is None else min(end, max(newest, gap.started_at))
+        left = holes(sorted(times), gap.started_at, happened, longest_s)
         if gap.reason == FIRST_START:  # a plant younger than the history we asked for
             left = [hole for hole in left if hole[0] > gap.started_at]
         await self._store_gap(replace(gap, ended_at=end, is_filled=True))

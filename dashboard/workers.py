@@ -86,6 +86,7 @@ def run_emulator(
             speed=speed,
             began=EMULATOR_START - timedelta(days=days),
             until=EMULATOR_START + timedelta(hours=hours) if hours is not None else None,
+            lives_on=since is not None,
             on_ready=ready,
         )
     )

@@ -6,6 +6,7 @@ the few nodes a PLC lets a computer write. Nothing of it knows the twin.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,6 +55,7 @@ async def serve(
     endpoint: str | None = None,
     began: datetime | None = None,
     until: datetime | None = None,
+    lives_on: bool = False,
     truth_factory: TruthFactory | None = None,
     on_ready: Callable[[Live], None] | None = None,
 ) -> None:
@@ -61,13 +63,16 @@ async def serve(
 
     `endpoint` defaults to the plant file's, `began` (where the truth begins) to the plant file's
     `history_days` before `start`. A restart that shall carry on with the same plant passes the
-    same seed and `began` and a later `start`; what was written before is not remembered. After
-    the plant time `until` nothing changes any more; the server goes on answering.
+    same seed and `began` and a later `start`; what was written before is not remembered. With
+    `lives_on` the plant is at `start` when this is called, and what it lives through while its
+    past is simulated follows at once. After the plant time `until` nothing changes any more; the
+    server goes on answering.
 
     Raises:
         EndpointUnavailable: the port is taken, or the address is not on this machine.
         UsageError: the plant file has no `opcua` part, or the plant no truth.
     """
+    called_s = time.monotonic()
     source = source_of(plant)
     live_from = on_grid(start, plant.sample_s)
     past = timedelta(days=source.history_days)
@@ -80,4 +85,4 @@ async def serve(
     async with emulator:
         if on_ready is not None:
             on_ready(Live(emulator.endpoint, truth.now, speed, emulator.emitted))
-        await emulator.run(until)
+        await emulator.run(until, late_s=time.monotonic() - called_s if lives_on else 0.0)

@@ -122,9 +122,12 @@ class Emulator:
     async def __aexit__(self, *_: object) -> None:
         await self.server.stop()
 
-    async def run(self, until: datetime | None = None) -> None:
-        """Emit at plant time = now + speed × monotonic time, catching up when late, for ever."""
-        began_at, began_s = self.truth.now, time.monotonic()
+    async def run(self, until: datetime | None = None, *, late_s: float = 0.0) -> None:
+        """Emit at plant time = now + speed × monotonic time, catching up when late, for ever.
+
+        `late_s`: so many wall seconds ago it should have begun.
+        """
+        began_at, began_s = self.truth.now, time.monotonic() - late_s
         sample = timedelta(seconds=self.plant.sample_s)
         while until is None or self.truth.now + sample <= until:
             due_s = (self.truth.now + sample - began_at).total_seconds() / self.speed
