@@ -242,3 +242,20 @@ async def _look_at_four_tank(endpoint: str) -> None:
         await session.write_node("plc.heartbeat", 1)
         await session.write("pump_1.setpoint", 8.0)
         await until(lambda: ("pump_1.mode", 1.0) in {(r.tag, r.value) for r in live}, "REMOTE")
+
+
+def test_a_plant_that_lived_on_while_its_server_was_down_catches_up_at_once() -> None:
+    """A minute late at sixty times life: an hour of samples follows, none is left out."""
+
+    async def story() -> None:
+        plant = one_tank(free_port())
+        assert plant.opcua is not None
+        truth = Tank(plant, seed=0, start=NOON)
+        emulator = Emulator(plant, truth, endpoint=plant.opcua.endpoint, speed=60)
+        async with emulator:
+            running = asyncio.create_task(emulator.run(late_s=60))
+            await until(lambda: truth.now >= NOON + timedelta(hours=1), "an hour", within_s=15)
+            running.cancel()
+        assert emulator.emitted >= 360 * len(plant.tags)
+
+    asyncio.run(story())

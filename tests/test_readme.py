@@ -70,7 +70,12 @@ def _until(claim: Callable[[], bool], process: subprocess.Popen[str], within_s: 
 def test_make_demo_shows_readings_and_ends_when_told(tmp_path: Path) -> None:
     """What `make demo` starts: a page, readings in the folder that the README names, Ctrl-C."""
     made = subprocess.run(
-        ["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        ["make", "-n", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     program, *words = shlex.split(made.stdout.splitlines()[-1])
     assert program.endswith("/plantwright")
