@@ -8,18 +8,18 @@ by reading, never by writing again. Nothing is planned or repaired here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from connectors.opcua import Session, is_loopback
+from connectors.opcua import Session
 from twin.clock import wall_now as read_wall_clock
 from twin.context import gate_context
 from twin.errors import EndpointUnavailable, RecordRefused, WriteFault
 from twin.historian import Historian
-from twin.plant import Plant
+from twin.plant import Plant, is_loopback
 from twin.records import (
     Clearance,
     Proposal,
@@ -74,36 +74,69 @@ class Writer:
 async def write_accepted(writer: Writer, session: Session) -> list[WriteOutcome]:
     """One round: settle unknown writes by reading, then write what is accepted, newest first.
 
-    An outcome per proposal that was written, refused or settled. An older accepted proposal for
+    An outcome per proposal that was written, refused or settled. What another writer may still
+    be writing is left to it, with every proposal for the same MVs. An older accepted proposal for
     the same MVs is superseded, an expired one expires; neither has an outcome.
 
     Raises:
         EndpointUnavailable: the link is lost; a write that was under way is stored as unknown.
         HistorianError: the database is away; nothing more was written.
     """
+    historian, plant = writer.historian, writer.plant
+    accepted = await in_thread(historian.proposals, plant, [ProposalStatus.ACCEPTED])
+    begun: set[str] = set()
+    busy: set[str] = set()
     outcomes: list[WriteOutcome | None] = []
-    taken: set[str] = set()
-    wanted = [ProposalStatus.ACCEPTED]
-    for proposal in await in_thread(writer.historian.proposals, writer.plant, wanted):
-        past = await in_thread(writer.historian.outcomes, writer.plant, 1, proposal.proposal_id)
-        if past and past[0].status is WriteStatus.UNKNOWN:
+    for proposal in accepted:
+        past = await in_thread(historian.outcomes, plant, 1, proposal.proposal_id)
+        if not past:
+            continue
+        begun.add(proposal.proposal_id)
+        if _is_under_way(writer, session, past[0]):
+            busy |= proposal.setpoints.keys()
+        elif past[0].status is WriteStatus.UNKNOWN:
             outcomes.append(await _settle(writer, session, past[0]))
-        elif past:  # we ended between the outcome and this
+        else:  # its writer ended between the outcome and this
             await _set_status(writer, session, proposal, _ENDS_AS[past[0].status], past[0].reason)
-        elif taken & proposal.setpoints.keys():
-            await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _NEWER)
-        elif session.clock.now() >= proposal.expires_at:
-            await _set_status(writer, session, proposal, ProposalStatus.EXPIRED, _TOO_LATE)
-        else:
-            outcomes.append(await _write(writer, session, proposal))
+    taken: set[str] = set()
+    for proposal in accepted:
+        if proposal.proposal_id not in begun and not busy & proposal.setpoints.keys():
+            outcomes.append(await _begin(writer, session, proposal, taken))
         taken |= proposal.setpoints.keys()
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+async def _begin(
+    writer: Writer, session: Session, proposal: Proposal, taken: Set[str]
+) -> WriteOutcome | None:
+    """Write a proposal, unless a newer one has taken its MVs or its time is over."""
+    if taken & proposal.setpoints.keys():
+        await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _NEWER)
+    elif session.clock.now() >= proposal.expires_at:
+        await _set_status(writer, session, proposal, ProposalStatus.EXPIRED, _TOO_LATE)
+    else:
+        return await _write(writer, session, proposal)
+    return None
+
+
+def _is_under_way(writer: Writer, session: Session, outcome: WriteOutcome) -> bool:
+    """Whether another writer may still send and read back what it has announced."""
+    if outcome.status is not WriteStatus.UNKNOWN or outcome.reason != _SENT:
+        return False
+    patience_s = session.clock.speed * writer.read_back_s(session) + _clearance_s(session)
+    return session.clock.now() < outcome.finished_at + timedelta(seconds=patience_s)
+
+
+def _clearance_s(session: Session) -> float:
+    """Plant seconds for which a clearance holds."""
+    return min(_CLEARANCE_WALL_S * session.clock.speed, RULES.max_lifetime_s)
 
 
 async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteOutcome | None:
     """One accepted proposal through the gate to the plant and back.
 
-    None where the clearance lapsed before it could be used: nothing was sent, ask again.
+    None where the clearance lapsed before it could be used, or another writer has begun with the
+    same proposal: nothing was sent, ask again.
     """
     fresh = await session.read()
     answer = await _ask_gate(writer, session, proposal, fresh)
@@ -112,8 +145,8 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
     historian, now = writer.historian, session.clock.now
     try:
         await in_thread(historian.store_clearance, answer)
-    except RecordRefused as reason:
-        return await _refuse(writer, session, proposal, str(reason))
+    except RecordRefused:  # somebody moved the proposal on
+        return None
     if not await in_thread(historian.use_clearance, answer.clearance_id, now()):
         return None
     opened = WriteOutcome(
@@ -163,7 +196,7 @@ async def _ask_gate(
         context,
         decision,
         now,
-        min(_CLEARANCE_WALL_S * session.clock.speed, RULES.max_lifetime_s),
+        _clearance_s(session),
     )
 
 
@@ -173,18 +206,18 @@ async def _send(
     """Write MV by MV under the clearance; why it stopped, empty when all went out."""
     sent: list[str] = []
     for mv, setpoint in clearance.setpoints.items():
-        reason = await stop_reason(writer, session)
-        if not reason and not is_genuine(clearance, session.clock.now()):
-            reason = "The clearance has expired"
-        if not reason:
-            try:
+        try:
+            reason = await stop_reason(writer, session)
+            if not reason and not is_genuine(clearance, session.clock.now()):
+                reason = "The clearance has expired"
+            if not reason:
                 await session.write(mv, setpoint)
-            except WriteFault as fault:
-                reason = str(fault).rstrip(".")
-            except EndpointUnavailable as lost:
-                unknown = replace(opened, reason=f"{mv}: {lost}", finished_at=session.clock.now())
-                await in_thread(writer.historian.store_outcome, unknown)
-                raise
+        except WriteFault as fault:
+            reason = str(fault).rstrip(".")
+        except EndpointUnavailable as lost:
+            unknown = replace(opened, reason=f"{mv}: {lost}", finished_at=session.clock.now())
+            await in_thread(writer.historian.store_outcome, unknown)
+            raise
         if reason:
             return (
                 f"{reason}: {mv} was not written; written before it: {', '.join(sent) or 'none'}."
@@ -298,7 +331,11 @@ def _difference(name: str, target: Target, now: Reading, then: Reading | None) -
 
 async def _refuse(
     writer: Writer, session: Session, proposal: Proposal, reason: str
-) -> WriteOutcome:
+) -> WriteOutcome | None:
+    """Store the gate's no; None where another writer has begun meanwhile: that is its to end."""
+    historian = writer.historian
+    if await in_thread(historian.outcomes, writer.plant, 1, proposal.proposal_id):
+        return None
     outcome = WriteOutcome(
         proposal.proposal_id,
         None,
@@ -308,7 +345,7 @@ async def _refuse(
         f"{reason} Nothing was sent.",
         session.clock.now(),
     )
-    await in_thread(writer.historian.store_outcome, outcome)
+    await in_thread(historian.store_outcome, outcome)
     await _set_status(writer, session, proposal, ProposalStatus.REFUSED, outcome.reason)
     return outcome
 

@@ -43,7 +43,7 @@ def plant_moment(
     run at any speed, so its time is that of the `newest` reading; any other runs by the wall.
     """
     for beat in sorted(beats, key=lambda b: b.at, reverse=True):
-        told = _clock(said(beat.detail))
+        told = told_clock(said(beat.detail))
         if told is not None:
             moment, speed = told
             waited_s = max(0.0, (wall_now - beat.at).total_seconds())
@@ -52,7 +52,8 @@ def plant_moment(
     return (newest if has_own_speed and newest is not None else wall_now), 1.0
 
 
-def _clock(content: Mapping[str, Any]) -> tuple[datetime, float] | None:
+def told_clock(content: Mapping[str, Any]) -> tuple[datetime, float] | None:
+    """Plant time and speed at a beat, from what was said with it; None where it says neither."""
     moment, speed = content.get("plant_now"), content.get("speed")
     if not isinstance(moment, str) or not isinstance(speed, int | float):
         return None

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import urlparse
 from dashboard.server import PageSettings, arguments
 from dashboard.settings import Settings
 from dashboard.supervisor import Child, Supervisor
-from dashboard.workers import ending, say
+from dashboard.workers.ending import ending, say
 from twin.clock import wall_now
 from twin.errors import EndpointUnavailable, UsageError
 from twin.physics import load_physics
@@ -50,9 +51,8 @@ def page_process(name: str, plant: Plant, settings: Settings) -> Child:
     return Child("dashboard", arguments(settings.dashboard_port), told.environment())
 
 
-def run_plant(name: str, settings: Settings, *, with_dashboard: bool = True) -> None:
+def run_plant(name: str, plant: Plant, settings: Settings, *, with_dashboard: bool) -> None:
     """Collect, train, plan, write and show until told to stop."""
-    plant = settings.plant(name)
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to run from. Add one.")
     children = plant_processes(name, settings)
@@ -65,16 +65,15 @@ def run_plant(name: str, settings: Settings, *, with_dashboard: bool = True) -> 
     if with_dashboard:
         children.append(page_process(name, plant, settings))
         say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
-    keep_running(children, settings.logs_dir())
+    _keep_running_until_told(children, settings.logs_dir())
 
 
-def run_page(name: str, settings: Settings, port: int | None) -> None:
+def run_page(name: str, plant: Plant, settings: Settings, port: int | None) -> None:
     """Serve the web page alone until told to stop."""
     chosen = settings if port is None else settings.model_copy(update={"dashboard_port": port})
     claim_port(chosen.dashboard_port)
-    plant = chosen.plant(name)
     say(f"web page: http://127.0.0.1:{chosen.dashboard_port}")
-    keep_running([page_process(name, plant, chosen)], chosen.logs_dir())
+    _keep_running_until_told([page_process(name, plant, chosen)], chosen.logs_dir())
 
 
 def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: bool) -> None:
@@ -94,7 +93,7 @@ def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: b
     say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
     say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
     children = [emulated, *plant_processes(name, chosen), page_process(name, plant, chosen)]
-    keep_running(children, chosen.logs_dir())
+    _keep_running_until_told(children, chosen.logs_dir())
 
 
 def emulator_process(
@@ -153,16 +152,20 @@ def claim_endpoint(plant: Plant) -> None:
 def keep_running(
     children: Sequence[Child],
     logs_dir: Path,
+    stop: threading.Event,
     *,
     is_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Keep the processes alive until told to stop or `is_over`; then end them all."""
-    stop = ending()
+    """Keep the processes alive until `stop` is set or `is_over`; then end them all."""
     supervisor = Supervisor(children, logs_dir, on_event=say)
     try:
-        while not is_over():
+        while not stop.is_set() and not is_over():
             supervisor.watch()
-            if stop.wait(_WATCH_S):
-                break
+            stop.wait(_WATCH_S)
     finally:
         supervisor.stop()
+
+
+def _keep_running_until_told(children: Sequence[Child], logs_dir: Path) -> None:
+    with ending() as stop:
+        keep_running(children, logs_dir, stop)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dashboard.beats import plant_moment, said
-from dashboard.view.advice import written_setpoints
+import numpy as np
+
+from dashboard.beats import plant_moment, said, told_clock
+from dashboard.view.advice import standing, written_setpoints
 from dashboard.view.headline import ProcessRow, process_row, silent_after_s
 from twin.context import told_trust
 from twin.economics import Score, score
@@ -18,16 +20,19 @@ from twin.historian import Historian, ProcessBeat
 from twin.plant import Plant, Role
 from twin.records import PlantState, Proposal, ProposalStatus, Stage, WriteOutcome
 from twin.safety import Trust
-from twin.state import plant_state, window, window_start
+from twin.state import KNOWN_SHARE, plant_state, window, window_start
 
-_COLLECTOR = "collect"  # the name under which the collecting process beats
+# The names under which two of the processes beat.
+_COLLECTOR, _PLANNER = "collect", "plan"
 
 
 @dataclass(frozen=True)
 class Facts:
     """The plant at one refresh. `now` is plant time.
 
-    `link` is what the collector last told of its connection; None if it told nothing.
+    `open` is the proposal that can be decided at this moment. `planned_at` is when the planner
+    last did a round, as far as it tells. `link` is what the collector last told of its
+    connection; None if it told nothing or has fallen silent.
     """
 
     wall_now: datetime
@@ -38,6 +43,7 @@ class Facts:
     stages: Mapping[str, Stage]
     newest: Proposal | None
     open: Proposal | None
+    planned_at: datetime | None
     outcomes: Sequence[WriteOutcome]
     processes: Sequence[ProcessRow]
     link: str | None
@@ -55,8 +61,11 @@ def read_facts(historian: Historian, plant: Plant, wall_now: datetime) -> Facts:
     newest = max((reading.source_time for reading in last.values()), default=None)
     beats = historian.processes(plant)
     now, speed = plant_moment(plant, beats, newest, wall_now)
+    silent_s = silent_after_s(plant, speed)
     proposals = historian.proposals(plant, limit=1)
-    opened = historian.proposals(plant, statuses=[ProposalStatus.OPEN], limit=1)
+    waiting = historian.proposals(plant, statuses=[ProposalStatus.OPEN], limit=1)
+    # Its clocks may have run out while no planner was there to close it.
+    opened = [each for each in waiting if standing(each, now, wall_now).is_open]
     return Facts(
         wall_now=wall_now,
         now=now,
@@ -66,12 +75,10 @@ def read_facts(historian: Historian, plant: Plant, wall_now: datetime) -> Facts:
         stages=historian.stage(plant),
         newest=proposals[0] if proposals else None,
         open=opened[0] if opened else None,
+        planned_at=_planned_at(beats) or (proposals[0].created_at if proposals else None),
         outcomes=historian.outcomes(plant, limit=50),
-        processes=[
-            process_row(b.name, b.at, said(b.detail), wall_now, silent_after_s(plant, speed))
-            for b in beats
-        ],
-        link=_link(beats),
+        processes=[process_row(b.name, b.at, said(b.detail), wall_now, silent_s) for b in beats],
+        link=_link(b for b in beats if (wall_now - b.at).total_seconds() <= silent_s),
         trust=told_trust(beats, wall_now),
     )
 
@@ -81,15 +88,27 @@ def _link(beats: Iterable[ProcessBeat]) -> str | None:
     return next((link for link in told if isinstance(link, str)), None)
 
 
+def _planned_at(beats: Iterable[ProcessBeat]) -> datetime | None:
+    """When the planner last did a round; while it waits for history it names no model."""
+    told = (said(beat.detail) for beat in beats if beat.name == _PLANNER)
+    clocks = (told_clock(detail) for detail in told if "model" in detail)
+    return next((clock[0] for clock in clocks if clock is not None), None)
+
+
 def last_hour_score(historian: Historian, plant: Plant, now: datetime) -> Score | None:
-    """Cost and limit minutes of the last plant hour; None without economics or readings."""
-    if plant.economics is None:
+    """Cost and limit minutes over the known steps of the last plant hour.
+
+    A step counts where `twin.state.window` knows every tag that the score needs; `Score.hours`
+    says how much that is. None without economics, or where under half of the hour is known.
+    """
+    if plant.economics is None or plant.cost is None:
         return None
     rows = round(3600 / plant.step_s)
-    start = window_start(plant, now, rows)
-    needed = {tag.name for tag in plant.with_role(Role.CV)}
-    if plant.cost is not None:
-        needed |= plant.cost.names
-    samples = historian.samples(plant, sorted(needed), start, now)
-    past = window(plant, samples, now, rows)
-    return score(plant, past.values, plant.step_s)
+    limited = {tag.name for tag in plant.with_role(Role.CV) if tag.operator is not None}
+    needed = sorted(limited | plant.cost.names)
+    samples = historian.samples(plant, needed, window_start(plant, now, rows), now)
+    past = window(plant, samples, now, rows).values
+    is_known = np.all([np.isfinite(past[name]) for name in needed], axis=0)
+    if np.count_nonzero(is_known) < KNOWN_SHARE * rows:
+        return None
+    return score(plant, {name: past[name][is_known] for name in needed}, plant.step_s)

@@ -61,7 +61,7 @@ def _headline(plant: Plant, facts: Facts, is_stopped: bool) -> None:
         facts.state,
         facts.stages,
         newest_reading=facts.newest_reading,
-        newest_plan=facts.newest.created_at if facts.newest is not None else None,
+        planned_at=facts.planned_at,
         link=facts.link,
         processes=facts.processes,
         is_stopped=is_stopped,

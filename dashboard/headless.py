@@ -7,10 +7,14 @@ closed loop against the emulator on this machine. It is the only source of `read
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +28,7 @@ from connectors.opcua import Session
 from dashboard.comparison import TEST_SEEDS, compare, figures
 from dashboard.demo import create_database, emulator_process, keep_running, plant_processes
 from dashboard.settings import Settings
-from dashboard.workers import EMULATOR_START
+from dashboard.workers.emulator import EMULATOR_START
 from twin.errors import EndpointUnavailable, UsageError
 from twin.historian import Historian
 from twin.plant import Plant, Role
@@ -32,6 +36,7 @@ from twin.records import ProposalStatus, Stage, WriteStatus
 
 _WIRE_SPEED = 60.0
 _WIRE_SEED = 1
+_SHORTEST_COMPARISON_H = 2.0
 _LONGEST_START_S = 240.0  # after start and run together, whatever was stored is what counts
 _CLEARED = tuple(
     status
@@ -45,32 +50,58 @@ def headless_demo(
 ) -> dict[str, Any]:
     """Run both parts side by side; every figure of the demo by name.
 
-    Raises UsageError for more seeds than are held back.
+    Raises:
+        UsageError: too many seeds, too short a run, or a plant that cannot be emulated.
+        KeyboardInterrupt: SIGINT or SIGTERM came; no process is left.
     """
     if not 1 <= seeds <= len(TEST_SEEDS):
         raise UsageError(f"--seeds {seeds}: there are 1 to {len(TEST_SEEDS)} held-back seeds.")
+    if hours < _SHORTEST_COMPARISON_H:
+        raise UsageError(f"--hours {hours:g}: forecasts are judged over an hour; give 2 or more.")
     plant = settings.plant(name)
     with (
         tempfile.TemporaryDirectory(prefix="plantwright-") as folder,
         Progress(console=console) as bar,
-        ThreadPoolExecutor(max_workers=1) as beside,
+        _sigterm_like_ctrl_c(),
     ):
-        task = bar.add_task("Comparing on held-back seeds", total=seeds)
+        own = _own_settings(settings, plant, Path(folder))
+        wire_hour = _WireHour(name, own, wire_hours, logs_dir=settings.logs_dir() / "headless")
         bar.console.print(f"{wire_hours:g} plant hours over OPC UA at {_WIRE_SPEED:g}× run beside.")
-        comparing = beside.submit(
-            compare,
-            plant,
-            TEST_SEEDS[:seeds],
-            hours=hours,
-            on_seed=lambda done: bar.update(task, completed=done),
-        )
-        # The processes' signals are handled in the main thread, so the wire hour runs here.
-        wire = _WireHour(name, _own_settings(settings, plant, Path(folder)), wire_hours).run()
-        compared = figures(plant, comparing.result())
-    compared["writes_outside_limits"] += wire.pop("writes_outside_limits")
+        task = bar.add_task("Comparing on held-back seeds", total=seeds)
+        with _beside(wire_hour) as wire:
+
+            def on_seed(done: int) -> None:
+                bar.update(task, completed=done)
+                if wire.done():
+                    wire.result()  # its fault, if it has one, shall not wait for all the seeds
+
+            compared = figures(compare(plant, TEST_SEEDS[:seeds], hours=hours, on_seed=on_seed))
+            wired = wire.result()
+    compared["writes_outside_limits"] += wired.pop("writes_outside_limits")
     for count in ("proposals", "refused"):
         compared[f"{count}_in_comparison"] = compared.pop(count)
-    return {"plant": plant.plant, **wire, **compared}
+    return {"plant": plant.plant, **wired, **compared}
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside, so that all processes are ended and folders go."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _beside(wire_hour: _WireHour) -> Iterator[Future[dict[str, Any]]]:
+    """The wire hour in a thread of its own; leaving ends it, whether it is over or not."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            yield thread.submit(wire_hour.run, stop)
+        finally:
+            stop.set()
 
 
 def _own_settings(settings: Settings, plant: Plant, folder: Path) -> Settings:
@@ -87,16 +118,22 @@ def _own_settings(settings: Settings, plant: Plant, folder: Path) -> Settings:
 class _WireHour:
     """The processes of a demo without a page, over the wire, until the emulator stands still."""
 
-    def __init__(self, name: str, settings: Settings, hours: float) -> None:
-        self._name = name
+    def __init__(self, name: str, settings: Settings, hours: float, *, logs_dir: Path) -> None:
         self._settings = settings
         self._hours = hours
-        self._plant = settings.plant(name)
+        self._logs_dir = logs_dir  # apart from the folder of `settings`, which is not kept
+        self._plant = plant = settings.plant(name)
+        self._children = [
+            emulator_process(
+                name, plant, settings, speed=_WIRE_SPEED, seed=_WIRE_SEED, hours=hours
+            ),
+            *plant_processes(name, settings),
+        ]
         self._emitted = -1
         self._first_proposal_s: float | None = None
 
-    def run(self) -> dict[str, Any]:
-        """Run it, and count what was emitted, stored, proposed, refused and written."""
+    def run(self, stop: threading.Event) -> dict[str, Any]:
+        """Run it until it is over or `stop` is set; count what was emitted, stored and written."""
         plant, settings = self._plant, self._settings
         create_database(plant, settings)
         with Historian.open(settings.database_url(plant)) as historian:
@@ -107,20 +144,11 @@ class _WireHour:
                 )
                 if refusal is not None:
                     raise UsageError(refusal)
-            children = [
-                emulator_process(
-                    self._name,
-                    plant,
-                    settings,
-                    speed=_WIRE_SPEED,
-                    seed=_WIRE_SEED,
-                    hours=self._hours,
-                ),
-                *plant_processes(self._name, settings),
-            ]
             self._began_s = time.monotonic()
             self._give_up_s = self._began_s + _LONGEST_START_S + self._hours * 3600 / _WIRE_SPEED
-            keep_running(children, settings.logs_dir(), is_over=lambda: self._is_over(historian))
+            keep_running(
+                self._children, self._logs_dir, stop, is_over=lambda: self._is_over(historian)
+            )
             return self._counts(historian)
 
     def _is_over(self, historian: Historian) -> bool:

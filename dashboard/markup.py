@@ -1,6 +1,7 @@
 """The page's own HTML: tables, words, notes. Every text is escaped here and nowhere else.
 
-Only text goes in and only text comes out; what it says is worked out in `dashboard.view`.
+Units are raised here too, so no sentence shows "cm**3/s", wherever it comes from. Only text goes
+in and only text comes out; what it says is worked out in `dashboard.view`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from dashboard.view import text
 from dashboard.view.advice import MoveRow, PastRow
 from dashboard.view.headline import Item, ProcessRow
 from dashboard.view.tags import Level, TagRow, Word
@@ -30,16 +32,16 @@ class Cell:
     kind: str = ""
 
 
-def plain(text: str, kind: str = "") -> Cell:
+def plain(said: str, kind: str = "") -> Cell:
     """A cell of plain text."""
-    return Cell(escape(text), kind)
+    return Cell(_written(said), kind)
 
 
 def words(shown: Iterable[Word]) -> str:
     """Status words; only abnormal ones are coloured, and each tells its reason on hover."""
     return "".join(
-        f'<span class="pw-word{_level(word.level)}" title="{escape(word.reason)}">'
-        f"{escape(word.text)}</span>"
+        f'<span class="pw-word{_level(word.level)}" title="{_written(word.reason)}">'
+        f"{_written(word.text)}</span>"
         for word in shown
     )
 
@@ -48,9 +50,8 @@ def note(title: str, message: str = "", level: Level = Level.CALM) -> str:
     """A framed message."""
     kind = "" if level is Level.CALM else f" is-{level.value}"
     role = "status" if level is Level.CALM else "alert"
-    return (
-        f'<div class="pw pw-note{kind}" role="{role}"><b>{escape(title)}</b>{escape(message)}</div>'
-    )
+    inner = f"<b>{_written(title)}</b>{_written(message)}"
+    return f'<div class="pw pw-note{kind}" role="{role}">{inner}</div>'
 
 
 def live(inner: str, tick: int) -> str:
@@ -61,15 +62,15 @@ def live(inner: str, tick: int) -> str:
 def headline(title: str, clock: str, zone: str, items: Iterable[Item], tick: int) -> str:
     """The line above every page, and the warning that shows when it goes stale."""
     facts = "".join(
-        f"<div><span>{escape(item.label)}</span>{words([item.word])}</div>" for item in items
+        f"<div><span>{_written(item.label)}</span>{words([item.word])}</div>" for item in items
     )
     lost = (
         f'<div class="pw-lost is-{tick % 2}">No contact with the server: values are hidden.</div>'
     )
     top = (
-        f'<div class="pw-top"><strong>{escape(title)}</strong>'
-        f'<span><span class="pw-clock">{escape(clock)}</span> '
-        f'<span class="pw-zone">plant time, {escape(zone)}</span></span></div>'
+        f'<div class="pw-top"><strong>{_written(title)}</strong>'
+        f'<span><span class="pw-clock">{_written(clock)}</span> '
+        f'<span class="pw-zone">plant time, {_written(zone)}</span></span></div>'
     )
     return f'<div class="pw">{lost}</div>' + live(f'{top}<div class="pw-items">{facts}</div>', tick)
 
@@ -79,8 +80,8 @@ def facts(shown: Iterable[tuple[str, Word, str]]) -> str:
     return (
         '<div class="pw-facts">'
         + "".join(
-            f'<div class="pw-fact"><span>{escape(label)}</span><b>{words([word])}</b>'
-            f"<small>{escape(small)}</small></div>"
+            f'<div class="pw-fact"><span>{_written(label)}</span><b>{words([word])}</b>'
+            f"<small>{_written(small)}</small></div>"
             for label, word, small in shown
         )
         + "</div>"
@@ -94,7 +95,7 @@ def table(heads: Sequence[Cell], rows: Iterable[Sequence[Cell] | str], caption: 
     for row in rows:
         if isinstance(row, str):
             span = len(heads)
-            body.append(f'<tr class="pw-group"><th colspan="{span}">{escape(row)}</th></tr>')
+            body.append(f'<tr class="pw-group"><th colspan="{span}">{_written(row)}</th></tr>')
             continue
         cells = "".join(
             f'<td class="{cell.kind}" data-label="{head.html}">{cell.html}</td>'
@@ -102,7 +103,7 @@ def table(heads: Sequence[Cell], rows: Iterable[Sequence[Cell] | str], caption: 
         )
         body.append(f"<tr>{cells}</tr>")
     return (
-        f'<div class="pw-scroll"><table class="pw-table pw-cards" aria-label="{escape(caption)}">'
+        f'<div class="pw-scroll"><table class="pw-table pw-cards" aria-label="{_written(caption)}">'
         f"<thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -177,7 +178,7 @@ def process_table(rows: Iterable[ProcessRow]) -> str:
 
 def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
     """A table of plain texts."""
-    cells = [[plain(text) for text in row] for row in rows]
+    cells = [[plain(said) for said in row] for row in rows]
     return table([plain(head) for head in heads], cells, caption)
 
 
@@ -196,11 +197,15 @@ def _tag_cells(row: TagRow) -> list[Cell]:
 
 
 def _named(name: str, description: str) -> Cell:
-    return Cell(f"<b>{escape(name)}</b><small>{escape(description)}</small>", "head")
+    return Cell(f"<b>{_written(name)}</b><small>{_written(description)}</small>", "head")
 
 
 def _valued(value: str, unit: str, kind: str = "") -> Cell:
-    return Cell(f'{escape(value)} <span class="pw-unit">{escape(unit)}</span>', f"n{kind}")
+    return Cell(f'{_written(value)} <span class="pw-unit">{_written(unit)}</span>', f"n{kind}")
+
+
+def _written(said: str) -> str:
+    return escape(text.on_paper(said))
 
 
 def _level(level: Level) -> str:

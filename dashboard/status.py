@@ -11,7 +11,6 @@ from dashboard.facts import read_facts
 from dashboard.settings import Settings
 from twin.historian import Historian
 from twin.plant import Plant
-from twin.records import ProposalStatus
 
 
 def status_of(
@@ -39,7 +38,7 @@ def status_of(
         "stages": {mv: stage.value for mv, stage in facts.stages.items()},
         "open_proposal": facts.open.proposal_id if facts.open is not None else None,
         "proposals": {
-            status.value: len(historian.proposals(plant, [status])) for status in ProposalStatus
+            status.value: count for status, count in historian.proposal_counts(plant).items()
         },
         "processes": [
             {

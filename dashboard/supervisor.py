@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _FIRST_PAUSE_S = 0.5
@@ -43,8 +44,22 @@ class _Watched:
     restarts: int = 0
 
 
+def end_with(parent_pid: int) -> None:
+    """Have the kernel end this process when the one that started it is gone, however it went.
+
+    On Linux; elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:  # it went before we could ask
+            os._exit(1)
+
+
 class Supervisor:
-    """Keeps `children` alive. Call `watch` often, `stop` once; both are safe to repeat."""
+    """Keeps `children` alive. Call `watch` often, `stop` once; both are safe to repeat.
+
+    `stop` grants the children `patience_s` to end by themselves.
+    """
 
     def __init__(
         self,
@@ -52,17 +67,17 @@ class Supervisor:
         logs_dir: Path,
         *,
         on_event: Callable[[str], None] = lambda text: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        patience_s: float = _END_PATIENCE_S,
     ) -> None:
         self._watched = [_Watched(child) for child in children]
         self._logs_dir = logs_dir
         self._on_event = on_event
-        self._monotonic = monotonic
+        self._patience_s = patience_s
         logs_dir.mkdir(parents=True, exist_ok=True)
 
     def watch(self) -> None:
         """Start what is due; notice what died and plan its next start."""
-        now_s = self._monotonic()
+        now_s = time.monotonic()
         for watched in self._watched:
             process = watched.process
             if process is not None and process.poll() is not None:
@@ -82,17 +97,25 @@ class Supervisor:
         return self._logs_dir / f"{name}.log"
 
     def stop(self) -> None:
-        """Ask every child to end; end by force those that do not within some seconds."""
-        alive = [w.process for w in self._watched if w.process and w.process.poll() is None]
-        for process in alive:
+        """Ask every child to end; end by force, and tell, those that do not within some seconds."""
+        alive = [
+            (watched.child.name, watched.process)
+            for watched in self._watched
+            if watched.process is not None and watched.process.poll() is None
+        ]
+        for _, process in alive:
             process.terminate()
-        give_up_at_s = time.monotonic() + _END_PATIENCE_S
-        for process in alive:
+        give_up_at_s = time.monotonic() + self._patience_s
+        for name, process in alive:
             try:
                 process.wait(max(0.1, give_up_at_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                self._on_event(
+                    f"{name} did not end within {self._patience_s:g} s of being told to; it was "
+                    f"ended by force. Its log: {self.log(name)}"
+                )
         for watched in self._watched:
             watched.process = None
             watched.start_again_at_s = float("inf")
@@ -108,7 +131,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **watched.child.environment},
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(end_with, os.getpid()),
             )
         watched.started_at_s = now_s
 
@@ -129,8 +152,3 @@ def _how(returncode: int) -> str:
     if returncode < 0:
         return f"signal {signal.Signals(-returncode).name}"
     return f"exit code {returncode}"
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this child when its supervisor is gone, however it went."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

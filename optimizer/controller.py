@@ -178,7 +178,7 @@ class Controller:
         disturbances = expected(self.plant, twin, steps)
         missed = self._missed_rates(estimate, disturbances, state)
         trusted = self.trusted(context)
-        room = self._room(state, trusted, now)
+        room, still = self._room(state, trusted, now)
         plan = self._planner.plan(
             state,
             estimate,
@@ -187,6 +187,7 @@ class Controller:
             room,
             ready_for=self._ready_for(twin, disturbances),
             likely_moves=self._expected_moves(state),
+            still=still,
         )
         self._last_plan = plan
         setpoints = self._setpoints(plan, state)
@@ -226,27 +227,38 @@ class Controller:
             model=self.model.version,
         )
 
+    def compared_forecast(self, done: Round, seed: int) -> Forecast:
+        """The fan of the plan of `done`, beside where every tag goes if no MV moves.
+
+        Both meet the same batches and trips, so what parts them is the plan's doing.
+        """
+        steps = self.plant.horizon_steps
+        still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
+        holding = self.forecast(done, still, seed)
+        return replace(self.forecast(done, done.plan.moves, seed), holding=holding.middle)
+
     def _room(
         self, state: PlantState, context: GateContext, now: datetime
-    ) -> dict[str, float | None]:
-        """MV -> the largest next move that rate and budget leave; 0 for one not to be moved.
+    ) -> tuple[dict[str, float | None], frozenset[str]]:
+        """MV -> the largest next move that rate and budget leave; and MVs that stand still.
 
-        An MV that the gate would not let go anywhere (an interlock, a required tag unusable), or
-        that only computes while others may move (shadow), is planned around, so that it does not
-        hold up the others. A reason that refuses every MV is the gate's to tell.
+        An MV that the gate would not let go anywhere (an interlock, a required tag unusable) has
+        no room for now. One that only computes while others may move (shadow) stands still over
+        the whole plan. Both are planned around, so that they do not hold up the others. A reason
+        that refuses every MV is the gate's to tell.
         """
         room: dict[str, float | None] = {}
+        shadows = {mv for mv, stage in context.stages.items() if stage is Stage.SHADOW}
         blocked = set()
         for mv in self.plant.with_role(Role.MV):
             room[mv.name] = left = move_room(self.plant, mv.name, context, now)
             current = state.value(mv.name)
             probe = {} if current is None else {mv.name: _nearest_inside(mv, current, left or 0.0)}
-            is_shadow = context.stages.get(mv.name) is Stage.SHADOW
-            if is_shadow or not check(self.plant, state, probe, context, now).is_clear:
+            if mv.name in shadows or not check(self.plant, state, probe, context, now).is_clear:
                 blocked.add(mv.name)
-        if len(blocked) < len(room):
-            room |= dict.fromkeys(blocked, 0.0)
-        return room
+        if len(blocked) == len(room):
+            return room, frozenset()
+        return room | dict.fromkeys(blocked, 0.0), frozenset(shadows)
 
     def _missed_rates(
         self, estimate: Estimate, disturbances: Mapping[str, Series], state: PlantState

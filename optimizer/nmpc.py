@@ -29,6 +29,7 @@ from twin.records import Series
 
 _ACCEPTED_VIOLATION = 1e-4  # largest constraint residual of a plan we use, in the tags' units
 _ACCEPTED_SLOPE = 1e-2  # largest slope left, money per unit of a tag; four_tank: below 1e-4
+_ACCEPTED_GAP = 1e-2  # most money put on a limit that is not reached; four_tank: below 1e-4
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Problem:
     `disturbances` are those to be ready for; `higher` says how much higher each state would stand
     under the expected ones (None: no higher).
     `first_range` bounds each MV's next setpoint beyond its limits; a range of one value pins it.
+    MVs in `still` stay where they stand over the whole plan.
     """
 
     states: Mapping[str, float]
@@ -46,6 +48,7 @@ class Problem:
     missed_rates: Mapping[str, Series]
     first_range: Mapping[str, tuple[float, float]]
     higher: Mapping[str, Series] | None = None
+    still: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Nmpc:
         stats = self._solver.stats()
         status = str(stats["return_status"])
         found = {name: np.asarray(answer[name]).ravel() for name in ("x", "g", "lam_x", "lam_g")}
-        reason = self._doubt(found, parameters, status)
+        reason = self._doubt(found, parameters, lower, upper, status)
         self._warm = found if not reason else None
         return Solution(
             moves=self._moves(found["x"], problem, lower, upper),
@@ -159,12 +162,29 @@ class Nmpc:
             objective=float(answer["f"]),
         )
 
-    def _doubt(self, found: Mapping[str, Series], parameters: Series, status: str) -> str:
-        """Why the answer cannot be used; empty if it can. The status alone is never trusted."""
+    def _doubt(
+        self,
+        found: Mapping[str, Series],
+        parameters: Series,
+        lower: Series,
+        upper: Series,
+        status: str,
+    ) -> str:
+        """Why the answer cannot be used; empty if it can. The status alone is never trusted.
+
+        Source: Nocedal and Wright, "Numerical Optimization", 2nd ed., theorem 12.1 (the
+        Karush–Kuhn–Tucker conditions).
+        """
         if not all(np.isfinite(series).all() for series in found.values()):
             return f"the solver returned no finite plan ({status})"
-        above, below = found["g"] - self._g_upper, self._g_lower - found["g"]
-        violation = float(np.maximum(above, below).max(initial=0.0))
+        limited = (
+            (found["g"], found["lam_g"], self._g_lower, self._g_upper),
+            (found["x"], found["lam_x"], lower, upper),
+        )
+        violation = max(
+            float(np.maximum(values - high, low - values).max(initial=0.0))
+            for values, _, low, high in limited
+        )
         if violation > _ACCEPTED_VIOLATION:
             return f"the solver's plan breaks its own model by {violation:.2g} ({status})"
         if status not in ("Solve_Succeeded", "Solved_To_Acceptable_Level"):
@@ -173,6 +193,9 @@ class Nmpc:
         left = float(np.abs(np.asarray(slopes).ravel() + found["lam_x"]).max())
         if not left <= _ACCEPTED_SLOPE:
             return f"the solver's plan could still be improved by {left:.2g} per unit ({status})"
+        gap = max(_gap(*each) for each in limited)
+        if not gap <= _ACCEPTED_GAP:
+            return f"the solver's plan leans on a limit out of reach, by {gap:.2g} ({status})"
         return ""
 
     def _unknown(self, problem: Problem, parameters: Series) -> str:
@@ -213,6 +236,8 @@ class Nmpc:
         lower, upper = self._lower.copy(), self._upper.copy()
         for mv in self._mvs:
             low, high = hard_range(mv)
+            if mv.name in problem.still:
+                low = high = problem.current[mv.name]
             first_low, first_high = problem.first_range[mv.name]
             top, bottom = max(high, first_low), min(low, first_high)
             for k in range(len(self._lengths)):
@@ -258,3 +283,13 @@ class Nmpc:
                 path.append(at)
             moves[mv.name] = np.repeat(path, self._lengths)
         return moves
+
+
+def _gap(values: Series, multipliers: Series, lower: Series, upper: Series) -> float:
+    """The most that a limit out of reach is said to be worth: multiplier times distance to it.
+
+    Further than one unit away, or where there is no limit, the multiplier is a slope left over.
+    Without this any plan would pass: multipliers can be made up to cancel every slope.
+    """
+    distance = np.where(multipliers > 0.0, upper - values, values - lower)
+    return float(np.abs(multipliers * np.minimum(distance, 1.0)).max(initial=0.0))

@@ -19,12 +19,11 @@ import numpy as np
 from optimizer.nmpc import Nmpc, Problem, Solution
 from optimizer.transcription import hard_range
 from twin.economics import cost_per_h, limit_minutes
-from twin.physics import Physics
+from twin.physics import Physics, floors
 from twin.plant import Plant, Role, Tag
 from twin.records import Estimate, Plan, PlanStatus, PlantState, Series
 
 _BINDING_SHARE = 0.01  # a limit binds when the plan comes within this share of its range
-
 
 _Question = tuple[Mapping[str, Series], Mapping[str, Series] | None]  # disturbances, higher
 
@@ -58,7 +57,8 @@ class Rollout:
         inputs = physics.actuate(signals, casadi)
         extra = {name: missed[i] for i, name in enumerate(physics.states)}
         after = physics.advance(states, inputs, plant.step_s, casadi, extra)
-        after = {name: _at_least_lowest(plant.tag(name), value) for name, value in after.items()}
+        lowest = dict(zip(physics.states, floors(plant, physics), strict=True))
+        after = {name: _at_least(lowest[name], value) for name, value in after.items()}
         middle = {name: 0.5 * (states[name] + after[name]) for name in physics.states}
         outputs = physics.outputs_at(middle, inputs, casadi)
         money = cost_per_h(plant, signals | middle | outputs, casadi)
@@ -100,11 +100,9 @@ class Rollout:
         return plant.economics.limit_price_per_min * outside_min / hours
 
 
-def _at_least_lowest(tag: Tag, value: Any) -> Any:
-    """The value, not below its low engineering limit: a tank cannot be emptier than empty."""
-    low = tag.engineering.low if tag.engineering is not None else None
-    # Not fmax: that would turn a rollout that is no number into an empty tank.
-    return value if low is None else casadi.if_else(value < low, low, value)
+def _at_least(low: float, value: Any) -> Any:
+    """The value, not below `low`; no number stays none: fmax would make it an empty tank."""
+    return value if low == -math.inf else casadi.if_else(value < low, low, value)
 
 
 class Planner:
@@ -142,6 +140,7 @@ class Planner:
         room: Mapping[str, float | None],
         ready_for: Mapping[str, Series] | None = None,
         likely_moves: Mapping[str, Series] | None = None,
+        still: frozenset[str] = frozenset(),
     ) -> Plan:
         """The best verified plan from here, or holding with the reason why.
 
@@ -150,20 +149,16 @@ class Planner:
         holding). If no such plan can be used, the expected ones alone are planned for. Predictions
         and costs of the answer are always those of the expected ones.
         `room`: MV -> the largest next move that rate and move budget leave; None if unknown. An
-        MV whose reading is not usable is planned around where it was last seen.
+        MV whose reading is not usable is planned around where it was last seen. `still`: MVs that
+        nobody is going to move along the plan, so that no benefit counts on them.
         """
-        current, first_range = {}, {}
-        for mv in self._plant.with_role(Role.MV):
-            at = state.last_known(mv.name)
-            if at is None:
-                reason = f"{mv.name}: no reading yet"
-                return self._hold(state, {}, PlanStatus.HELD_NO_STATE, reason)
-            current[mv.name] = at
-            first_range[mv.name] = first_move_range(mv, at, room.get(mv.name), state, self._plant)
-        unusable = [mv for mv in current if state.value(mv) is None]
-        if len(unusable) == len(current):
-            reasons = "; ".join(state.tags[mv].reason.rstrip(".") for mv in unusable)
-            return self._hold(state, current, PlanStatus.HELD_NO_STATE, reasons)
+        current, unknown = self._standing(state)
+        if unknown:
+            return self._hold(state, current, PlanStatus.HELD_NO_STATE, unknown)
+        first_range = {
+            mv.name: first_move_range(mv, current[mv.name], room.get(mv.name), state, self._plant)
+            for mv in self._plant.with_role(Role.MV)
+        }
         holding = self._paths(current)
         held = self._rollout.follow(estimate.states, holding, disturbances, missed_rates)
         questions: list[_Question] = [(disturbances, None)]
@@ -174,7 +169,7 @@ class Planner:
         answer, spent_ms = None, 0.0
         for lines, higher in questions:
             solution = self._nmpc.solve(
-                Problem(estimate.states, current, lines, missed_rates, first_range, higher)
+                Problem(estimate.states, current, lines, missed_rates, first_range, higher, still)
             )
             spent_ms += solution.solve_ms
             if not solution.is_usable:
@@ -192,6 +187,19 @@ class Planner:
             answer = answer or self._hold(state, current, status, doubt, held, spent_ms)
         assert answer is not None
         return answer
+
+    def _standing(self, state: PlantState) -> tuple[dict[str, float], str]:
+        """Where every MV was last seen, and why nothing can be planned from there, if so."""
+        current: dict[str, float] = {}
+        for mv in self._plant.with_role(Role.MV):
+            at = state.last_known(mv.name)
+            if at is None:
+                return {}, f"{mv.name}: no reading yet"
+            current[mv.name] = at
+        unusable = [mv for mv in current if state.value(mv) is None]
+        if len(unusable) < len(current):
+            return current, ""
+        return current, "; ".join(state.tags[mv].reason.rstrip(".") for mv in unusable)
 
     def _higher(
         self,
@@ -285,10 +293,16 @@ class Planner:
             width = high - low
             near = _BINDING_SHARE * (width if math.isfinite(width) else 1.0)
             if path.min() <= low + tag.margin_low + near:
-                found.append(f"{tag.name} at its low limit {low:g} {tag.unit}".rstrip())
+                found.append(_touching(tag, "low", low, tag.margin_low))
             if path.max() >= high - tag.margin_high - near:
-                found.append(f"{tag.name} at its high limit {high:g} {tag.unit}".rstrip())
+                found.append(_touching(tag, "high", high, tag.margin_high))
         return tuple(found)
+
+
+def _touching(tag: Tag, side: str, limit: float, margin: float) -> str:
+    """A limit that a plan touches, in words; a CV is kept its margin away."""
+    where = f"within {margin:g} {tag.unit}".rstrip() + " of" if margin else "at"
+    return f"{tag.name} {where} its {side} limit {limit:g} {tag.unit}".rstrip()
 
 
 def _why_held(solution: Solution, held: Outlook) -> PlanStatus:

@@ -17,6 +17,7 @@ import numpy as np
 
 from optimizer.study_file import Scenario, Study, Tracking, simulated
 from optimizer.study_start import Present, nominal_present
+from optimizer.transcription import hard_range, largest_change
 from twin.economics import limit_minutes
 from twin.errors import Fault, FileFault
 from twin.expressions import parse
@@ -26,6 +27,8 @@ from twin.plant import Plant, Role, Tag
 from twin.records import Series
 from twin.simulation import Steering, Trajectory, TwinState, simulate
 from twin.simulation.statistics import Interval, mean_interval, paired_difference
+
+_START_REMEDY = "Give the study a start, or collect readings first."
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,6 @@ def run_study(
     )
 
 
-_START_REMEDY = "Give the study a start, or collect readings first."
-
-
 def _run(
     plant: Plant,
     physics: Physics,
@@ -198,7 +198,7 @@ def _steering(
     """The study's controller for one run: fixed MVs, and PI loops that remember their past."""
     fixed = {**setpoints, **study.control.hold, **scenario.fix}
     loops = [
-        _Loop(plant.tag(loop.mv), loop, setpoints[loop.mv], plant.step_s)
+        _Loop(plant, loop, setpoints[loop.mv])
         for loop in study.control.track
         if loop.mv not in scenario.fix
     ]
@@ -212,15 +212,12 @@ def _steering(
 class _Loop:
     """A PI loop in velocity form: within limits and rate it needs no anti-windup."""
 
-    def __init__(self, tag: Tag, loop: Tracking, setpoint: float, step_s: float) -> None:
+    def __init__(self, plant: Plant, loop: Tracking, setpoint: float) -> None:
+        tag = plant.tag(loop.mv)
         self.mv = tag.name
-        self._loop, self._step_min = loop, step_s / 60.0
-        self._most = math.inf
-        if tag.rate_limit_per_min is not None:
-            self._most = tag.rate_limit_per_min * self._step_min
-        pairs = [limits for limits in (tag.engineering, tag.operator) if limits is not None]
-        self._low = max((p.low for p in pairs if p.low is not None), default=-math.inf)
-        self._high = min((p.high for p in pairs if p.high is not None), default=math.inf)
+        self._loop, self._step_min = loop, plant.step_s / 60.0
+        self._most = largest_change(plant, tag)
+        self._low, self._high = hard_range(tag)
         self._setpoint = setpoint
         self._error: float | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,8 @@ from twin.simulation.statistics import FEWEST_RUNS
 _STRICT = ConfigDict(extra="forbid")
 _Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=60)]
+# Room to either side for runs of any length, in calendars that end.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -58,7 +61,7 @@ class Start:
     `prices` begin with the hour of `at`; `held` are disturbances that no block describes.
     """
 
-    at: AwareDatetime
+    at: Annotated[AwareDatetime, Field(ge=_EARLIEST, lt=_LATEST)]
     levels: Mapping[TagName, Finite]
     setpoints: Mapping[TagName, Finite] = Field(default_factory=dict)
     prices: Mapping[TagName, tuple[Finite, ...]] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ from dashboard import cli
 
 #: The start of a real command line; one thread, because processes run side by side.
 COMMAND = (sys.executable, "-m", "dashboard.cli")
-ROOT = Path(cli.__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from twin.safety import NEVER_MOVED, GateContext, Trust, check, clear
 
 PAGE = Path(__file__).parents[1] / "docs" / "decisions" / "0003-gate-truth-table.md"
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
-NAIVE = datetime(2025, 6, 1, 12)  # noqa: DTZ001
+NAIVE = datetime(2025, 6, 1, 12)  # noqa: DTZ001 – without a zone is what it is for
 BROKEN = (None, float("nan"), float("inf"), float("-inf"))
 
 
@@ -294,7 +294,7 @@ def _break_context(r: Random, draft: Draft) -> None:
     if key == "travel_last_h":
         known[mv] = r.choice((*BROKEN, -0.25))
     elif key == "last_moved_at" and r.random() < 0.7:
-        known[mv] = r.choice((None, NOON + seconds(15), datetime(2025, 6, 1)))  # noqa: DTZ001
+        known[mv] = r.choice((None, NOON + seconds(15), datetime(2025, 6, 1)))  # noqa: DTZ001 – no zone
     else:
         known.pop(mv, None)
     draft.context[key] = known

@@ -174,6 +174,7 @@ def _forecast(plant: Plant, start: datetime, steps: int) -> Forecast:
         low={name: values - share[name] * width for name, values in middle.items()},
         high={name: values + share[name] * width for name, values in middle.items()},
         cost_per_h=32.4,
+        holding={name: values - share[name] * 2.5 * width for name, values in middle.items()},
     )
 
 

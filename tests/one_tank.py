@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from asyncua import ua
+
 from connectors.emulator import Emulator
 from twin.plant import Interlock, Limits, OpcUaSource, Plant, RemoteMode, Role, Tag
 from twin.records import BAD, GOOD, Reading, reading
@@ -185,6 +187,22 @@ async def live_tank(
             yield emulator
         finally:
             running.cancel()
+
+
+def forget(server: Any, name: str) -> None:
+    """Let the server keep no history of one node, as most do of most nodes."""
+    service = server.iserver.history_manager
+    inner = service.read_history
+
+    async def read_history(params: Any) -> list[Any]:
+        results: list[Any] = await inner(params)
+        for wanted, result in zip(params.NodesToRead, results, strict=True):
+            if wanted.NodeId.Identifier == name:
+                result.StatusCode = ua.StatusCode(ua.StatusCodes.BadHistoryOperationUnsupported)
+                result.HistoryData = ua.HistoryData()
+        return results
+
+    service.read_history = read_history
 
 
 async def until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:

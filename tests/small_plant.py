@@ -81,6 +81,7 @@ def proposal(
         low={LEVEL: path - 1},
         high={LEVEL: path + 1},
         cost_per_h=1 / 3,
+        holding={LEVEL: path - 0.5},
     )
     is_clear = status is not ProposalStatus.REFUSED
     return Proposal(

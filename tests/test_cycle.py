@@ -30,7 +30,9 @@ from optimizer.cycle import (
     PROPOSAL_OPEN_WALL_S,
     Controller,
     Model,
+    Planned,
     catch_up,
+    is_same_refusal,
     plan_round,
     step_floor,
 )
@@ -47,6 +49,7 @@ from twin.records import (
     Reading,
     Samples,
     Stage,
+    Verdict,
 )
 from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, move_room
 from twin.state import plant_state
@@ -123,6 +126,20 @@ def a_round(
     wall_now: datetime = WALL,
     proposal_id: str = "p-1",
 ) -> Proposal | None:
+    return planned(
+        controller, historian, told, now=now, wall_now=wall_now, proposal_id=proposal_id
+    ).proposal
+
+
+def planned(
+    controller: Controller,
+    historian: Historian,
+    told: GateContext | None = None,
+    *,
+    now: datetime = NOW,
+    wall_now: datetime = WALL,
+    proposal_id: str = "p-1",
+) -> Planned:
     return plan_round(
         controller,
         historian,
@@ -238,6 +255,81 @@ def test_what_the_gate_refuses_by_now_is_superseded(
     assert any("Stopped" in reason for reason in second.verdict.reasons)
 
 
+def test_a_refusal_is_stored_once_for_as_long_as_its_reason_stays(
+    controller: Controller, historian: Historian, past: tuple[Truth, list[Reading]]
+) -> None:
+    """A stop of an hour is one row, then one more: not sixty that hide what is new."""
+    stopped = context(is_stopped=True)
+    for minute in (0, 1, 2, 59, 60):
+        now = NOW + minute * MINUTE
+        live_on(past, historian, now)
+        found = planned(controller, historian, stopped, now=now, proposal_id=f"p-{minute}")
+        assert any("Stopped" in reason for reason in found.refusals)
+        assert (found.proposal is None) == found.reason.startswith("refused as before: ")
+    kept = {each.proposal_id for each in historian.proposals(FOUR_TANK)}
+    assert kept == {"p-0", "p-60"}
+
+
+def test_another_reason_to_refuse_is_stored_at_once(
+    controller: Controller, historian: Historian
+) -> None:
+    """A new reason is a new row, and so is an old one after the gate has cleared something."""
+    stopped, unstaged = context(is_stopped=True), replace(context(), stages={})
+    for number, told in enumerate((stopped, unstaged, context(), stopped)):
+        at = NOW + timedelta(seconds=number)
+        assert a_round(controller, historian, told, now=at, proposal_id=f"p-{number}") is not None
+        if number == 2:
+            historian.decide(Decision("p-2", False, "Ada", "not now", at))
+    refused = historian.proposals(FOUR_TANK, [ProposalStatus.REFUSED])
+    assert {each.proposal_id for each in refused} == {"p-0", "p-1", "p-3"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("tank_1.level: 131 s old", "tank_1.level: 192.5 s old", True),
+        ("held 88.1 % of the last hour's", "held 71 % of the last hour's", True),
+        ("tank_1.level: 131 s old", "tank_2.level: 131 s old", False),
+        ("with quality 0x80000000", "with quality 0x40000000", False),
+        ("Only 12 forecasts are judged; 30 are needed.", "The plant is stopped.", False),
+    ],
+)
+def test_a_refusal_is_told_by_its_words(one: str, other: str, is_same: bool) -> None:
+    """Ages and shares change every minute, tags and causes do not."""
+    first, second = (Verdict(False, (reason,), NOW, {}) for reason in (one, other))
+    assert is_same_refusal(first, second) == is_same
+
+
+def test_what_is_within_noise_is_not_proposed(historian: Historian, planner: Planner) -> None:
+    """Below the plant file's smallest benefit nobody is asked, and the round says why."""
+    controller = Controller(FOUR_TANK, PHYSICS, planner=planner)
+    assert FOUR_TANK.economics is not None
+    picky = replace(FOUR_TANK.economics, smallest_benefit_per_h=1000.0)
+    controller.plant = replace(FOUR_TANK, economics=picky)
+    found = planned(controller, historian)
+    assert found.proposal is None
+    assert "below 1000 ct/h nothing is proposed" in found.reason
+    assert historian.proposals(FOUR_TANK) == []
+    controller.plant = FOUR_TANK
+    assert published(a_round(controller, historian)).benefit_per_h > 0.2
+
+
+def test_the_forecast_shows_what_holding_would_do(
+    controller: Controller, historian: Historian
+) -> None:
+    """Beside the plan's fan stands the same future with every pump left where it is."""
+    new = published(a_round(controller, historian))
+    assert new.forecast is not None
+    assert set(new.forecast.holding) == set(new.forecast.middle)
+    for pump in PUMPS:
+        assert new.forecast.holding[pump] == pytest.approx(np.full(60, new.current[pump]))
+    apart = new.forecast.middle["tank_1.level"] - new.forecast.holding["tank_1.level"]
+    assert abs(apart[0]) < 0.3
+    assert np.abs(apart).max() > 0.5
+    # Nobody's moves change what is drawn: only the plan parts the two.
+    assert new.forecast.middle["price.now"] == pytest.approx(new.forecast.holding["price.now"])
+
+
 def test_an_accepted_proposal_waits_for_the_writer(
     controller: Controller, historian: Historian
 ) -> None:
@@ -265,8 +357,12 @@ def test_in_shadow_nothing_is_offered(controller: Controller, historian: Histori
 def test_one_pump_in_shadow_does_not_hide_the_other(
     controller: Controller, historian: Historian
 ) -> None:
-    """Stages are per MV: the plan leaves the shadow pump where it is and offers the other."""
+    """Stages are per MV: the plan leaves the shadow pump where it is and offers the other.
+
+    It does so to its end: no benefit is told that counts on moves which nobody makes.
+    """
     new = published(a_round(controller, historian, context(pump_1=Stage.SHADOW)))
+    assert set(new.plan.moves[PUMPS[0]]) == {new.current[PUMPS[0]]}
     assert new.status is ProposalStatus.OPEN
     assert set(new.setpoints) == {PUMPS[1]}
 

@@ -9,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lived_plant import NOON, beats, database, fill, four_tank, proposal
+from lived_plant import NOON, beats, database, fill, four_tank, lived, proposal
 from streamlit.testing.v1 import AppTest
 
 import dashboard
 from connectors.stop import StopLatch
+from dashboard.facts import last_hour_score
 from dashboard.server import DATABASE, PLANT, STATE_DIR, PageSettings, arguments, page_settings
 from dashboard.settings import Settings
 from twin.clock import wall_now
@@ -157,9 +158,46 @@ def test_a_dead_collector_lets_values_grow_old(
     beats(historian, plant, wall_now() - timedelta(minutes=2))
     html = shown(page.run())
     assert "collect, plan, write SILENT" in html
+    connection = html.split(">Connection</span>")[1].split("</div>")[0]
+    assert "unknown" in connection, "what a silent collector last said is no news"
     row = html[html.index("<b>tank_1.level</b>") :].split("</tr>")[0]
     assert ">STALE<" in row
     assert "40 min" in row  # two wall minutes at speed 20
+
+
+def test_what_has_expired_is_offered_nowhere(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """With no planner to close it, an old proposal still stands as open in the database."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now() - timedelta(minutes=2)))
+    html = shown(page.run())
+    assert "nothing waits for a decision" in html
+    assert "+0.54 → 9.35" not in html
+
+
+@pytest.mark.parametrize(
+    ("hole_min", "known_min"), [(0.0, 60), (1.5, 60), (7.0, 55), (25.0, 37), (40.0, None)]
+)
+def test_a_short_dropout_does_not_hide_the_hours_cost(
+    tmp_path: Path, plant: Plant, hole_min: float, known_min: int | None
+) -> None:
+    """A level is held for two minutes; what is longer is left out, until too little is left."""
+    ends = NOON - timedelta(minutes=10)
+    hole = (ends - timedelta(minutes=hole_min), ends)
+    with Historian.create(database(tmp_path)) as opened:
+        opened.register(plant)
+        opened.store(
+            reading
+            for reading in lived(plant, hours=1.5)
+            if reading.tag != "tank_1.level" or not hole[0] < reading.source_time < hole[1]
+        )
+        found = last_hour_score(opened, plant, NOON)
+    if known_min is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.hours * 60 == pytest.approx(known_min, abs=1.01)
+        assert found.cost_per_h > 0
 
 
 def test_accepting_stores_a_named_decision(

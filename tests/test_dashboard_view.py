@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -88,21 +89,27 @@ def test_the_setpoint_of_an_mv_follows_its_mode() -> None:
     """In REMOTE it is what we wrote, in AUTO the plant's own control has it."""
     values = {"pump_1.setpoint": 9.0, "pump_1.mode": 1, "pump_2.setpoint": 8.0, "pump_2.mode": 0}
     state = state_of(PLANT, values)
-    rows = tags.tag_rows(PLANT, state, {}, written={"pump_1.setpoint": 9.35})
+    stages = dict.fromkeys(("pump_1.setpoint",), Stage.ADVISORY)
+    rows = tags.tag_rows(PLANT, state, stages, written={"pump_1.setpoint": 9.35})
     by_name = {row.name: row for row in rows}
     assert by_name["pump_1.setpoint"].setpoint == "9.35"
     assert by_name["pump_2.setpoint"].setpoint == "PLC"
     assert [w.text for w in by_name["pump_1.setpoint"].words] == ["NORMAL", "REMOTE", "ADVISORY"]
+    assert by_name["pump_2.setpoint"].words[-1] == Word("NO STAGE", Level.ATTENTION)
 
 
 def test_next_moves_are_shown_of_open_proposals_only() -> None:
-    """A refused move is no next move; its plan's target is still worth seeing."""
-    state = state_of(PLANT, {"pump_1.setpoint": 8.81})
-    for refusals, move in (((), "+0.54 → 9.35"), (("too fast",), text.NOTHING)):
-        newest = proposal(PLANT, wall_now=WALL, refusals=refusals)
-        row = tags.tag_rows(PLANT, state, {}, newest)[0]
+    """A refused move is no next move; its plan's target is worth seeing until its end."""
+    newest = proposal(PLANT, wall_now=WALL)
+    for opened, age_min, shown in (
+        (newest, 0, ("+0.54 → 9.35", "7.85")),
+        (None, 59, (text.NOTHING, "7.85")),
+        (None, 60, (text.NOTHING, text.NOTHING)),
+    ):
+        state = state_of(PLANT, {"pump_1.setpoint": 8.81}, age_s=60.0 * age_min)
+        row = tags.tag_rows(PLANT, state, {}, newest, opened)[0]
         assert row.name == "pump_1.setpoint"
-        assert (row.next_move, row.target) == (move, "7.85")
+        assert (row.next_move, row.target) == shown
 
 
 def test_a_proposal_stands_open_until_the_first_of_its_two_clocks() -> None:
@@ -130,6 +137,37 @@ def test_moves_come_before_what_stays() -> None:
         ("pump_2.setpoint", "-0.42"),
         ("pump_1.setpoint", "stays"),
     ]
+
+
+def test_the_limits_a_plan_touches_are_named_once() -> None:
+    """The planner's reason names them; the page adds them only where it does not."""
+    waiting = proposal(PLANT, wall_now=WALL)
+    named = replace(waiting, reason=f"Saves money. Limited by {waiting.binding[0]}.")
+    assert advice.why(waiting).endswith("Limits the plan touches: tank_1.level low.")
+    assert advice.why(named) == named.reason
+    assert advice.why(replace(waiting, binding=())) == waiting.reason
+
+
+def test_a_plan_that_costs_more_is_not_said_to_save() -> None:
+    """No minus sign before a saving; and the figure says over which time it is meant."""
+    dear = replace(proposal(PLANT, wall_now=WALL), benefit_per_h=-0.4)
+    label, word, small = advice.figures(PLANT, dear, advice.standing(dear, NOON, WALL))[0]
+    assert (label, word.text) == ("Costs more than holding", "0.40 ct/h")
+    assert small.startswith("over 1 h")
+
+
+def test_the_history_says_why_a_proposal_is_over() -> None:
+    """Superseded or expired: the reason stands in its line."""
+    reason = "the gate refuses it by now: tank_1.level: last reading is 131 s old"
+    over = replace(
+        proposal(PLANT, wall_now=WALL), status=ProposalStatus.SUPERSEDED, status_reason=reason
+    )
+    (row,) = advice.past_rows(PLANT, [over], {}, [])
+    assert row.reason == reason
+    stands = advice.standing(over, NOON, WALL)
+    assert reason in stands.reason
+    label, word, small = advice.figures(PLANT, over, stands)[2]
+    assert (label, word.text, small) == ("It is", "SUPERSEDED", "made 2026-01-05 13:00:00")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +248,11 @@ def test_a_fan_stands_where_the_forecast_puts_it() -> None:
     assert levels.times_s[0] == NOON.timestamp() + PLANT.step_s
     assert levels.low is not None
     assert moves.low is None
+    assert moves.holding is not None
+    assert set(moves.holding) == {8.81}
+    assert levels.holding is not None
+    assert levels.holding[-1] < levels.low[-1]
+    assert levels.holding[-1] > trend.panels(PLANT, ["tank_1.level"], {}, newest)[0].y_range[0]
     assert trend.future_of("price.now", newest) is None
     assert trend.future_of("tank_1.level", None) is None
 
@@ -290,7 +333,7 @@ def test_the_headline_counts_modes_and_dates_the_data() -> None:
         state,
         {mv.name: Stage.ADVISORY for mv in PLANT.with_role(Role.MV)},
         newest_reading=NOON - timedelta(minutes=3),
-        newest_plan=None,
+        planned_at=NOON - timedelta(hours=2),
         link="live",
         processes=[],
         is_stopped=False,
@@ -299,6 +342,7 @@ def test_the_headline_counts_modes_and_dates_the_data() -> None:
     assert words["Mode"].text == "1 REMOTE, 1 AUTO"
     assert words["Stage"].text == "advisory"
     assert (words["Data"].text, words["Data"].level) == ("3 min 30 s old", Level.ALARM)
+    assert (words["Planned"].text, words["Planned"].level) == ("2 h ago", Level.ATTENTION)
     assert words["Writing"].text == "enabled"
 
 
@@ -317,7 +361,20 @@ def test_figures_say_unknown_where_a_number_is_missing() -> None:
     assert values["Cost, last hour"].text == "unknown"
     assert values["Outside limits, last hour"].text == "unknown"
     assert values["Trust"].level is Level.ATTENTION
-    assert overview.figures(PLANT, None, None, None)[-1][1].text == "unknown"
+    assert [word.text for _, word, _ in overview.figures(PLANT, None, None, None)] == [
+        "none",
+        "unknown",
+        "unknown",
+        "unknown",
+    ]
+
+
+def test_figures_say_over_how_much_of_the_hour_they_are() -> None:
+    """A short dropout does not hide the hour's cost; what it is worked out from is told."""
+    short = Score(30.0, 29.0, 1.0, {"tank_1.level": 2.0, "tank_2.level": 0.0}, 57 / 60)
+    told = {label: small for label, _, small in overview.figures(PLANT, None, short, None)}
+    assert told["Cost, last hour"] == "limits: 1.00 ct/h; over 57 of 60 min"
+    assert told["Outside limits, last hour"] == "tank_1.level 2; over 57 of 60 min"
 
 
 def test_the_order_list_reads_as_batches() -> None:
@@ -326,7 +383,8 @@ def test_the_order_list_reads_as_batches() -> None:
     lines = {"order_2a.start": start, "order_2a.draw": 7.4, "order_2a.duration": 12.0}
     empty = {"order_1a.start": start, "order_1a.draw": 0.0, "order_1a.duration": 0.0}
     batches = overview.announced_batches(PLANT, state_of(PLANT, lines | empty))
-    assert batches == [("tank_2.demand", "2026-01-05 13:31:00", "7.40 cm³/s", "12 min")]
+    assert batches == [("tank_2.demand", "2026-01-05 13:31:00", "7.40 cm**3/s", "12 min")]
+    assert "7.40 cm³/s" in markup.text_table([""] * 4, batches, "Announced batches")
 
 
 @pytest.mark.parametrize(
@@ -364,9 +422,17 @@ def test_summer_time_is_the_plants() -> None:
 
 
 def test_units_are_written_as_on_paper() -> None:
-    """Powers are raised, products dotted."""
-    assert text.unit_label("cm**3/s") == "cm³/s"
-    assert text.unit_label("ct/(W*h)") == "ct/(W·h)"
+    """Powers are raised, products dotted; in every text of the page, hover texts included."""
+    assert text.on_paper("cm**3/s") == "cm³/s"
+    assert text.on_paper("ct/(W*h)") == "ct/(W·h)"
+    sentence = "a move of 6.2 cm**3/s"
+    for html in (
+        markup.note(sentence, sentence),
+        markup.words([Word("HIGH", Level.ATTENTION, sentence)]),
+        markup.text_table(["What happened"], [[sentence]], "Audit"),
+    ):
+        assert "6.2 cm³/s" in html
+        assert "**" not in html
 
 
 def test_no_text_can_become_markup() -> None:

@@ -24,7 +24,7 @@ from twin.dynamics import registry
 from twin.dynamics.arx import fit_arx
 from twin.dynamics.card import card_from_json
 from twin.dynamics.fitting import Budget, Net, _Advance, _Runs
-from twin.dynamics.following import bias_response, follow, stepper
+from twin.dynamics.following import bias_response, follow
 from twin.dynamics.frames import Past, columns, cut, held, past_of, signals_of
 from twin.dynamics.lineup import TrainingReport, promote, train
 from twin.dynamics.models import (
@@ -38,8 +38,7 @@ from twin.dynamics.models import (
 )
 from twin.dynamics.residual import CONTEXT_ROWS, Residual, Trail
 from twin.errors import ModelFault
-from twin.estimator import Estimator
-from twin.physics import Physics, load_physics
+from twin.physics import Physics, load_physics, stepper
 from twin.plant import Limits, Plant, Role, Tag, read_plant
 from twin.plants.four_tank.truth import Truth
 from twin.records import Series, Window
@@ -348,17 +347,6 @@ def test_slopes_of_a_step_are_those_torch_would_find() -> None:
         torch.testing.assert_close(by_differences, by_torch, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("learns_bias", [True, False])
-def test_following_is_the_estimators_law(learns_bias: bool) -> None:
-    """Models are trained from the level and the bias that the estimator would have found."""
-    context = with_gap(lived(leaking).tail(CONTEXT_ROWS), "tank.level", slice(20, 25))
-    followed = follow(STEP, past_of(SIGNALS, context), learns_bias=learns_bias)
-    estimate = Estimator(TANK, TANK_PHYSICS, learns_bias=learns_bias).replay(context)
-    assert estimate is not None
-    assert followed.levels[-1, 0, 0] == pytest.approx(estimate.states["tank.level"], abs=1e-9)
-    assert followed.bias[-1, 0, 0] == pytest.approx(estimate.bias["tank.level"], abs=1e-12)
-
-
 def trail_of(residual: Residual, context: Window) -> Trail:
     """What observing every row of the context leaves."""
     past, trail = past_of(SIGNALS, context), None
@@ -546,6 +534,16 @@ def test_a_damaged_model_is_never_loaded(stored: tuple[Path, str], file: str) ->
     path.unlink()
     with pytest.raises(ModelFault, match="No such file"):
         registry.load(folder, version, TANK, TANK_PHYSICS)
+
+
+@pytest.mark.parametrize("file", ["card.json", "weights.safetensors"])
+def test_training_again_mends_a_damaged_version(stored: tuple[Path, str], file: str) -> None:
+    """The same record gives the same version; storing it replaces what was cut, as was advised."""
+    folder, version = stored
+    (folder / version / file).write_bytes(b"cut")
+    assert registry.save(folder, trained().card, trained().models) == version
+    assert registry.load(folder, version, TANK, TANK_PHYSICS).card == trained().card
+    assert registry.versions(folder) == (version,)
 
 
 def test_a_model_for_something_else_is_refused(stored: tuple[Path, str]) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 _SCRIPT = """
 import sys
-HEAVY = {"torch", "streamlit", "casadi", "pyomo", "simpy", "numba", "matplotlib", "joblib"}
+HEAVY = {
+    "torch", "streamlit", "casadi", "pyomo", "simpy", "numba", "matplotlib", "joblib", "pandas"
+}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in HEAVY:
@@ -25,7 +27,7 @@ main()
 def test_collect_runs_without_the_heavy_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With torch, Streamlit, the solvers and SimPy absent, `collect` gets as far as the plant."""
+    """With torch, Streamlit, the solvers and the like absent, `collect` gets to the plant."""
     monkeypatch.setenv("PLANTWRIGHT_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("PLANTWRIGHT_ENDPOINT", "opc.tcp://127.0.0.1:9/nobody")
     done = subprocess.run(

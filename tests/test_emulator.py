@@ -11,9 +11,11 @@ import sys
 import textwrap
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from asyncua import ua
 from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
 
 from connectors.emulator import (
@@ -66,7 +68,7 @@ def test_the_same_seed_is_the_same_plant_and_a_restart_carries_on() -> None:
     async def past_of(start: datetime) -> list[tuple[float, str, float | None]]:
         plant = read_plant("four_tank")
         began = NOON - timedelta(hours=2)
-        truth = load_truth(plant)(plant, seed=3, start=began)
+        truth = load_truth(plant)(plant, seed=1003, start=began)
         emulator = Emulator(plant, truth, endpoint="opc.tcp://127.0.0.1:0")
         await emulator.remember_until(start)
         return [
@@ -103,12 +105,12 @@ def test_the_plc_accepts_and_refuses_where_the_client_sees_it() -> None:
                 ("plc.speed", 1000.0, "BadNotWritable"),
             ):
                 with pytest.raises(WriteFault, match=status):
-                    await session.write_node(name, value)
-            await session.write_node("plc.stop", 1)
+                    await session.write(name, value)
+            await session.write("plc.stop", 1)
             assert await session.read_node("plc.stop") == 1.0
             with pytest.raises(WriteFault, match="BadNotWritable"):
                 await session.write("pump.setpoint", 6.0)
-            await session.write_node("plc.heartbeat", 17)
+            await session.write("plc.heartbeat", 17)
             assert await session.read_node("plc.heartbeat") == 17.0
 
     asyncio.run(story())
@@ -198,7 +200,7 @@ SERVE_FOUR_TANK = """
     from twin.plant import read_plant
 
     asyncio.run(serve(
-        read_plant("four_tank"), seed=1, speed=60.0,
+        read_plant("four_tank"), seed=1001, speed=60.0,
         start=datetime(2026, 1, 5, 12, tzinfo=UTC), endpoint=sys.argv[1],
         on_ready=lambda live: print(live.endpoint, live.past_readings, flush=True),
     ))
@@ -239,9 +241,94 @@ async def _look_at_four_tank(endpoint: str) -> None:
         assert emitted >= len(live) - 32
         with pytest.raises(WriteFault):  # no heartbeat yet
             await session.write("pump_1.setpoint", 8.0)
-        await session.write_node("plc.heartbeat", 1)
+        await session.write("plc.heartbeat", 1)
         await session.write("pump_1.setpoint", 8.0)
         await until(lambda: ("pump_1.mode", 1.0) in {(r.tag, r.value) for r in live}, "REMOTE")
+
+
+COLD_START = """
+    import asyncio, sys
+    from dataclasses import replace
+    from datetime import datetime
+    from connectors.emulator import serve
+    from twin.plant import read_plant
+
+    plant = read_plant("four_tank")
+    plant = replace(plant, opcua=replace(plant.opcua, history_days=0.1))
+    began, start = (datetime.fromisoformat(text) for text in sys.argv[2:])
+    asyncio.run(serve(
+        plant, seed=1001, speed=60.0, began=began, start=start, endpoint=sys.argv[1],
+        on_ready=lambda live: print("ready", flush=True),
+    ))
+"""
+
+
+def test_a_killed_emulator_comes_back_as_a_plc_after_a_cold_start() -> None:
+    """AUTO, no stop, no heartbeat, nowhere a trace of REMOTE; and AUTO goes on without a bump."""
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/plantwright/four_tank"
+    began, start = NOON - timedelta(hours=2), NOON
+    for story, lived in ((_go_remote, timedelta(0)), (_find_auto, timedelta(minutes=30))):
+        moments = (str(began), str(start + lived))
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(COLD_START), endpoint, *moments],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            asyncio.run(story(endpoint))
+        finally:
+            process.kill()
+            process.communicate()
+
+
+async def _go_remote(endpoint: str) -> None:
+    async with Session(read_plant("four_tank"), endpoint=endpoint) as session:
+        live: list[Reading] = []
+        await session.subscribe(live.extend, ["pump_1.mode"])
+        await session.write("plc.heartbeat", 1)
+        await session.write("pump_1.setpoint", 8.0)
+        await until(lambda: bool(live) and live[-1].value == 1.0, "REMOTE")
+
+
+async def _find_auto(endpoint: str) -> None:
+    pumps = ("pump_1", "pump_2")
+    async with Session(read_plant("four_tank"), endpoint=endpoint) as session:
+        live: list[Reading] = []
+        await session.subscribe(live.extend)
+        at_start = session.clock.now()
+        assert await session.read_node("plc.stop") == 0.0
+        assert await session.read_node("plc.heartbeat") == 0.0
+        with pytest.raises(WriteFault, match="BadNotWritable"):
+            await session.write("pump_1.setpoint", 8.0)
+        await until(lambda: len(live) > 12 * 32, "two minutes of live rows")
+        names = [f"{pump}.{kind}" for pump in pumps for kind in ("mode", "setpoint")]
+        past = session.history(NOON - timedelta(hours=1), live[-1].source_time, names)
+        rows = [each async for batch in past for each in batch]
+        for pump in pumps:
+            modes = {each.value for each in [*rows, *live] if each.tag == f"{pump}.mode"}
+            assert modes == {0.0}
+            path = {r.source_time: r.value for r in rows if r.tag == f"{pump}.setpoint"}
+            steps = [abs(b - a) for a, b in pairwise(path[at] for at in sorted(path))]
+            assert max(path) > at_start
+            assert max(steps) <= 3 * max(steps[: len(steps) // 2]), "no bump at the restart"
+
+
+def test_a_write_without_a_value_is_refused_and_nothing_else_happens() -> None:
+    """A client that sends an empty write hears so; the server goes on."""
+
+    async def story() -> None:
+        async with live_tank(60) as emulator, Session(emulator.plant) as session:
+            node = session._node("pump.setpoint").node_id
+            (status,) = await session._link.services.write_attributes([node], [ua.DataValue()])
+            assert status.name == "BadTypeMismatch"
+            assert (await session.read(["pump.setpoint"]))["pump.setpoint"].value == 5.0
+
+    asyncio.run(story())
 
 
 def test_a_plant_that_lived_on_while_its_server_was_down_catches_up_at_once() -> None:

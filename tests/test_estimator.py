@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned_tanks import AT, DEMAND, FOUR_TANK, INFLOW, LEVEL, physics_of, tank_plant
 
+from twin.dynamics.following import follow
+from twin.dynamics.frames import past_of, signals_of
 from twin.estimator import STATE_GAIN, Estimator
-from twin.physics import Physics
-from twin.plant import Plant
+from twin.physics import Physics, stepper
+from twin.plant import Limits, Plant
 from twin.records import Estimate, Series, Window
 
 FLOW = 5.0  # ends at 10 cm
@@ -169,6 +172,45 @@ def test_no_level_is_ever_negative(noise: list[float]) -> None:
         values |= {tag: np.array([0.0]) for tag in physics.inputs}
         estimate = known(estimator.update(Window(AT, 60.0, values)))
         assert min(estimate.states.values()) >= 0.0
+
+
+@given(seed=st.integers(0, 10_000), share=st.floats(0, 0.4), learns_bias=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_training_follows_a_record_as_the_estimator_does(
+    seed: int, share: float, learns_bias: bool
+) -> None:
+    """One law: a model learns from exactly the levels and biases that the planner will start at."""
+    physics = physics_of(FOUR_TANK)
+    rng = np.random.default_rng(seed)
+    values = {
+        tag: rng.normal(8.0, 0.3, 120) for tag in dict.fromkeys((*physics.states, *physics.inputs))
+    }
+    for series in values.values():
+        series[1:][rng.random(119) < share] = np.nan
+    past = Window(AT, 60.0, values)
+    estimate = known(Estimator(FOUR_TANK, physics, learns_bias=learns_bias).replay(past))
+    record = past_of(signals_of(FOUR_TANK, physics), past)
+    followed = follow(stepper(FOUR_TANK, physics), record, learns_bias=learns_bias)
+    assert list(estimate.states.values()) == followed.levels[-1, 0].tolist()
+    assert list(estimate.bias.values()) == followed.bias[-1, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("low", "read", "seen"), [(0.0, -1.0, 0.0), (8.0, 4.0, 4.0), (None, -1.0, -1.0)]
+)
+def test_a_limit_that_a_plant_may_stand_beyond_pins_no_estimate(
+    tank: tuple[Plant, Physics], low: float | None, read: float, seen: float
+) -> None:
+    """Zero is where a tank ends; a low limit of 8 cm is not: a level of 4 cm is seen as 4 cm."""
+    plant, physics = tank
+    tags = tuple(
+        replace(tag, engineering=Limits(low=low, high=20.0)) if tag.name == LEVEL else tag
+        for tag in plant.tags
+    )
+    moved = replace(plant, tags=tags)
+    values = {LEVEL: np.array([read]), INFLOW: np.zeros(1), DEMAND: np.zeros(1)}
+    estimate = known(Estimator(moved, physics).update(Window(AT, 60.0, values)))
+    assert estimate.states[LEVEL] == seen
 
 
 class Leak:

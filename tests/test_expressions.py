@@ -232,6 +232,13 @@ def test_the_cost_of_four_tank_comes_out_in_money_per_hour():
     assert in_cent_per_day.evaluate({**values, "missed_price": 5.0}) == pytest.approx(86 * 24)
 
 
+def test_the_registry_is_made_without_a_word_of_warning(caplog):
+    """Pint's carat is called ct as well; ours is money, and no log tells of it at every start."""
+    made = units.registry.__wrapped__()  # the cached one may have been made before
+    assert str(made.Unit("ct").dimensionality) == "[money_ct]"
+    assert caplog.records == []
+
+
 def test_units_agree_with_pint_itself():
     """An independent evaluation with Pint quantities gives the same number."""
     registry = units.registry()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def test_a_held_value_of_bad_quality_is_kept_but_not_used(historian: Historian) 
     assert historian.last_readings(PLANT, at=at(5))[LEVEL].value == 5.0
     values = historian.samples(PLANT, [LEVEL], at(0), at(20))[LEVEL].values
     assert np.array_equal(values, [math.nan, math.nan, 7.0], equal_nan=True)
+
+
+def test_of_two_readings_with_one_source_time_the_first_stands_everywhere(
+    historian: Historian,
+) -> None:
+    """In one batch or in two: the last value is the stored sample, never the one left out."""
+    historian.store([level(0, 1.0), level(10, 2.0), level(10, 3.0), level(10, 9.0, BAD)])
+    assert historian.last_readings(PLANT)[LEVEL].value == 2.0
+    assert historian.readings(PLANT, [LEVEL], at(10), at(10)) == [level(10, 2.0)]
 
 
 def test_a_late_old_reading_is_stored_but_is_not_the_last(historian: Historian) -> None:
@@ -219,7 +229,7 @@ def assert_same(left: object, right: object) -> None:
         for key in left:
             assert_same(left[key], right[key])
     elif isinstance(left, np.ndarray | float):
-        assert np.array_equal(left, right, equal_nan=True)  # type: ignore[arg-type]
+        assert np.array_equal(left, right, equal_nan=True)  # type: ignore[arg-type]  # of one kind
     else:
         assert left == right
 
@@ -240,14 +250,46 @@ def test_a_proposal_comes_back_whole(historian: Historian, has_forecast: bool) -
 def test_stored_series_keep_six_digits_and_never_invent_zero(values: list[float]) -> None:
     """Storing twice changes nothing more; NaN and infinity come back as NaN."""
     plan = dataclasses.replace(proposal().plan, moves={PUMP: np.array(values)})
-    once = stored.plan(stored.plan_text(plan)).moves[PUMP]
-    twice = stored.plan(stored.plan_text(dataclasses.replace(plan, moves={PUMP: once}))).moves[PUMP]
+    once = stored.plan(stored.packed_plan(plan)).moves[PUMP]
+    again = dataclasses.replace(plan, moves={PUMP: once})
+    twice = stored.plan(stored.packed_plan(again)).moves[PUMP]
     assert np.array_equal(once, twice, equal_nan=True)
     for before, after in zip(values, once, strict=True):
         if math.isfinite(before) and abs(before) < 1e300:
             assert after == pytest.approx(before, rel=5e-6, abs=0)
         elif not math.isfinite(before):
             assert math.isnan(after)
+
+
+def test_a_proposal_of_a_whole_plant_stays_small(historian: Historian) -> None:
+    """Eighteen tags an hour ahead with all their digits take 15 kB at most, a third of the text."""
+    rng = np.random.default_rng(3)
+
+    def lines(count: int) -> dict[str, np.ndarray]:
+        """Half of a plant's tags move, the others (prices, idle pumps) stand still for long."""
+        moving = {f"tag_{k}.level": 10 + rng.normal(0, 0.1, 60).cumsum() for k in range(count // 2)}
+        return moving | {f"tag_{k}.flow": np.repeat(rng.random(2), 30) for k in range(count // 2)}
+
+    new = proposal()
+    assert new.forecast is not None
+    fan = {side: lines(18) for side in ("middle", "low", "high", "holding")}
+    forecast = dataclasses.replace(new.forecast, **fan)
+    plan = dataclasses.replace(new.plan, moves=lines(2), predicted=lines(10))
+    historian.store_proposal(dataclasses.replace(new, plan=plan, forecast=forecast))
+    with closing(sqlite3.connect(historian.path)) as connection:
+        sizes = connection.execute("SELECT length(plan), length(forecast) FROM proposal").fetchone()
+    assert sum(sizes) <= 15_000, sizes
+
+
+def test_why_a_proposal_ended_is_told_with_it(historian: Historian) -> None:
+    """Nothing while it is open; then the reason of whoever moved it last."""
+    historian.store_proposal(proposal("p1"))
+    historian.store_proposal(proposal("p2"))
+    assert [p.status_reason for p in historian.proposals(PLANT)] == ["", ""]
+    historian.set_status("p1", ProposalStatus.SUPERSEDED, "the gate refuses it by now", at(30))
+    historian.decide(accept("p2", is_accepted=False))
+    told = {p.proposal_id: p.status_reason for p in historian.proposals(PLANT)}
+    assert told == {"p1": "the gate refuses it by now", "p2": "looks right"}
 
 
 def test_an_unknown_proposal_is_none_or_refused(historian: Historian) -> None:
@@ -273,6 +315,23 @@ def test_proposals_come_newest_first_and_by_status(historian: Historian) -> None
     assert ids(historian.proposals(PLANT, limit=1)) == ["new"]
     assert ids(historian.proposals(PLANT, [ProposalStatus.OPEN])) == ["new", "old"]
     assert historian.proposals(PLANT, []) == []
+
+
+def test_proposals_are_counted_without_a_limit(historian: Historian) -> None:
+    """All of them, by where they stand now; another plant's are not among them."""
+    for number in range(120):
+        historian.store_proposal(proposal(f"r{number}", ProposalStatus.REFUSED, seconds=number))
+    historian.store_proposal(proposal("open"))
+    historian.store_proposal(proposal("gone"))
+    historian.set_status("gone", ProposalStatus.EXPIRED, "nobody decided", at(400))
+    historian.store_proposal(proposal("theirs", plant="other"))
+    counts = historian.proposal_counts(PLANT)
+    assert counts.keys() == set(ProposalStatus)
+    assert {status: count for status, count in counts.items() if count} == {
+        ProposalStatus.REFUSED: 120,
+        ProposalStatus.OPEN: 1,
+        ProposalStatus.EXPIRED: 1,
+    }
 
 
 def put_at(historian: Historian, status: ProposalStatus) -> None:
@@ -622,6 +681,29 @@ def test_a_lock_that_never_opens_ends_in_a_message(historian: Historian) -> None
             with pytest.raises(DatabaseUnavailable, match=r"locked.*Another process"):
                 second.beat(PLANT, "x", at(0), 1)
         second.beat(PLANT, "x", at(0), 1)
+
+
+def test_a_reader_waits_for_the_one_who_repairs_the_log(historian: Historian) -> None:
+    """After a kill one process holds everything for a moment; the others' reading is not lost."""
+    historian.store([level(0, 1.0)])
+    holder = sqlite3.connect(historian.path, isolation_level=None, check_same_thread=False)
+    with Historian.open(historian.path) as second, ThreadPoolExecutor(1) as pool:
+        historian.close()
+        second.close()
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        begun = threading.Event()
+
+        def read() -> int:
+            begun.set()
+            return second.count(PLANT)
+
+        job = pool.submit(read)
+        assert begun.wait(10)
+        with pytest.raises(FutureTimeout):
+            job.result(timeout=0.3)  # a round of a waiting writer is .04 s
+        holder.close()
+        assert job.result(timeout=20) == 1
 
 
 KILLED = """

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,10 +18,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
+from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
 from connectors.emulator import Emulator
 from connectors.ingest import PROCESS, Progress, collect, holes
+from connectors.storing import Store
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.historian import Historian
 from twin.plant import Plant
@@ -39,7 +42,7 @@ async def collecting(
     stop = asyncio.Event()
     told = [Progress(link="not begun")]
     task = asyncio.create_task(
-        collect(plant, historian, stop=stop, on_progress=told.append, **options)  # type: ignore[arg-type]
+        collect(plant, historian, stop=stop, on_progress=told.append, **options)  # type: ignore[arg-type]  # options are for every keyword
     )
     try:
         yield told
@@ -275,7 +278,7 @@ def test_memory_that_is_too_small_becomes_a_gap_and_is_filled(
     historian: Historian, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readings that did not fit while the database was away come back from the history."""
-    monkeypatch.setattr("connectors.ingest._MEMORY_READINGS", 20)
+    monkeypatch.setattr("connectors.storing._MEMORY_READINGS", 20)
 
     async def story() -> None:
         async with live_tank(600, ends_at=NOON + timedelta(minutes=30)) as emulator:
@@ -341,6 +344,104 @@ def test_nobody_at_the_endpoint_ends_a_patient_start(historian: Historian) -> No
     plant = one_tank(free_port())
     with pytest.raises(EndpointUnavailable, match="does not answer"):
         asyncio.run(collect(plant, historian, stop=asyncio.Event(), first_answer_within_s=0))
+
+
+def test_a_silent_endpoint_counts_against_the_patience_too(historian: Historian) -> None:
+    """Time spent connecting is time waited: one attempt of four seconds uses up one second."""
+
+    async def story() -> float:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            plant = one_tank(silent.getsockname()[1])
+            began_s = time.monotonic()
+            with pytest.raises(EndpointUnavailable):
+                await collect(plant, historian, stop=asyncio.Event(), first_answer_within_s=1)
+            return time.monotonic() - began_s
+
+    assert asyncio.run(story()) < 8
+
+
+def test_a_link_that_broke_between_two_tags_loses_neither(historian: Historian) -> None:
+    """One tag was stored further than the others: theirs come from history all the same."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = emulator.plant
+            historian.register(plant)
+            for name, past in emulator.past.items():
+                rows = len(past.times_us) - (3 if name == "tank.level" else 6)
+                historian.store([past.reading(name, row) for row in range(rows)], plant)
+            async with collecting(plant, historian):
+                await until(lambda: is_filled(historian, plant), "the backfill")
+                await until(lambda: historian.count(plant) == emulator.emitted, "every reading")
+            assert stored(plant, historian).keys() == all_readings(emulator)
+
+    asyncio.run(story())
+
+
+def test_a_tag_that_the_plant_does_not_historise_is_a_gap_of_its_own(historian: Historian) -> None:
+    """The others' past is stored; what is missing of the one is a row that names it."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = emulator.plant
+            forget(emulator.server, "tank.sensor")
+            async with collecting(plant, historian):
+                await until(lambda: len(historian.gaps(plant)) == 2, "the rows")
+                await until(lambda: len(stored(plant, historian)) == 5 * 216 + 1, "the others")
+            whole, missing = sorted(historian.gaps(plant), key=lambda gap: gap.tag or "")
+            assert (whole.tag, whole.is_filled) == (None, True)
+            assert (missing.tag, missing.is_filled) == ("tank.sensor", False)
+
+    asyncio.run(story())
+
+
+def test_what_the_server_lost_becomes_a_gap_and_is_filled(historian: Historian) -> None:
+    """A publish that never arrived leaves a row, and its readings come from the history."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON + timedelta(minutes=3)) as emulator:
+            plant = emulator.plant
+            async with collecting(plant, historian) as told:
+                await until(lambda: told[-1].link == "live", "the link")
+                (sent,) = emulator.server.iserver.subscription_service.subscriptions.values()
+                sent._notification_seq += 1
+                await until(
+                    lambda: any("did not arrive" in gap.reason for gap in historian.gaps(plant)),
+                    "the gap row",
+                )
+                await until(lambda: historian.count(plant) == emulator.emitted, "every reading")
+                await until(lambda: is_filled(historian, plant), "the backfill")
+
+    asyncio.run(story())
+
+
+def test_what_memory_lost_is_a_row_before_anything_newer_is_stored(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a crash at any moment leaves either the gap row or the readings still missing."""
+    monkeypatch.setattr("connectors.storing._MEMORY_READINGS", 20)
+    plant = one_tank(free_port())
+    historian.register(plant)
+    rows_seen: list[int] = []
+
+    async def story() -> None:
+        store = Store(
+            plant,
+            historian,
+            on_change=lambda: rows_seen.append(len(historian.gaps(plant))),
+            on_trouble=lambda _: None,
+            on_gap=lambda: None,
+        )
+        moments = [NOON + timedelta(seconds=10 * row) for row in range(30)]
+        store.take([Reading("tank.level", 1.0, 0, at, at) for at in moments])
+        storing = asyncio.create_task(store.keep_storing())
+        await until(lambda: historian.count(plant) == 20, "what was kept")
+        await store.finish(storing)
+        (gap,) = historian.gaps(plant)
+        assert (gap.started_at, gap.ended_at) == (moments[0], moments[9])
+
+    asyncio.run(story())
+    assert rows_seen[0] == 1
 
 
 def test_holes_are_where_nothing_was_heard_for_too_long() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from twin.historian import (
 )
 from twin.historian.database import connect, reading
 from twin.historian.schema import METADATA
+from twin.records import ProposalStatus
 
 
 def tables(path: Path) -> set[str]:
@@ -69,6 +71,110 @@ def test_up_down_and_up_again(tmp_path: Path) -> None:
         assert historian.store([level(0, 1.0)]) == 1
 
 
+OLD_PLAN = (
+    '{"status":"solved","reason":"in 12 iterations – done","start":"2026-01-05T12:00:00+00:00",\
+"step_s":60.0,"moves":{"pump.setpoint":[5.125,null]},"predicted":{},"cost_per_h":0.3,\
+"hold_cost_per_h":null,"binding":["tank.level low"],"solve_ms":12.5}'
+)
+OLD_FORECAST = '{"start":"2026-01-05T12:00:00+00:00","step_s":60.0,"model":"physics",\
+"replications":50,"seed":7,"middle":{"tank.level":[1.0,2.0]},"low":{"tank.level":[0.5,null]},\
+"high":{"tank.level":[1.5,2.5]},"cost_per_h":0.25}'
+
+
+def stored_at_first(path: Path) -> None:
+    """A database at the first revision with an accepted proposal and one without a forecast."""
+    upgrade(path, "0001")
+    verdict = (
+        '{"is_clear":true,"reasons":[],"checked_at":"2026-01-05T12:00:00+00:00","setpoints":{}}'
+    )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        for proposal_id, forecast in (("p1", OLD_FORECAST), ("p2", None)):
+            connection.execute(
+                "INSERT INTO proposal VALUES (?, 'small', 0, 1, 2, 'open', '', 0, 'why', 0.7, "
+                "'physics', '{}', '{}', '[]', ?, ?, ?)",
+                (proposal_id, OLD_PLAN, forecast, verdict),
+            )
+        connection.execute("INSERT INTO decision VALUES ('p1', 1, 'Ada', 'fine', 10)")
+        connection.execute("UPDATE proposal SET status = 'accepted' WHERE proposal_id = 'p1'")
+
+
+def triggers(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        return {row[0] for row in found}
+
+
+def test_packing_plans_keeps_what_was_stored(tmp_path: Path) -> None:
+    """A proposal of the first revision is the same record after the upgrade, decision and all."""
+    path = tmp_path / "h.db"
+    stored_at_first(path)
+    with Historian.create(path) as historian:
+        kept, bare = historian.proposal("p1"), historian.proposal("p2")
+        assert kept is not None
+        assert bare is not None
+        assert kept.status is ProposalStatus.ACCEPTED
+        assert kept.plan.reason == "in 12 iterations – done"
+        assert kept.plan.moves["pump.setpoint"][0] == 5.125
+        assert math.isnan(kept.plan.hold_cost_per_h)
+        assert kept.forecast is not None
+        assert kept.forecast.high["tank.level"].tolist() == [1.5, 2.5]
+        assert bare.forecast is None
+        decision = historian.decision("p1")
+        assert decision is not None
+        assert decision.by == "Ada"
+
+
+def test_unpacking_plans_gives_back_the_text(tmp_path: Path) -> None:
+    """Down again, the first revision finds every byte as it left it, its rules included."""
+    path = tmp_path / "h.db"
+    stored_at_first(path)
+    before = triggers(path)
+    upgrade(path)
+    assert triggers(path) == before | {"proposal_has_plan"}
+    downgrade(path, "0001")
+    assert triggers(path) == before
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT plan, forecast FROM proposal ORDER BY 1, 2").fetchall()
+        assert sorted(rows, key=str) == sorted(
+            [(OLD_PLAN, None), (OLD_PLAN, OLD_FORECAST)], key=str
+        )
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    upgrade(path)
+    with Historian.open(path) as historian:
+        assert historian.proposal("p1") is not None
+
+
+@pytest.mark.parametrize("revision", ["0001", "head"])
+def test_a_stored_plan_cannot_be_changed_at_any_revision(tmp_path: Path, revision: str) -> None:
+    """Moving the columns does not lose the rule that guards them; a plan is never left out."""
+    path = tmp_path / "h.db"
+    stored_at_first(path)
+    upgrade(path, revision)
+    for column in ("plan", "forecast", "setpoints"):
+        with (
+            closing(sqlite3.connect(path)) as connection,
+            pytest.raises(sqlite3.IntegrityError, match="only the status"),
+        ):
+            connection.execute(f"UPDATE proposal SET {column} = NULL")
+
+
+def test_a_proposal_without_a_plan_is_refused(tmp_path: Path) -> None:
+    """The packed column has a default, as SQLite asks; the database does not take it."""
+    path = tmp_path / "h.db"
+    stored_at_first(path)
+    upgrade(path)
+    with (
+        closing(sqlite3.connect(path)) as connection,
+        pytest.raises(sqlite3.IntegrityError, match="a proposal has a plan"),
+    ):
+        connection.execute(
+            "INSERT INTO proposal (proposal_id, plant, created_at, expires_at, open_until_wall, "
+            "status, status_reason, status_at, reason, model, current_values, setpoints, binding, "
+            "verdict) VALUES ('p3', 'small', 0, 1, 2, 'open', '', 0, '', '', '{}', '{}', '[]', '')"
+        )
+
+
 def test_upgrading_twice_keeps_what_is_stored(tmp_path: Path) -> None:
     """`create` on a running plant's database is harmless."""
     url = f"sqlite:///{tmp_path}/h.db"
@@ -107,7 +213,7 @@ def test_threads_that_upgrade_at_once_all_succeed(tmp_path: Path) -> None:
 def test_opening_needs_the_right_schema(tmp_path: Path) -> None:
     """Missing file, no schema and another revision each name both sides and the remedy."""
     path = tmp_path / "h.db"
-    remedy = r"revision 0001 is needed\. Run `plantwright db upgrade`"
+    remedy = rf"revision {head_revision()} is needed\. Run `plantwright db upgrade PLANT`"
     with pytest.raises(WrongMigration, match=rf"does not exist yet; {remedy}"):
         Historian.open(path)
     assert not path.exists(), "asking must not create a file"
@@ -118,7 +224,7 @@ def test_opening_needs_the_right_schema(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     for open_it in (Historian.open, Historian.create):
-        with pytest.raises(WrongMigration, match=r"is at revision 9999.*0001.*newer"):
+        with pytest.raises(WrongMigration, match=rf"is at revision 9999.*{head_revision()}.*newer"):
             open_it(path)
 
 

@@ -140,12 +140,15 @@ def test_a_minute_outside_limits_counts_in_the_benefit(tmp_path: Path) -> None:
 
 
 def test_binding_limits_are_named(tmp_path: Path) -> None:
-    """A plan that ends on two limits says which, with number and unit; the others it leaves out."""
+    """A plan that ends on two limits says which, with number and unit; the others it leaves out.
+
+    A level is kept its margin of 0.5 cm away, and nobody is told that it stands on the limit.
+    """
     plant, physics = tank_plant(tmp_path, soft=144.0)
     resting = plan_tank(plant, physics, level=20, pump=10)
     assert resting.binding == (
         "pump.setpoint at its low limit 0 cm**3/s",
-        "tank.level at its low limit 4.5 cm",
+        "tank.level within 0.5 cm of its low limit 4.5 cm",
     )
     calm = plan_tank(*tank_plant(tmp_path / "calm", price=0.0), level=20, pump=10)
     assert calm.binding == ()

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin.errors import PlantFileError, UnknownTag
-from twin.plant import Limits, Role, json_schema, nearest, read_plant, shipped_plants
+from twin.plant import (
+    Limits,
+    Role,
+    is_loopback,
+    is_opcua_address,
+    json_schema,
+    nearest,
+    read_plant,
+    shipped_plants,
+)
 
 PLANTS = Path(__file__).parent / "plants"
 FOUR_TANK = read_plant("four_tank")
@@ -408,6 +417,7 @@ def test_physics_must_speak_of_tags(tmp_path):
         (b"plant: !!python/object/apply:os.system [ls]\n", "is not YAML"),
         (b"plant: 2001-99-99\n", "is not YAML"),
         (b"plant: *nobody\n", "is not YAML"),
+        (b"plant: a\x00b\n", "is not YAML"),
         (b"? [a]\n: b\n", "is not YAML"),
         (b"plant: \xff\xfe\n", "not UTF-8"),
         (b"[" * 20_000, "is"),
@@ -471,3 +481,56 @@ def test_nearest_suggests_only_what_is_alike():
     """No suggestion is better than a misleading one."""
     assert nearest("tank.levl", ["tank.level", "price"]) == " Did you mean tank.level?"
     assert nearest("zzz", ["tank.level", "price"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_address", "is_here"),
+    [
+        ("opc.tcp://127.0.0.1:4840/x", True, True),
+        ("opc.tcp://127.9.9.9:4840", True, True),
+        ("opc.tcp://localhost:4840", True, True),
+        ("opc.tcp://[::1]:4840", True, True),
+        ("opc.tcp://127.0.0.1.evil.example:4840", True, False),
+        ("opc.tcp://127.0.0.1@10.0.0.1:4840", True, False),
+        ("opc.tcp://localhost.example.org:4840", True, False),
+        ("opc.tcp://192.168.1.7:4840", True, False),
+        ("opc.tcp://0.0.0.0:4840", True, False),
+        ("opc.tcp://plc:4840", True, False),
+        ("opc.tcp://plc", False, False),
+        ("opc.tcp://:4840", False, False),
+        ("opc.tcp://plc:484000", False, False),
+        ("opc.tcp://plc:four", False, False),
+        ("opc.tcp://[::1:4840", False, False),
+        (f"opc.tcp://{'a' * 63}:4840", True, False),
+        (f"opc.tcp://{'a' * 64}:4840", False, False),
+        ("opc.tcp://plc..works:4840", False, False),
+        ("http://plc:4840", False, False),
+        ("plc:4840", False, False),
+        ("", False, False),
+    ],
+)
+def test_an_endpoint_says_whether_it_is_an_address_and_of_this_machine(
+    tmp_path: Path, endpoint: str, is_address: bool, is_here: bool
+) -> None:
+    """A wrong one is a fault of the file with its line; what only looks like here is elsewhere."""
+    assert is_opcua_address(endpoint) is is_address
+    assert is_loopback(endpoint) is is_here
+    path = tmp_path / "plant.yaml"
+    path.write_text(SMALL.replace("opc.tcp://127.0.0.1:4840/small", f'"{endpoint}"'))
+    if is_address:
+        assert read_plant(path).is_on_this_machine is is_here
+    else:
+        with pytest.raises(PlantFileError, match=r"opcua\.endpoint \(line 4\).*OPC UA address"):
+            read_plant(path)
+
+
+def _names_us(text: str) -> bool:
+    return any(word in text.lower() for word in ("localhost", "127.", "::"))
+
+
+@given(st.text(max_size=40))
+def test_no_text_is_an_endpoint_by_accident(text: str) -> None:
+    """Whatever somebody types is judged without an exception, and names no machine of ours."""
+    for endpoint in (text, f"opc.tcp://{text}", f"opc.tcp://plc-{text}:4840/"):
+        is_opcua_address(endpoint)
+        assert not is_loopback(endpoint) or _names_us(text)

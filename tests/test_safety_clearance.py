@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from random import Random
 from typing import Any
 
@@ -263,7 +263,7 @@ def test_genuine_means_made_by_clear_and_in_time(seed: int, later_s: int) -> Non
 
 def test_a_naive_now_is_refused_and_not_an_accident() -> None:
     """A time without zone is an answer with a reason, in `clear` as in `check`."""
-    answer = replace(healthy(), now=datetime(2025, 6, 1, 12)).clear()  # noqa: DTZ001
+    answer = replace(healthy(), now=NAIVE).clear()
     assert isinstance(answer, Verdict)
     assert any("no time zone" in reason for reason in answer.reasons)
     assert NOON.tzinfo is UTC

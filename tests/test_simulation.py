@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import process_time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from twin.physics import Physics, load_physics
-from twin.plant import Plant, read_plant
+from twin.plant import Plant, Role, Tag, read_plant
 from twin.records import GOOD, Estimate, PlantState, Series, TagState, Window
 from twin.simulation import (
     Batch,
@@ -121,7 +122,7 @@ def _tank(folder: Path, sd: float, limit: float) -> tuple[Plant, Physics]:
 
 
 def _tank_state(*orders: Order, machine: MachineState | None = None, **known: object) -> TwinState:
-    batches = tuple(Batch(i, order, **known) for i, order in enumerate(orders))  # type: ignore[arg-type]
+    batches = tuple(Batch(i, order, **known) for i, order in enumerate(orders))  # type: ignore[arg-type]  # any field
     return TwinState(
         at=AT,
         states={"tank.level": 50.0},
@@ -161,8 +162,24 @@ def _run(state: TwinState, replication: int = 0, steps: int = 60, **options: obj
         seed=3,
         steps=steps,
         replication=replication,
-        **options,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]  # any of its options
     )
+
+
+def test_a_disturbance_that_was_never_read_is_not_known_and_stops_nothing(
+    tank: tuple[Plant, Physics],
+) -> None:
+    """It is NaN for whoever asks, never zero; what does not depend on it goes on."""
+    plant, physics = tank
+    air = Tag(name="air.temperature", role=Role.DV, unit="K", node="air.temperature")
+    plant = replace(plant, tags=(*plant.tags, air))
+    state = _tank_state()
+    assert np.isnan(expected(plant, state, 3)["air.temperature"]).all()
+    done = simulate(plant, physics, state, {"pump.setpoint": np.ones(1)}, seed=1, steps=3)
+    assert np.isnan(done.values["air.temperature"]).all()
+    assert done.values["tank.level"] == pytest.approx(50.0 + 0.6 * np.arange(1, 4))
+    known = replace(state, held={"air.temperature": 281.0})
+    assert expected(plant, known, 2)["air.temperature"].tolist() == [281.0, 281.0]
 
 
 # -- one clock --------------------------------------------------------------------------------
@@ -404,6 +421,20 @@ def test_expected_prices_are_means_over_their_step() -> None:
     assert lines["price.now"][18:21] == pytest.approx([5.7, 10.0, 14.3])
     assert lines["price.now"][-1] == pytest.approx(14.3)
     assert lines["price.next"] == pytest.approx(14.3)
+
+
+@pytest.mark.parametrize(
+    ("zone", "steps"), [("Europe/Berlin", 20), ("UTC", 20), ("Asia/Kolkata", 50)]
+)
+def test_the_full_hour_is_that_of_the_plants_clocks(zone: str, steps: int) -> None:
+    """05:40 UTC is 11:10 in India: there the price changes in 50 minutes, not in 20."""
+    assert PHYSICS is not None
+    plant, state = replace(FOUR_TANK, time_zone=zone), _four_tank_state()
+    wanted = [5.7] * steps + [14.3] * (60 - steps)
+    assert expected(plant, state, 60)["price.now"] == pytest.approx(wanted)
+    assert simulate(plant, PHYSICS, state, HOLD, seed=3, steps=60).values[
+        "price.now"
+    ] == pytest.approx(wanted)
 
 
 def test_the_hedge_covers_the_time_in_which_an_announced_batch_may_run() -> None:

@@ -34,7 +34,7 @@ def _physics() -> Physics:
 
 def _example(**changed: object) -> Study:
     study = read_study(EXAMPLE, PLANT, _physics())
-    return replace(study, **{"horizon_h": 3.0, "replications": 8, **changed})  # type: ignore[arg-type]
+    return replace(study, **{"horizon_h": 3.0, "replications": 8, **changed})  # type: ignore[arg-type]  # the caller names fields of Study
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,10 @@ totals:
         ("study: [\n", "not YAML"),
         ("- 1\n", "no keys at its top level"),
         ("study: a\nvariants: [{name: b}]\nstart: {at: 2026-01-05T06:00:00, levels: {}}\n", "at"),
+        (
+            "study: a\nvariants: [{name: b}]\nstart: {at: 9999-12-31T23:59:00Z, levels: {}}\n",
+            "2200",
+        ),
     ],
 )
 def test_a_malformed_file_gets_a_clear_message(tmp_path: Path, text: str, told: str) -> None:

@@ -62,6 +62,32 @@ def test_stop_ends_every_process_and_starts_none_again(tmp_path: Path) -> None:
     assert not any(pid is not None and psutil.pid_exists(pid) for pid in pids)
 
 
+def test_a_process_that_will_not_end_is_ended_by_force_and_told(tmp_path: Path) -> None:
+    """Deaf to SIGTERM: killed once the patience is over, with its log named; the others are not."""
+    deaf = (
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)\n"
+        "while True: signal.pause()",
+    )
+    events: list[str] = []
+    children = [Child("deaf", deaf), Child("polite", _FOREVER)]
+    supervisor = Supervisor(children, tmp_path, on_event=events.append, patience_s=0.5)
+    _until(lambda: "deaf" in _log(supervisor, "deaf"), supervisor)
+    pid = supervisor.pid("deaf")
+    supervisor.stop()
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+    assert len(events) == 1
+    assert "deaf did not end within 0.5 s" in events[0]
+    assert str(supervisor.log("deaf")) in events[0]
+
+
+def _log(supervisor: Supervisor, name: str) -> str:
+    path = supervisor.log(name)
+    return path.read_text() if path.exists() else ""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties children to their parent")
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     """kill -9 on the supervisor itself leaves no collector or writer running unseen."""

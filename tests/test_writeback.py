@@ -6,17 +6,20 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from one_tank import PUMPS, Tank, live_tank, until
+from small_plant import PUMP, accept, at, outcome, proposal, small_plant
 
 from connectors.emulator import Emulator
 from connectors.opcua import Session
@@ -28,6 +31,7 @@ from twin.errors import DatabaseUnavailable, EndpointUnavailable
 from twin.historian import Historian
 from twin.plant import Plant
 from twin.records import (
+    Clearance,
     Decision,
     Plan,
     PlanStatus,
@@ -49,6 +53,7 @@ class Site:
     emulator: Emulator
     historian: Historian
     is_stopped: Callable[[], bool | None] = lambda: False
+    read_back_wall_s: float = 0.5
     plant: Plant = field(init=False)
     truth: Tank = field(init=False)
 
@@ -59,7 +64,9 @@ class Site:
 
     @property
     def writer(self) -> Writer:
-        return Writer(self.plant, self.historian, self.is_stopped, read_back_wall_s=0.5)
+        return Writer(
+            self.plant, self.historian, self.is_stopped, read_back_wall_s=self.read_back_wall_s
+        )
 
     async def propose(
         self,
@@ -127,6 +134,11 @@ def site(emulator: Emulator, tmp_path: Path) -> Site:
     return new_site(emulator, tmp_path)
 
 
+def away(*_: object) -> bool:
+    """What every question to a database that is gone comes to."""
+    raise DatabaseUnavailable("the disk is gone")
+
+
 def new_site(emulator: Emulator, folder: Path) -> Site:
     historian = Historian.create(folder / "plant.db")
     historian.register(emulator.plant)
@@ -146,7 +158,7 @@ def tell(runner: asyncio.Runner, site: Site, story: Callable[[Session], Awaitabl
         shown = site.truth.now
         await until(lambda: site.truth.now > shown + timedelta(seconds=20), "fresh samples")
         async with Session(site.plant) as session:
-            await session.write_node("plc.stop", 0)
+            await session.write("plc.stop", 0)
             site.truth.writes.clear()
             await story(session)
 
@@ -292,7 +304,7 @@ def test_the_plants_own_stop_is_a_stop(runner: asyncio.Runner, site: Site) -> No
 
     async def story(session: Session) -> None:
         await site.propose(session, {"pump.setpoint": 7.5})
-        await session.write_node("plc.stop", 1)
+        await session.write("plc.stop", 1)
         (outcome,) = await write_accepted(site.writer, session)
         assert outcome.status is WriteStatus.REFUSED
         assert "stop node plc.stop is set" in outcome.reason
@@ -341,10 +353,7 @@ def test_a_writer_that_dies_after_the_outcome_does_not_write_again(
         proposal = await site.propose(session, {"pump.setpoint": 7.5})
         broken = Historian.open(site.historian.path)
 
-        def away(*_: object) -> bool:
-            raise DatabaseUnavailable("the disk is gone")
-
-        broken.set_status = away  # type: ignore[method-assign]
+        broken.set_status = away  # type: ignore[method-assign]  # as a disk would: in mid-round
         with pytest.raises(DatabaseUnavailable):
             await write_accepted(replace(site.writer, historian=broken), session)
         assert site.status(proposal) is ProposalStatus.ACCEPTED
@@ -416,8 +425,7 @@ def test_the_writing_process_beats_stops_and_writes(
         task = asyncio.create_task(
             run_writer(site.writer, stop=stop, poll_s=0.02, on_outcome=outcomes.append)
         )
-        beats = lambda: [v for n, v in site.truth.writes if n == "plc.heartbeat"]  # noqa: E731
-        await until(lambda: len(beats()) == 1, "the first heartbeat")
+        await until(lambda: len(heartbeats(site)) == 1, "the first heartbeat")
         await site.propose(session, {"pump.setpoint": 7.5})
         await until(lambda: bool(outcomes), "the write")
         assert outcomes[0].status is WriteStatus.VERIFIED
@@ -426,13 +434,226 @@ def test_the_writing_process_beats_stops_and_writes(
         assert site.truth.modes["pump"] == 0
         latch.release()
         await until(lambda: not site.truth.is_stopped, "the release at the PLC")
-        await until(lambda: len(set(beats())) > 1, "another heartbeat with another number")
+        await until(lambda: len(set(heartbeats(site))) > 1, "another heartbeat with another number")
         stop.set()
         await asyncio.wait_for(task, 10)
         names = [process.name for process in site.historian.processes(site.plant)]
         assert "write" in names
 
     tell(runner, site, story)
+
+
+def heartbeats(site: Site) -> list[float]:
+    return [value for name, value in site.truth.writes if name == "plc.heartbeat"]
+
+
+@asynccontextmanager
+async def writing(site: Site, **options: Any) -> AsyncIterator[None]:
+    """The writing process beside the test; ended in order at the end."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_writer(site.writer, stop=stop, poll_s=0.02, **options))
+    try:
+        yield
+        assert not task.done(), "the writer lives"
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+@pytest.mark.parametrize("is_released", ["while it writes", "while nobody writes"])
+def test_a_release_clears_the_plcs_stop_also_after_a_restart(
+    runner: asyncio.Runner, site: Site, tmp_path: Path, is_released: str
+) -> None:
+    """The writer that showed the stop is gone; the next one makes the node agree."""
+    latch = StopLatch(tmp_path / "stop")
+    site.is_stopped = latch.is_stopped
+
+    def told() -> list[str]:
+        return [event.message for event in site.historian.events(site.plant, kind="stop node")]
+
+    async def story(session: Session) -> None:
+        async with writing(site):
+            latch.set("Ada", "smoke")
+            await until(lambda: told() == ["shown to the PLC"], "the stop at the PLC")
+        assert site.truth.is_stopped
+        if is_released == "while nobody writes":
+            latch.release()
+        async with writing(site):
+            if latch.is_stopped():
+                await session.write("plc.stop", 0)  # as a PLC that starts anew
+                await until(lambda: site.truth.is_stopped, "the stop, shown again")
+                latch.release()
+            both = ["cleared at the PLC", "shown to the PLC"]
+            await until(lambda: told() == both, "the release at the PLC")
+        assert not site.truth.is_stopped
+
+    tell(runner, site, story)
+
+
+def test_a_stop_set_at_the_plant_is_never_cleared_by_us(runner: asyncio.Runner, site: Site) -> None:
+    """A writer that starts or reconnects without a latch leaves a stop that is not its own."""
+
+    async def story(session: Session) -> None:
+        await session.write("plc.stop", 1)
+        for _ in range(2):
+            before = len(heartbeats(site))
+            async with writing(site):
+                await until(lambda n=before: len(heartbeats(site)) > n + 1, "two heartbeats", 20)
+        assert site.truth.is_stopped
+        assert ("plc.stop", 0.0) not in site.truth.writes
+
+    tell(runner, site, story)
+
+
+def test_a_stop_reaches_the_plc_while_a_round_waits(
+    runner: asyncio.Runner, site: Site, tmp_path: Path
+) -> None:
+    """The PLC lets go at once, also while a write that never shows is being read back."""
+    latch = StopLatch(tmp_path / "stop")
+    site.is_stopped = latch.is_stopped
+    site.truth.drops_writes = True
+    site.read_back_wall_s = 60.0
+
+    async def story(session: Session) -> None:
+        task = asyncio.create_task(run_writer(site.writer, stop=asyncio.Event(), poll_s=0.02))
+        await site.propose(session, {"pump.setpoint": 7.5})
+        await until(lambda: bool(site.truth.setpoints_written), "the write")
+        latch.set("Ada", "smoke")
+        await until(lambda: site.truth.is_stopped, "the stop at the PLC")
+        newest = site.historian.outcomes(site.plant, limit=1)[0]
+        assert newest.status is WriteStatus.UNKNOWN, "the round is still waiting"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    tell(runner, site, story)
+
+
+def test_a_database_that_is_away_ends_heartbeats_and_not_the_writer(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """Whether the planner lives is then unknown, so the PLC may take over; the writer waits."""
+    answers: list[Callable[[], bool]] = [away]
+
+    async def story(session: Session) -> None:
+        asked = list[None]()
+
+        def is_well() -> bool:
+            asked.append(None)
+            return answers[-1]()
+
+        async with writing(site, is_well=is_well):
+            await until(lambda: len(asked) > 3, "some questions")
+            assert heartbeats(site) == []
+            answers.append(lambda: True)
+            await until(lambda: bool(heartbeats(site)), "a heartbeat")
+
+    tell(runner, site, story)
+
+
+def test_a_frozen_plant_does_not_grow_young_when_the_writer_reconnects(tmp_path: Path) -> None:
+    """Its newest reading is as old as before the link broke, so nothing is written."""
+
+    async def story() -> None:
+        async with live_tank(600.0) as emulator:
+            site = new_site(emulator, tmp_path)
+            async with writing(site, on_outcome=lambda _: None):
+                await until(lambda: bool(heartbeats(site)), "the first heartbeat")
+                site.truth.is_frozen = True
+                frozen = site.truth.now
+                await until(lambda: site.truth.now > frozen + timedelta(minutes=10), "old readings")
+                before = len(heartbeats(site))
+                for transport in list(emulator.server.iserver.asyncio_transports):
+                    transport.abort()
+                await until(lambda: len(heartbeats(site)) > before, "the writer to be back")
+                async with Session(site.plant) as young:
+                    proposal = await site.propose(young, {"pump.setpoint": 7.5})
+                settled = (ProposalStatus.OPEN, ProposalStatus.ACCEPTED)
+                await until(lambda: site.status(proposal) not in settled, "the writer's answer")
+            assert site.truth.setpoints_written == []
+
+    asyncio.run(story())
+
+
+def test_two_writers_on_one_proposal_write_once(runner: asyncio.Runner, site: Site) -> None:
+    """Both find it accepted and hold a clearance each; one uses its own, the other waits."""
+
+    async def story(session: Session) -> None:
+        second = replace(site.writer, historian=Historian.open(site.historian.path))
+        async with Session(site.plant) as other:
+            for mv in ("pump.setpoint", "drain.setpoint"):
+                site.truth.writes.clear()
+                proposal = await site.propose(session, {mv: 6.0})
+                answers = await asyncio.gather(
+                    write_accepted(site.writer, session), write_accepted(second, other)
+                )
+                assert site.truth.setpoints_written == [(mv, 6.0)]
+                outcomes = [outcome for answer in answers for outcome in answer]
+                assert [outcome.status for outcome in outcomes] == [WriteStatus.VERIFIED]
+                assert site.status(proposal) is ProposalStatus.WRITTEN
+
+    tell(runner, site, story)
+
+
+def test_what_another_writer_has_begun_is_left_to_it_until_it_must_be_over(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """Announced and not yet ended: neither settled nor written; after its time it is settled."""
+
+    async def story(session: Session) -> None:
+        proposal = await site.propose(session, {"pump.setpoint": 7.5})
+        now = session.clock.now()
+        setpoints = {"pump.setpoint": 7.5}
+        permit = Clearance("theirs", proposal, setpoints, now, now + timedelta(seconds=60))
+        site.historian.store_clearance(permit)
+        assert site.historian.use_clearance("theirs", now)
+        said = "sent; not read back yet"
+        site.historian.store_outcome(
+            WriteOutcome(proposal, "theirs", WriteStatus.UNKNOWN, setpoints, {}, said, now)
+        )
+        newer = await site.propose(session, {"pump.setpoint": 6.0})
+        assert await write_accepted(site.writer, session) == []
+        assert site.status(newer) is ProposalStatus.ACCEPTED
+        session.clock.trust(now + timedelta(minutes=30))
+        (outcome, *_) = await write_accepted(site.writer, session)
+        assert (outcome.proposal_id, outcome.status) == (proposal, WriteStatus.FAILED)
+        assert site.truth.setpoints_written == []
+
+    tell(runner, site, story)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lives=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=2, max_size=6),
+    uses=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 5)), min_size=2, max_size=15),
+)
+def test_of_one_proposals_clearances_at_most_one_is_in_use(
+    lives: list[tuple[int, int]], uses: list[tuple[int, int]]
+) -> None:
+    """Whoever asks, in whatever order: a second is used only after the first has expired."""
+    with tempfile.TemporaryDirectory() as folder, Historian.create(Path(folder) / "p.db") as held:
+        held.register(small_plant())
+        held.store_proposal(proposal())
+        held.decide(accept())
+        for name, (issued_s, lived_s) in enumerate(lives):
+            end = at(issued_s + lived_s)
+            held.store_clearance(Clearance(f"c{name}", "p1", {PUMP: 5.125}, at(issued_s), end))
+        in_use: list[tuple[int, int]] = []
+        for moment_s, name in sorted(uses):
+            if name < len(lives) and held.use_clearance(f"c{name}", at(moment_s)):
+                in_use.append((moment_s, sum(lives[name])))
+        for (_, expired_s), (used_s, _) in pairwise(in_use):
+            assert used_s >= expired_s
+        first = [s for s, n in sorted(uses) if n < len(lives) and lives[n][0] <= s < sum(lives[n])]
+        assert [used_s for used_s, _ in in_use[:1]] == first[:1], "the first in time gets its own"
+        if in_use:
+            held.store_outcome(outcome(clearance_id=used_name(held)))
+            held.store_clearance(Clearance("late", "p1", {PUMP: 5.125}, at(200), at(230)))
+            assert not held.use_clearance("late", at(210)), "a write was begun"
+
+
+def used_name(historian: Historian) -> str:
+    told = [each.message for each in historian.events("small", kind="clearance")]
+    return next(text for text in told if text.endswith("used")).split()[1]
 
 
 def test_the_latch_is_set_by_anybody_once_and_unreadable_means_stopped(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def gate_context(
     """Stages, trust, travel and last moves at plant time `now`.
 
     Without `trust` it is the one that the planner last told with its beat (`coverage90` and
-    `coverage_count`), None if that is older than three wall minutes.
+    `coverage_count`), None if that is not from the last three wall minutes.
     """
     mvs = [tag.name for tag in plant.with_role(Role.MV)]
     return GateContext(
@@ -50,8 +50,9 @@ def gate_context(
 def told_trust(beats: Iterable[ProcessBeat], wall_now: datetime) -> Trust | None:
     """The trust that the newest beat with one tells; None where none is recent."""
     for beat in sorted(beats, key=lambda each: each.at, reverse=True):
-        if wall_now - beat.at > TRUST_LIFETIME:
-            return None
+        # A beat from ahead was left by a clock that has been set back: no one knows its age.
+        if abs(wall_now - beat.at) > TRUST_LIFETIME:
+            continue
         try:
             said = json.loads(beat.detail)
         except json.JSONDecodeError:

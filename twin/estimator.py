@@ -10,14 +10,12 @@ the four-tank study (level 0.35, rate bias 0.05 per minute and round at 60 s).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
 import numpy as np
 
-from twin.physics import Physics
+from twin.physics import Physics, Stepper, stepper
 from twin.plant import Plant
 from twin.records import Estimate, Series, Window
 
@@ -26,6 +24,25 @@ BIAS_GAIN_PER_MIN = 0.05  # rate bias learned per minute from one unit of innova
 BAND_H = 24.0  # plant hours of innovations that set the 90 % band
 BAND_MIN_H = 2.0  # fewer known ones than this many hours' worth give no band
 _BAND_REFRESH_H = 0.5
+
+
+def bias_gain_per_s(step_s: float) -> float:
+    """Rate bias (unit/s) that one unit of innovation adds in one step of `step_s`."""
+    return BIAS_GAIN_PER_MIN / 60 * (step_s / 60)
+
+
+def correct(
+    step: Stepper, predicted: Series, measured: Series, gain_per_s: float
+) -> tuple[Series, Series, Series]:
+    """The law for one row: corrected levels, innovations, what the bias gains (unit/s).
+
+    The last axis of all arrays is the state. A level without a reading is the predicted one, a
+    level without a prediction the measured one; without both it is NaN.
+    """
+    innovations = measured - predicted
+    news = np.where(np.isnan(innovations), 0.0, innovations)
+    followed = np.where(np.isnan(predicted), measured, predicted + STATE_GAIN * news)
+    return np.maximum(followed, step.floors), innovations, gain_per_s * news
 
 
 class MissedRates(Protocol):
@@ -54,18 +71,17 @@ class Estimator:
         *,
         learns_bias: bool = True,
     ) -> None:
-        self._plant = plant
-        self._bias_gain = BIAS_GAIN_PER_MIN if learns_bias else 0.0
         self._physics = physics
+        self._step = stepper(plant, physics)
+        self._gain_per_s = bias_gain_per_s(plant.step_s) if learns_bias else 0.0
         self._residual = residual
         self._rows_per_hour = max(1, round(3600 / plant.step_s))
-        self._lowest = {name: _lowest(plant, name) for name in physics.states}
         #: What the residual carries from row to row; None before the first.
         self.trail: Any = None
-        self._state: dict[str, float] | None = None
+        self._levels: Series | None = None
         self._inputs: dict[str, float] = {}
-        self._bias = dict.fromkeys(physics.states, 0.0)
-        self._innovations: list[list[float]] = []
+        self._bias = np.zeros(len(physics.states))
+        self._innovations: list[Series] = []
         self._band: tuple[Series, Series] | None = None
         self._band_age_rows = 0
 
@@ -89,65 +105,51 @@ class Estimator:
         measured follows the model. None until a row has every state measured and every input
         was known once.
         """
-        measured = {s: float(window.values[s][-1]) for s in self._physics.states}
+        names = self._physics.states
+        measured = np.array([window.values[name][-1] for name in names], dtype=float)
         for name in self._physics.inputs:
             value = float(window.values[name][-1])
             if np.isfinite(value):
                 self._inputs[name] = value
-        learned = self._learned(measured)
-        if self._state is None:
-            if len(self._inputs) < len(self._physics.inputs) or any(
-                not np.isfinite(v) for v in measured.values()
-            ):
-                return None
-            self._state = {name: max(at, self._lowest[name]) for name, at in measured.items()}
+        if len(self._inputs) < len(self._physics.inputs):
+            return None
+        inputs = np.array([self._inputs[name] for name in self._physics.inputs])
+        learned = self._learned(measured, inputs)
+        if self._levels is not None:
+            self._levels = self._followed(self._levels, measured, inputs, learned)
+        elif np.isfinite(measured).all():
+            self._levels = np.maximum(measured, self._step.floors)
         else:
-            self._follow(measured, learned)
+            return None
         hit_share, count = self._coverage()
         return Estimate(
             at=window.end,
-            states=dict(self._state),
-            bias=dict(self._bias),
+            states=dict(zip(names, self._levels.tolist(), strict=True)),
+            bias=dict(zip(names, self._bias.tolist(), strict=True)),
             inputs=dict(self._inputs),
             coverage90=hit_share,
             coverage_count=count,
         )
 
-    def _learned(self, measured: Mapping[str, float]) -> Series:
+    def _learned(self, measured: Series, inputs: Series) -> Series:
         """What the residual says was missed over the step just past; zero without one."""
-        if self._residual is None or len(self._inputs) < len(self._physics.inputs):
-            return np.zeros(len(self._physics.states))
-        levels = np.array([measured[name] for name in self._physics.states])
-        inputs = np.array([self._inputs[name] for name in self._physics.inputs])
-        rates, self.trail = self._residual.observe(self.trail, levels, inputs)
+        if self._residual is None:
+            return np.zeros(len(measured))
+        rates, self.trail = self._residual.observe(self.trail, measured, inputs)
         return rates
 
-    def _follow(self, measured: Mapping[str, float], learned: Series) -> None:
-        assert self._state is not None
-        missed = {
-            name: self._bias[name] + float(rate)
-            for name, rate in zip(self._physics.states, learned, strict=True)
-        }
-        predicted = self._physics.advance(
-            self._state, self._inputs, self._plant.step_s, extra=missed
-        )
-        gain_per_s = self._bias_gain / 60 * (self._plant.step_s / 60)
-        innovations = []
-        for state in self._physics.states:
-            innovation = measured[state] - predicted[state]
-            innovations.append(innovation)
-            if math.isfinite(innovation):
-                predicted[state] += STATE_GAIN * innovation
-                self._bias[state] += gain_per_s * innovation
-            elif not math.isfinite(predicted[state]):
-                # One bad rate must not stay: take the reading, or stand still without one.
-                known = math.isfinite(measured[state])
-                predicted[state] = measured[state] if known else self._state[state]
-            predicted[state] = max(predicted[state], self._lowest[state])
-        self._state = predicted
+    def _followed(
+        self, levels: Series, measured: Series, inputs: Series, learned: Series
+    ) -> Series:
+        """The levels after one more row; what the row taught is kept."""
+        predicted = self._step.after(levels, inputs, self._bias + learned)
+        followed, innovations, more = correct(self._step, predicted, measured, self._gain_per_s)
+        self._bias = self._bias + more
         self._innovations.append(innovations)
         self._band_age_rows += 1
         del self._innovations[: -self._rows(BAND_H + 1)]
+        # One bad rate must not stay: with neither prediction nor reading a level stands still.
+        return np.where(np.isnan(followed), levels, followed)
 
     def _coverage(self) -> tuple[float | None, int]:
         """Share of the last hour's innovations inside the band set by the day before it."""
@@ -167,9 +169,3 @@ class Estimator:
 
     def _rows(self, hours: float) -> int:
         return max(1, round(hours * self._rows_per_hour))
-
-
-def _lowest(plant: Plant, state: str) -> float:
-    """The lowest value there is: the low engineering limit (an empty tank), −∞ without one."""
-    limits = plant.tag(state).engineering
-    return limits.low if limits is not None and limits.low is not None else -math.inf

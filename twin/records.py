@@ -141,7 +141,8 @@ class Forecast:
     """The future of tags under a plan, one array element per step after `start`.
 
     Element k is at `start` + (k + 1) × `step_s`. `middle` is the mean over replications, `low`
-    and `high` bound the central 90 %. `cost_per_h` is the expected money per hour.
+    and `high` bound the central 90 %. `cost_per_h` is the expected money per hour. `holding` is
+    the mean on the same draws if no MV moves; empty where that was not asked.
     """
 
     start: datetime
@@ -153,6 +154,7 @@ class Forecast:
     low: Mapping[str, Series]
     high: Mapping[str, Series]
     cost_per_h: float
+    holding: Mapping[str, Series] = field(default_factory=dict)
 
 
 class PlanStatus(StrEnum):
@@ -184,6 +186,11 @@ class Plan:
     hold_cost_per_h: float = math.nan
     binding: tuple[str, ...] = ()
     solve_ms: float = 0.0
+
+    @property
+    def benefit_per_h(self) -> float:
+        """Money per hour that the plan saves against not moving; negative where it costs more."""
+        return self.hold_cost_per_h - self.cost_per_h
 
     @property
     def first_move(self) -> dict[str, float]:
@@ -243,6 +250,8 @@ class Proposal:
 
     `created_at` and `expires_at` are plant time; `open_until_wall` is wall time and never less
     than 60 s after publication. `benefit_per_h` is money per hour against holding.
+    `status_reason` says why it left the status it was born with: who decided what, what it was
+    superseded or refused for; "" while it has not.
     """
 
     proposal_id: str
@@ -260,6 +269,7 @@ class Proposal:
     benefit_per_h: float
     binding: tuple[str, ...]
     model: str
+    status_reason: str = ""
 
 
 @dataclass(frozen=True)

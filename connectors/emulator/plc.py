@@ -43,7 +43,7 @@ class PlcDoor:
             )
         name, kind = self._writable[item.NodeId]
         variant = item.Value.Value
-        if variant.VariantType != kind or variant.is_array:
+        if variant is None or variant.VariantType != kind or variant.is_array:
             return int(codes.BadTypeMismatch)
         if not math.isfinite(variant.Value):
             return int(codes.BadOutOfRange)

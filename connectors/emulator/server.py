@@ -20,10 +20,10 @@ from asyncua import Server, ua
 from connectors.emulator.past import HistoryService, TagHistory, data_value
 from connectors.emulator.plc import PlcDoor
 from connectors.emulator.truth import Truth
-from connectors.opcua import is_loopback, quiet_library_log
+from connectors.opcua import quiet_library_log
 from twin.clock import utc
 from twin.errors import EndpointUnavailable, UsageError
-from twin.plant import OpcUaSource, Plant, Role, Tag
+from twin.plant import OpcUaSource, Plant, Role, Tag, is_loopback
 from twin.records import Reading
 
 SECURITY_WARNING = (

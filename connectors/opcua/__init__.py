@@ -4,7 +4,7 @@ With `connectors.emulator` the only importer of asyncua. A `Session` is one conn
 needs a lasting link opens another when it is lost.
 """
 
-from connectors.opcua.address import is_loopback, quiet_library_log
+from connectors.opcua.address import quiet_library_log
 from connectors.opcua.session import Session
 
-__all__ = ["Session", "is_loopback", "quiet_library_log"]
+__all__ = ["Session", "quiet_library_log"]

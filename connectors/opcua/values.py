@@ -48,6 +48,9 @@ _WHOLE = {
 }
 _LARGEST_FLOAT = 3.4028234e38
 _NUMBERS = (ua.VariantType.Boolean, *_WHOLE, ua.VariantType.Float, ua.VariantType.Double)
+# Bits of a status code (OPC 10000-4, 7.39.1): what the low bits are about, and "values were lost".
+_INFO_TYPE, _OF_DATA_VALUE, _OVERFLOW = 0xC00, 0x400, 0x080
+_EARLIEST_YEAR, _LATEST_YEAR = 1601, 9999
 _BUILT_IN = 25  # ids 1 to 25 of namespace 0 are the built-in types
 
 
@@ -105,11 +108,29 @@ def quality_of(value: Any) -> int:
     return int(value.StatusCode.value) if value.StatusCode is not None else GOOD
 
 
-def reading_of(tag: str, value: Any, arrival: datetime) -> Reading:
-    """A data value as a Reading; without any time from the server it is Uncertain at best."""
+def has_overflowed(value: Any) -> bool:
+    """Whether the server had to drop values of this item before it could send them."""
     quality = quality_of(value)
-    source_time = value.SourceTimestamp
+    return quality & _INFO_TYPE == _OF_DATA_VALUE and bool(quality & _OVERFLOW)
+
+
+def source_time_of(value: Any) -> datetime | None:
+    """When the source says it was measured; None where it does not say."""
+    return _moment(value.SourceTimestamp)
+
+
+def reading_of(tag: str, value: Any, arrival: datetime) -> Reading:
+    """A data value as a Reading; without any time from the source it is Uncertain at best."""
+    quality = quality_of(value)
+    source_time = source_time_of(value)
     if source_time is None:
-        source_time = value.ServerTimestamp or arrival
+        source_time = _moment(value.ServerTimestamp) or arrival
         quality = quality if quality >> 30 else UNCERTAIN
-    return reading(tag, raw_value(value), quality, utc(source_time), arrival)
+    return reading(tag, raw_value(value), quality, source_time, arrival)
+
+
+def _moment(stamp: datetime | None) -> datetime | None:
+    """The stamp in UTC; the earliest and the latest stand for no time (OPC 10000-6, 5.2.2.5)."""
+    if stamp is None or not _EARLIEST_YEAR < stamp.year < _LATEST_YEAR:
+        return None
+    return utc(stamp)

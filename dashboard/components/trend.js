@@ -1,7 +1,7 @@
 // Stacked trends on one time axis. A refresh changes the data and never the zoom; a refresh that
 // does not come hides the picture. `uPlot` is defined above this text when it is loaded.
 
-const INK = "#1d2429", MUTED = "#5f686e", GRID = "#d3d6d8", PLAN = "#4b6478";
+const INK = "#1d2429", MUTED = "#5f686e", GRID = "#d3d6d8", PLAN = "#4b6478", HELD = "#8b9298";
 const OUTSIDE = "#b35400", BAND = "rgba(75,100,120,.22)";
 const FEED_TIMEOUT_MS = 20000; // four missed refreshes of the slowest page
 const charts = new WeakMap(); // the root element -> its chart
@@ -15,11 +15,11 @@ function isOutside(value, [low, high]) {
 // History and future live on their own times; join marks missing places so lines stay whole.
 function columns(panel) {
   const outside = panel.values.map((v) => (isOutside(v, panel.operator) ? v : null));
-  const { times_s, middle, low, high } = panel.future;
+  const { times_s, middle, low, high, holding } = panel.future;
   const none = times_s.map(() => null);
   return uPlot.join([
     [panel.times_s, panel.values, outside],
-    [times_s, middle, low.length ? low : none, high.length ? high : none],
+    [times_s, middle, ...[low, high, holding].map((line) => (line.length ? line : none))],
   ]);
 }
 
@@ -109,7 +109,7 @@ class Trend {
     const legend = element("div", "pw-legend");
     for (const [kind, label] of [
       ["value", "reading"], ["outside", "outside operator limits"], ["middle", "plan / forecast"],
-      ["band", "90 % band"], ["operator", "operator limits"], ["engineering", "engineering limits"],
+      ["band", "90 % band"], ["held", "if nothing moves"], ["operator", "operator limits"], ["engineering", "engineering limits"],
     ]) {
       const entry = element("span", "");
       entry.append(element("i", "l-" + kind), label);
@@ -136,7 +136,9 @@ class Trend {
     const now = () => this.data.panels[i];
     const paths = is_stepped ? uPlot.paths.stepped({ align: 1 }) : undefined;
     const line = (stroke, width, extra) => ({ stroke, width, paths, points: { show: false }, ...extra });
-    const axis = { stroke: MUTED, grid: { stroke: GRID, width: 1 }, ticks: { stroke: GRID, width: 1 } };
+    const font = `12px ${getComputedStyle(this.root).fontFamily}`;
+    const thin = { stroke: GRID, width: 1 };
+    const axis = { stroke: MUTED, font, grid: thin, ticks: thin };
     const plot = new uPlot({
       width: 300,
       height: this.data.height_px,
@@ -158,6 +160,7 @@ class Trend {
         line(PLAN, 1.5, { dash: [6, 4] }),
         line("transparent", 0),
         line("transparent", 0),
+        line(HELD, 1),
       ],
       bands: [{ series: [5, 4], fill: BAND }],
       cursor: {
@@ -235,16 +238,20 @@ class Trend {
     const panel = this.data.panels[i];
     if (index === null || index === undefined || plot.data[0][index] === undefined) {
       const last = panel.values.length - 1;
+      // With its time, or an old reading would look like the present.
       part.read.textContent = last < 0 ? "no readings" :
-        `${fixed(panel.values[last], decimals)} ${unit}`;
+        `${this.times([panel.times_s[last]], 1)[0]}  ${fixed(panel.values[last], decimals)} ${unit}`;
       return;
     }
-    const [times, value, , middle, low, high] = plot.data.map((column) => column[index]);
+    const [times, value, , middle, low, high, holding] = plot.data.map((column) => column[index]);
     const clock = this.times([times], 1)[0];
     const seen = value !== null && value !== undefined ? fixed(value, decimals) : null;
     const band = low === null || low === undefined ? "" :
       ` (${fixed(low, decimals)} … ${fixed(high, decimals)})`;
-    const words = seen ?? (middle === undefined ? "–" : `plan ${fixed(middle, decimals)}${band}`);
+    const held = holding === null || holding === undefined ? "" :
+      `, if nothing moves ${fixed(holding, decimals)}`;
+    const words = seen ??
+      (middle === undefined ? "–" : `plan ${fixed(middle, decimals)}${band}${held}`);
     part.read.textContent = `${clock}  ${words} ${unit}`;
   }
 

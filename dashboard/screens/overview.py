@@ -23,7 +23,7 @@ def draw(door: Door, facts: Facts) -> None:
     if facts.newest_reading is None:
         st.html(markup.note("No readings yet", overview.no_readings(plant)))
         return
-    rows = tag_rows(plant, facts.state, facts.stages, facts.newest, facts.written)
+    rows = tag_rows(plant, facts.state, facts.stages, facts.newest, facts.open, facts.written)
     shown = overview.figures(plant, facts.open, _score(door, facts), facts.trust)
     tick = shell.tick()
     batches = overview.announced_batches(plant, facts.state)

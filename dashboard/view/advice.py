@@ -70,8 +70,11 @@ def standing(proposal: Proposal, plant_now: datetime, wall_now: datetime) -> Sta
     reason = ""
     if not proposal.verdict.is_clear:
         reason = "The safety gate refused it: it cannot be accepted."
+    elif proposal.status is ProposalStatus.SHADOW:
+        reason = "It is in shadow: computed only, for nobody to decide."
     elif proposal.status is not ProposalStatus.OPEN:
-        reason = f"It is {proposal.status.value}: it cannot be decided any more."
+        over = f"It is {proposal.status.value}: it cannot be decided any more."
+        reason = f"{over} {proposal.status_reason}".rstrip()
     elif left_wall_s <= 0 or left_plant_s <= 0:
         reason = "It has expired. Wait for the next proposal."
     elif not proposal.setpoints:
@@ -87,23 +90,30 @@ def figures(plant: Plant, proposal: Proposal, stands: Standing) -> list[tuple[st
     )
     if not stands.is_open and proposal.status is ProposalStatus.OPEN:
         left = Word("EXPIRED", Level.ATTENTION, stands.reason)
-    until = text.clock_time(proposal.expires_at, plant)
+    ends, left_plant = text.clock_time(proposal.expires_at, plant), stands.left_plant_s
+    until = f"until {ends} plant time ({text.duration(left_plant)})"
+    made = text.date_time(proposal.created_at, plant)
+    benefit = proposal.benefit_per_h
+    label = "Costs more than holding" if benefit < 0 else "Saves against holding"
+    horizon = text.duration(plant.horizon_steps * plant.step_s)
     return [
-        ("Saves against holding", Word(text.money(proposal.benefit_per_h, currency)), "next hour"),
+        (label, Word(text.money(abs(benefit), currency)), f"over {horizon}, if all moves follow"),
         (
-            "Cost if accepted",
+            "Cost of the whole plan",
             Word(text.money(proposal.plan.cost_per_h, currency)),
             f"holding: {text.money(proposal.plan.hold_cost_per_h, currency)}",
         ),
-        ("Open for", left, f"until {until} plant time ({text.duration(stands.left_plant_s)})"),
+        ("Open for", left, until) if stands.is_open else ("It is", left, f"made {made}"),
         ("Model", Word(proposal.model), f"plan {proposal.plan.status.value}"),
     ]
 
 
 def why(proposal: Proposal) -> str:
-    """The planner's reason and the limits the plan touches."""
-    touched = ", ".join(proposal.binding) or "none"
-    return f"{text.with_powers(proposal.reason)}\nLimits the plan touches: {touched}."
+    """The planner's reason, then the limits the plan touches where it does not name them."""
+    touched = ", ".join(proposal.binding)
+    if not touched or touched in proposal.reason:
+        return proposal.reason
+    return f"{proposal.reason}\nLimits the plan touches: {touched}."
 
 
 def no_proposal(has_readings: bool) -> str:
@@ -125,12 +135,13 @@ def move_rows(plant: Plant, proposal: Proposal) -> list[MoveRow]:
     rows = []
     for tag in plant.with_role(Role.MV):
         current, proposed = proposal.current.get(tag.name), proposal.setpoints.get(tag.name)
-        is_moved = proposed is not None and current is not None
-        change = text.signed(proposed - current, tag.decimals) if is_moved else "stays"  # type: ignore[operator]
+        change = "stays"
+        if proposed is not None:
+            change = text.signed(None if current is None else proposed - current, tag.decimals)
         row = MoveRow(
             tag.name,
             tag.description,
-            text.unit_label(tag.unit),
+            tag.unit,
             text.number(current, tag.decimals),
             text.number(proposed if proposed is not None else current, tag.decimals),
             change,
@@ -145,7 +156,8 @@ def moves_in_words(plant: Plant, proposal: Proposal) -> str:
     for name, proposed in proposal.setpoints.items():
         decimals = plant.tag(name).decimals
         current = text.number(proposal.current.get(name), decimals)
-        parts.append(f"{name} {current} → {text.number(proposed, decimals)}")
+        # Unbreakable blanks: a narrow column parts MVs, not a name from its numbers.
+        parts.append(f"{name} {current} → {text.number(proposed, decimals)}".replace(" ", "\u00a0"))
     return ", ".join(parts) or "no move"
 
 
@@ -187,7 +199,7 @@ def past_rows(
             words.append(outcome_word(written))
         row = PastRow(
             proposal_id=proposal.proposal_id,
-            created=text.clock_time(proposal.created_at, plant),
+            created=text.date_time(proposal.created_at, plant),
             moves=moves_in_words(plant, proposal),
             benefit=text.money(proposal.benefit_per_h, currency),
             words=tuple(words),
@@ -208,11 +220,13 @@ def written_setpoints(outcomes: Iterable[WriteOutcome]) -> dict[str, float]:
 
 
 def _why(proposal: Proposal, decision: Decision | None, written: WriteOutcome | None) -> str:
-    """The most telling reason: a failed write, the person's, or the gate's."""
+    """The most telling reason: a failed write, the person's, the gate's, or why it is over."""
     if written is not None and written.status is not WriteStatus.VERIFIED and written.reason:
         return written.reason
     if decision is not None and decision.reason:
         return decision.reason
     if not proposal.verdict.is_clear:
         return " ".join(proposal.verdict.reasons)
-    return text.with_powers(proposal.reason) if decision is None else text.NOTHING
+    if proposal.status_reason:
+        return proposal.status_reason
+    return proposal.reason if decision is None else text.NOTHING

@@ -18,6 +18,8 @@ from twin.records import PlantState, Stage
 _SILENT_S = 20.0
 # The planner beats once a plant step.
 _SILENT_STEPS = 2.5
+# Rounds that may be missed before the headline says so: a training beside may slow one down.
+_LATE_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +46,18 @@ def headline(
     stages: Mapping[str, Stage],
     *,
     newest_reading: datetime | None,
-    newest_plan: datetime | None,
+    planned_at: datetime | None,
     link: str | None,
     processes: Iterable[ProcessRow],
     is_stopped: bool,
 ) -> list[Item]:
-    """Mode, stage, connection, data age, plan age, processes and stop, in reading order."""
+    """Mode, stage, connection, ages of data and planning, processes and stop, in reading order."""
     return [
         Item("Mode", _modes(plant, state)),
         Item("Stage", _stages(plant, stages)),
         Item("Connection", link_word(link)),
         Item("Data", _data_age(plant, state.at, newest_reading)),
-        Item("Plan", _plan_age(plant, state.at, newest_plan)),
+        Item("Planned", _plan_age(plant, state.at, planned_at)),
         Item("Processes", _alive(list(processes))),
         Item("Writing", stop_word(is_stopped)),
     ]
@@ -71,7 +73,7 @@ def stop_word(is_stopped: bool) -> Word:
 def link_word(link: str | None) -> Word:
     """The collector's connection to the plant: live, live without some tags, or lost and why."""
     if link is None:
-        return Word("unknown", Level.ATTENTION, "The collector has told nothing of its connection.")
+        return Word("unknown", Level.ATTENTION, "The collector says nothing of its connection.")
     state, _, reason = link.partition(":")
     if state == "lost":
         return Word("lost", Level.ALARM, reason.strip())
@@ -106,7 +108,7 @@ _UNSAID = ("plant_now", "coverage90", "coverage_count")
 
 def _said(key: str, value: object) -> str:
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return shown if key == "note" else f"{key.replace('_', ' ')} {shown}"
+    return shown.rstrip(".") if key == "note" else f"{key.replace('_', ' ')} {shown}"
 
 
 def _modes(plant: Plant, state: PlantState) -> Word:
@@ -117,8 +119,11 @@ def _modes(plant: Plant, state: PlantState) -> Word:
 
 
 def _stages(plant: Plant, stages: Mapping[str, Stage]) -> Word:
-    names = [stages.get(tag.name, Stage.ADVISORY).value for tag in plant.with_role(Role.MV)]
-    return _counted([Word(name) for name in names]) if names else Word(text.NOTHING)
+    words = [
+        Word(stages[tag.name].value) if tag.name in stages else Word("unknown", Level.ATTENTION)
+        for tag in plant.with_role(Role.MV)
+    ]
+    return _counted(words) if words else Word(text.NOTHING)
 
 
 def _counted(words: list[Word]) -> Word:
@@ -143,14 +148,14 @@ def _data_age(plant: Plant, now: datetime, newest: datetime | None) -> Word:
     return Word(f"{text.duration(age_s)} old")
 
 
-def _plan_age(plant: Plant, now: datetime, newest: datetime | None) -> Word:
-    if newest is None:
-        return Word("none yet", Level.CALM, "The first plan follows the first good readings.")
-    age_s = (now - newest).total_seconds()
-    # A plan is made every step; a proposal may stay open meanwhile, so a late one is no alarm.
-    longest_s = plant.proposal_open_s + 30 * plant.step_s
-    level = Level.ATTENTION if age_s > longest_s else Level.CALM
-    return Word(f"{text.duration(age_s)} old", level)
+def _plan_age(plant: Plant, now: datetime, planned_at: datetime | None) -> Word:
+    if planned_at is None:
+        return Word("not yet", Level.CALM, "The first plan follows the first good readings.")
+    age_s = (now - planned_at).total_seconds()
+    if age_s > _LATE_STEPS * plant.step_s:
+        reason = f"A round is due every {plant.step_s:g} s. See `plantwright status`."
+        return Word(f"{text.duration(age_s)} ago", Level.ATTENTION, reason)
+    return Word(f"{text.duration(age_s)} ago")
 
 
 def _alive(rows: list[ProcessRow]) -> Word:

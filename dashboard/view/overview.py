@@ -13,6 +13,8 @@ from twin.plant import Batches, OrderSlot, Plant
 from twin.records import PlantState, Proposal
 from twin.safety import RULES, Trust
 
+_TOO_LITTLE = "readings are missing for most of the hour"
+
 #: What a figure is shown as: label, value, small print.
 Figure = tuple[str, Word, str]
 
@@ -23,7 +25,10 @@ def figures(
     last_hour: Score | None,
     trust: Trust | None,
 ) -> list[Figure]:
-    """Benefit of the open proposal, cost and limit minutes of the last hour, trust."""
+    """Benefit of the open proposal, cost and limit minutes of the last hour, trust.
+
+    `last_hour` is None where too little of the hour is known.
+    """
     currency = plant.economics.currency if plant.economics else ""
     shown: list[Figure] = []
     if opened is not None:
@@ -31,7 +36,7 @@ def figures(
         shown.append(("Open proposal saves", Word(benefit), "against holding; see Advice"))
     else:
         shown.append(("Open proposal", Word("none"), "nothing waits for a decision"))
-    if last_hour is not None:
+    if plant.economics is not None:
         shown.append(_cost(last_hour, currency))
         shown.append(_limit_minutes(last_hour))
     shown.append(_trust(trust))
@@ -62,7 +67,7 @@ def announced_batches(plant: Plant, state: PlantState) -> list[tuple[str, str, s
         (
             tag.name,
             text.date_time(datetime.fromtimestamp(start_s, UTC), plant),
-            f"{text.number(draw, tag.decimals)} {text.unit_label(tag.unit)}",
+            f"{text.number(draw, tag.decimals)} {tag.unit}",
             f"{text.number(minutes, 0)} min",
         )
         for (start_s, draw, minutes), tag in lines
@@ -95,22 +100,26 @@ def _trust(trust: Trust | None) -> Figure:
     return ("Trust", Word(share, Level.ATTENTION, reason) if is_low else Word(share), small)
 
 
-def _cost(last_hour: Score, currency: str) -> Figure:
-    if not math.isfinite(last_hour.cost_per_h):
-        return ("Cost, last hour", Word("unknown"), "readings are missing")
-    limits = text.money(last_hour.limit_cost_per_h, currency)
-    return (
-        "Cost, last hour",
-        Word(text.money(last_hour.cost_per_h, currency)),
-        f"limits: {limits}",
-    )
+def _cost(last_hour: Score | None, currency: str) -> Figure:
+    if last_hour is None or not math.isfinite(last_hour.cost_per_h):
+        return ("Cost, last hour", Word("unknown"), _TOO_LITTLE)
+    limits = f"limits: {text.money(last_hour.limit_cost_per_h, currency)}"
+    cost = Word(text.money(last_hour.cost_per_h, currency))
+    return ("Cost, last hour", cost, _with_hours(limits, last_hour))
 
 
-def _limit_minutes(last_hour: Score) -> Figure:
-    known = {cv: m for cv, m in last_hour.limit_minutes.items() if math.isfinite(m)}
-    if len(known) < len(last_hour.limit_minutes):
-        return ("Outside limits, last hour", Word("unknown"), "readings are missing")
-    total = sum(known.values())
-    worst = ", ".join(f"{n} {m:.0f}" for n, m in known.items() if m >= 0.5)
+def _limit_minutes(last_hour: Score | None) -> Figure:
+    if last_hour is None or not all(map(math.isfinite, last_hour.limit_minutes.values())):
+        return ("Outside limits, last hour", Word("unknown"), _TOO_LITTLE)
+    minutes = last_hour.limit_minutes
+    total = sum(minutes.values())
+    worst = ", ".join(f"{name} {m:.0f}" for name, m in minutes.items() if m >= 0.5)
     word = Word(f"{total:.0f} min", Level.ATTENTION if total >= 0.5 else Level.CALM)
-    return ("Outside limits, last hour", word, worst or "every CV inside its operator limits")
+    small = worst or "every CV inside its operator limits"
+    return ("Outside limits, last hour", word, _with_hours(small, last_hour))
+
+
+def _with_hours(small: str, last_hour: Score) -> str:
+    """The small print, and how much of the hour it is about where that is not all of it."""
+    known_min = round(60 * last_hour.hours)
+    return small if known_min >= 60 else f"{small}; over {known_min} of 60 min"

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dashboard.view import text
 from twin.plant import Plant, Role, Tag
-from twin.records import PlantState, Proposal, ProposalStatus, Stage, TagState
+from twin.records import PlantState, Proposal, Stage, TagState
+
+_AUTO, _REMOTE = "AUTO", "REMOTE"
 
 
 class Level(StrEnum):
@@ -65,14 +68,21 @@ def tag_rows(
     state: PlantState,
     stages: Mapping[str, Stage],
     newest: Proposal | None = None,
+    opened: Proposal | None = None,
     written: Mapping[str, float] | None = None,
 ) -> tuple[TagRow, ...]:
     """A row for every tag of the plant, in file order.
 
-    `newest` is the newest proposal: its plan gives targets, and, while it is open, next moves.
-    `written` holds what we last wrote to each MV, shown as its setpoint while it is in REMOTE.
+    `newest` is the newest proposal: its plan gives targets until its horizon is over. `opened`
+    is the one that waits for a decision: it gives next moves. `written` holds what we last wrote
+    to each MV, shown as its setpoint while it is in REMOTE.
     """
-    return tuple(_row(plant, tag, state, stages, newest, written or {}) for tag in plant.tags)
+    rows = []
+    for tag in plant.tags:
+        setpoint = _setpoint(plant, tag, state, written or {})
+        target = _target(tag, newest, state.at)
+        rows.append(_row(plant, tag, state, stages, setpoint, _next_move(tag, opened), target))
+    return tuple(rows)
 
 
 def status_words(tag: Tag, known: TagState | None) -> tuple[Word, ...]:
@@ -104,9 +114,9 @@ def mode_word(plant: Plant, tag: Tag, state: PlantState) -> Word | None:
     if mode is None:
         return Word("MODE?", Level.ATTENTION, f"{tag.remote.tag} is not known.")
     if round(mode) == tag.remote.remote:
-        return Word("REMOTE")
+        return Word(_REMOTE)
     if round(mode) == tag.remote.auto:
-        return Word("AUTO")
+        return Word(_AUTO)
     return Word(f"MODE {mode:g}", Level.ATTENTION, f"{tag.remote.tag} has an undeclared value.")
 
 
@@ -129,55 +139,54 @@ def _row(
     tag: Tag,
     state: PlantState,
     stages: Mapping[str, Stage],
-    newest: Proposal | None,
-    written: Mapping[str, float],
+    setpoint: str,
+    next_move: str,
+    target: str,
 ) -> TagRow:
     known = state.tags.get(tag.name)
     words = status_words(tag, known)
-    setpoint = text.NOTHING
     if tag.role is Role.MV:
-        mode = mode_word(plant, tag, state)
-        stage = stages.get(tag.name, Stage.ADVISORY)
-        words += tuple(w for w in (mode, Word(stage.value.upper())) if w is not None)
-        if mode is not None and mode.text == "REMOTE":
-            setpoint = text.number(written.get(tag.name), tag.decimals)
-        elif mode is not None and mode.text == "AUTO":
-            setpoint = "PLC"
+        mode, stage = mode_word(plant, tag, state), stages.get(tag.name)
+        staged = Word("NO STAGE", Level.ATTENTION) if stage is None else Word(stage.value.upper())
+        words += (staged,) if mode is None else (mode, staged)
     return TagRow(
         name=tag.name,
         role=tag.role,
         description=tag.description,
-        unit=text.unit_label(tag.unit),
+        unit=tag.unit,
         value=text.number(known.value if known else None, tag.decimals),
         setpoint=setpoint,
         operator=text.span(tag.operator, tag.decimals),
         engineering=text.span(tag.engineering, tag.decimals),
-        next_move=_next_move(tag, newest),
-        target=_target(tag, newest),
+        next_move=next_move,
+        target=target,
         words=words,
         age=text.duration(known.source_age_s if known else None),
     )
 
 
-def _next_move(tag: Tag, newest: Proposal | None) -> str:
-    if newest is None or newest.status is not ProposalStatus.OPEN:
-        return text.NOTHING
-    proposed, current = newest.setpoints.get(tag.name), newest.current.get(tag.name)
+def _setpoint(plant: Plant, tag: Tag, state: PlantState, written: Mapping[str, float]) -> str:
+    mode = mode_word(plant, tag, state)
+    if mode is not None and mode.text == _REMOTE:
+        return text.number(written.get(tag.name), tag.decimals)
+    return "PLC" if mode is not None and mode.text == _AUTO else text.NOTHING
+
+
+def _next_move(tag: Tag, opened: Proposal | None) -> str:
+    proposed = opened.setpoints.get(tag.name) if opened is not None else None
+    current = opened.current.get(tag.name) if opened is not None else None
     if proposed is None or current is None:
         return text.NOTHING
-    return f"{text.signed(proposed - current, tag.decimals)} → " + text.number(
-        proposed, tag.decimals
-    )
+    change = text.signed(proposed - current, tag.decimals)
+    return f"{change} → {text.number(proposed, tag.decimals)}"
 
 
-def _target(tag: Tag, newest: Proposal | None) -> str:
+def _target(tag: Tag, newest: Proposal | None, now: datetime) -> str:
     if newest is None:
         return text.NOTHING
-    path = newest.plan.moves.get(tag.name)
-    if path is None:
-        path = newest.plan.predicted.get(tag.name)
-    return (
-        text.number(float(path[-1]), tag.decimals)
-        if path is not None and len(path)
-        else (text.NOTHING)
-    )
+    plan = newest.plan
+    path = plan.moves.get(tag.name, plan.predicted.get(tag.name))
+    if path is None or not len(path):
+        return text.NOTHING
+    ends_at = plan.start + timedelta(seconds=plan.step_s * len(path))
+    return text.number(float(path[-1]), tag.decimals) if now < ends_at else text.NOTHING

@@ -7,6 +7,7 @@ Nothing here knows a page.
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from twin.plant import Limits, Plant
 NOTHING = "–"  # the mark for "no value"; a minus sign would look like a number
 
 _SUPERSCRIPTS = {"**2": "²", "**3": "³", "**4": "⁴", "**5": "⁵"}
+_PRODUCT = re.compile(r"(?<=\w)\*(?=\w)")
 
 
 def in_zone(moment: datetime, plant: Plant) -> datetime:
@@ -53,16 +55,11 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return f"{value:+.{decimals}f}" if float(f"{value:.{decimals}f}") else number(0.0, decimals)
 
 
-def unit_label(unit: str) -> str:
-    """A unit of the plant file as it is written on a screen: "cm**3/s" becomes "cm³/s"."""
-    return with_powers(unit).replace("*", "·")
-
-
-def with_powers(sentence: str) -> str:
-    """A sentence with its units' powers raised: "7.4 cm**3/s" becomes "7.4 cm³/s"."""
+def on_paper(sentence: str) -> str:
+    """A unit, or a sentence with units, as one writes them: "7.4 cm**3/s" becomes "7.4 cm³/s"."""
     for power, sign in _SUPERSCRIPTS.items():
         sentence = sentence.replace(power, sign)
-    return sentence
+    return _PRODUCT.sub("·", sentence)
 
 
 def money(value: float | None, currency: str, per: str = "h") -> str:

@@ -24,12 +24,22 @@ _HEADROOM = 0.06  # of the value range, above and below
 
 @dataclass(frozen=True)
 class Future:
-    """What a proposal's plan and forecast say of one tag. `low` and `high` bound 90 %."""
+    """What a proposal's plan and forecast say of one tag.
+
+    `low` and `high` bound 90 %; `holding` is where it goes if no MV moves.
+    """
 
     times_s: Series
     middle: Series
     low: Series | None = None
     high: Series | None = None
+    holding: Series | None = None
+
+    @property
+    def lines(self) -> list[Series]:
+        """Every line there is."""
+        lines = (self.middle, self.low, self.high, self.holding)
+        return [line for line in lines if line is not None]
 
 
 @dataclass(frozen=True)
@@ -97,17 +107,19 @@ def thinned(samples: Samples, buckets: int = BUCKETS) -> Samples:
 
 
 def future_of(tag: str, newest: Proposal | None) -> Future | None:
-    """The forecast fan of a tag, else the plan's own line, else None."""
+    """The forecast fan of a tag, else the plan's own line, each beside holding; else None."""
     if newest is None:
         return None
     plan, forecast = newest.plan, newest.forecast
     if tag in plan.moves:
-        path = plan.moves[tag]
-        return Future(_grid(plan.start, plan.step_s, range(len(path))), path)
+        path, current = plan.moves[tag], newest.current.get(tag)
+        still = None if current is None else np.full(len(path), current)
+        return Future(_grid(plan.start, plan.step_s, range(len(path))), path, holding=still)
     if forecast is not None and tag in forecast.middle:
         path = forecast.middle[tag]
         times_s = _grid(forecast.start, forecast.step_s, range(1, len(path) + 1))
-        return Future(times_s, path, forecast.low.get(tag), forecast.high.get(tag))
+        low, high = forecast.low.get(tag), forecast.high.get(tag)
+        return Future(times_s, path, low, high, forecast.holding.get(tag))
     if tag in plan.predicted:
         path = plan.predicted[tag]
         return Future(_grid(plan.start, plan.step_s, range(1, len(path) + 1)), path)
@@ -144,18 +156,19 @@ def message(
 def _panel_message(panel: Panel) -> dict[str, Any]:
     tag, future = panel.tag, panel.future
     digits = tag.decimals + 1
-    fan: dict[str, Any] = {"times_s": [], "middle": [], "low": [], "high": []}
+    fan: dict[str, Any] = {"times_s": [], "middle": [], "low": [], "high": [], "holding": []}
     if future is not None:
         fan = {
             "times_s": [round(t, 1) for t in future.times_s.tolist()],
             "middle": _plain(future.middle, digits),
             "low": _plain(future.low, digits),
             "high": _plain(future.high, digits),
+            "holding": _plain(future.holding, digits),
         }
     return {
         "tag": tag.name,
         "description": tag.description,
-        "unit": text.unit_label(tag.unit),
+        "unit": text.on_paper(tag.unit),
         "decimals": tag.decimals,
         "is_stepped": tag.role in (Role.MV, Role.DV),
         "times_s": [round(t, 1) for t in panel.history.times_s.tolist()],
@@ -189,7 +202,7 @@ def _extremes(times_s: Series, values: Series, buckets: int) -> NDArray[np.intp]
 def _y_range(tag: Tag, history: Samples, future: Future | None) -> tuple[float, float]:
     series = [history.values]
     if future is not None:
-        series += [s for s in (future.middle, future.low, future.high) if s is not None]
+        series += future.lines
     values = np.concatenate([*series, _edges(tag.operator)])
     values = values[np.isfinite(values)]
     engineering = _edges(tag.engineering)

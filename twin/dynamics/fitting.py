@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from twin.dynamics.following import Followed, Stepper, bias_response, follow
+from twin.dynamics.following import Followed, bias_response, follow
 from twin.dynamics.frames import Array, Cuts, centre_and_spread
 from twin.dynamics.residual import INNOVATION_CLIP, SUPPORT_FADE, ResidualWeights
+from twin.physics import Stepper
 
 _LEVEL_NUDGE = 1e-4  # of a level's spread: difference for the Jacobian
 _RATE_NUDGE = 1e-3  # of the largest learned rate
@@ -75,7 +76,7 @@ def fit_residual(
             picked = rng.permutation(runs.count)[: budget.windows]
             loss = net.loss(runs.where(picked), horizon)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch types it not
             nn.utils.clip_grad_norm_(net.parameters(), budget.gradient_clip)
             optimiser.step()
             done += 1
@@ -275,7 +276,9 @@ class Net(nn.Module):
             now = runs.cuts.future[k]
             rates, hidden = self.rate(hidden[None], at[None], torch.from_numpy(now)[None])
             hidden = hidden[0]
-            at = _Advance.apply(at, rates[0] + bias, self._step, now, self._nudges)  # type: ignore[no-untyped-call]
+            at = _Advance.apply(  # type: ignore[no-untyped-call]  # torch types it not
+                at, rates[0] + bias, self._step, now, self._nudges
+            )
             path.append(at)
         return torch.stack(path), bias
 

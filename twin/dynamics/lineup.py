@@ -15,7 +15,6 @@ import numpy as np
 from twin.dynamics.arx import fit_arx
 from twin.dynamics.card import Card, fingerprint
 from twin.dynamics.fitting import Budget, fit_residual
-from twin.dynamics.following import stepper
 from twin.dynamics.frames import Array, Cuts, Signals, signals_of
 from twin.dynamics.models import (
     ARX,
@@ -30,7 +29,7 @@ from twin.dynamics.models import (
 from twin.dynamics.record import JUDGE_STRIDE, Record, root_mean_square, rounded
 from twin.dynamics.residual import CONTEXT_ROWS, Residual
 from twin.errors import ModelFault
-from twin.physics import Physics
+from twin.physics import Physics, stepper
 from twin.plant import Plant
 from twin.records import Window
 

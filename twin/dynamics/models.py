@@ -12,9 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from twin.dynamics.following import Followed, Stepper, follow
+from twin.dynamics.following import Followed, follow
 from twin.dynamics.frames import Array, Past, Signals, future_of, held, past_of
 from twin.dynamics.residual import Residual
+from twin.physics import Stepper
 from twin.records import Series, Window
 
 PERSISTENCE = "persistence"

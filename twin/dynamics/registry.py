@@ -22,7 +22,6 @@ from safetensors.numpy import save as save_tensors
 
 from twin.dynamics.arx import Arx, ArxWeights
 from twin.dynamics.card import Card, card_from_json, fingerprint
-from twin.dynamics.following import stepper
 from twin.dynamics.frames import Array, Signals, signals_of
 from twin.dynamics.models import (
     ARX,
@@ -36,7 +35,7 @@ from twin.dynamics.models import (
 )
 from twin.dynamics.residual import Residual, ResidualWeights
 from twin.errors import ModelFault
-from twin.physics import Physics
+from twin.physics import Physics, stepper
 from twin.plant import Plant
 
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
@@ -58,7 +57,7 @@ class StoredModel:
 
 
 def save(folder: Path, card: Card, models: Mapping[str, Model]) -> str:
-    """Store a trained line-up; its version's name. Storing the same again changes nothing.
+    """Store a trained line-up; its version's name. Storing the same again changes nothing sound.
 
     A version appears whole or not at all, also when the machine stops in the middle.
     """
@@ -70,9 +69,11 @@ def save(folder: Path, card: Card, models: Mapping[str, Model]) -> str:
             tensors |= _named(name, asdict(model.residual.weights))
     weights, text = save_tensors(tensors), card.to_json().encode()
     version = _version(card.plant, text, weights)
-    if (folder / version).exists():
+    if _is_intact(folder, version):
         return version
     folder.mkdir(parents=True, exist_ok=True)
+    # A damaged version of the same content: training again is what its reader was told to do.
+    shutil.rmtree(folder / version, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     try:
         _write(part / _WEIGHTS, weights)
@@ -81,7 +82,7 @@ def save(folder: Path, card: Card, models: Mapping[str, Model]) -> str:
         os.rename(part, folder / version)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
-        if not (folder / version).exists():  # another process may just have stored the same
+        if not _is_intact(folder, version):  # another process may just have stored the same
             raise
     return version
 
@@ -94,8 +95,7 @@ def load(folder: Path, version: str, plant: Plant, physics: Physics | None) -> S
             plant, other tags or other equations.
     """
     try:
-        text = (folder / version / _CARD).read_bytes()
-        weights = (folder / version / _WEIGHTS).read_bytes()
+        text, weights = _read(folder, version)
     except OSError as fault:
         known = ", ".join(versions(folder)) or "none"
         raise ModelFault(
@@ -126,6 +126,20 @@ def versions(folder: Path) -> tuple[str, ...]:
     return tuple(
         sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / _CARD).is_file())
     )
+
+
+def _read(folder: Path, version: str) -> tuple[bytes, bytes]:
+    """Card and weights as they are stored."""
+    return (folder / version / _CARD).read_bytes(), (folder / version / _WEIGHTS).read_bytes()
+
+
+def _is_intact(folder: Path, version: str) -> bool:
+    """Whether the version is stored and still has the content it is named by."""
+    try:
+        text, weights = _read(folder, version)
+    except OSError:
+        return False
+    return _version(version.rpartition("-")[0], text, weights) == version
 
 
 def _check_fits(card: Card, version: str, plant: Plant, physics: Physics | None) -> None:

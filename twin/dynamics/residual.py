@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twin.dynamics.following import Followed, Stepper, bias_gain_per_s, correct, follow
+from twin.dynamics.following import Followed, follow
 from twin.dynamics.frames import Array, Signals, past_of
+from twin.estimator import bias_gain_per_s, correct
+from twin.physics import Stepper
 from twin.records import Series, Window
 
 CONTEXT_ROWS = 60  # rows of the past that warm the memory up: an hour at 60 s

@@ -31,7 +31,8 @@ _TOWER = re.compile(r"(?:\*\*|\^)\s*[\s(\-]*[\d.]+[\s)]*(?:\*\*|\^)")
 @lru_cache(maxsize=1)
 def registry() -> Any:
     """The one unit registry; made at first use because it takes a fifth of a second."""
-    units = pint.UnitRegistry(cache_folder=None)
+    # Pint's own `ct` is the carat; here it is money, and Pint need not warn of it each time.
+    units = pint.UnitRegistry(cache_folder=None, on_redefinition="ignore")
     for currency in CURRENCIES:
         units.define(f"{currency} = [money_{currency}]")
         units.define(f"cent_{currency} = 0.01 * {currency}")

@@ -19,7 +19,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, Program
 
 from twin.errors import DatabaseUnavailable, RecordRefused
 
-# How long a writer waits for the others: backfill holds the lock for about 0.1 s at a time.
+# How long a writer waits for the others: backfill holds the lock for about 0.1 s at a time. A
+# reader waits as long for the one process that repairs the log after another was killed.
 BUSY_DEADLINE_S = 10.0
 # SQLite's own waiting backs off to 0.1 s; short rounds of it find the gaps between batches.
 _BUSY_ROUND_MS = 40
@@ -62,7 +63,6 @@ def connect(path: Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Engine:
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # this module says BEGIN itself
         for setting in (
-            f"busy_timeout = {_BUSY_ROUND_MS}",
             "synchronous = NORMAL",
             "foreign_keys = ON",
             "cache_size = -16000",  # 16 MB
@@ -77,6 +77,7 @@ def connect(path: Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Engine:
         if connection.get_execution_options().get(_WRITES, False):
             _begin_immediate(raw, busy_deadline_s)
         else:
+            raw.execute(f"PRAGMA busy_timeout = {round(1000 * busy_deadline_s)}").close()
             raw.execute("BEGIN")
 
     return engine
@@ -122,6 +123,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def _begin_immediate(connection: sqlite3.Connection, deadline_s: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_ROUND_MS}").close()
     give_up_at = time.monotonic() + deadline_s
     while True:
         try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from twin.errors import RecordRefused
 from twin.historian import stored
@@ -65,7 +65,7 @@ class DecisionStore:
             "expires_at": microseconds(new.expires_at),
             "open_until_wall": microseconds(new.open_until_wall),
             "status": new.status.value,
-            "status_reason": "",
+            "status_reason": new.status_reason,
             "status_at": microseconds(new.created_at),
             "reason": new.reason,
             "benefit_per_h": stored.finite(new.benefit_per_h),
@@ -73,8 +73,8 @@ class DecisionStore:
             "current_values": stored.numbers_text(new.current),
             "setpoints": stored.numbers_text(new.setpoints),
             "binding": stored.names_text(new.binding),
-            "plan": stored.plan_text(new.plan),
-            "forecast": None if new.forecast is None else stored.forecast_text(new.forecast),
+            "plan": stored.packed_plan(new.plan),
+            "forecast": None if new.forecast is None else stored.packed_forecast(new.forecast),
             "verdict": stored.verdict_text(new.verdict),
         }
         why = "; ".join(new.verdict.reasons) or new.reason
@@ -112,6 +112,17 @@ class DecisionStore:
         query = query.order_by(proposal.c.created_at.desc(), proposal.c.proposal_id).limit(limit)
         with reading(self._engine) as connection:
             return [_proposal(row) for row in connection.execute(query)]
+
+    def proposal_counts(self, plant: Plant | str) -> dict[ProposalStatus, int]:
+        """How many proposals stand at each status, of all that were ever stored."""
+        query = (
+            select(proposal.c.status, func.count())
+            .where(proposal.c.plant == plant_name(plant))
+            .group_by(proposal.c.status)
+        )
+        with reading(self._engine) as connection:
+            counted: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+        return {status: counted.get(status.value, 0) for status in ProposalStatus}
 
     def set_status(
         self, proposal_id: str, status: ProposalStatus, reason: str, at: datetime
@@ -237,6 +248,7 @@ def _proposal(row: Row[Any]) -> Proposal:
         forecast=None if row.forecast is None else stored.forecast(row.forecast),
         verdict=stored.verdict(row.verdict),
         status=ProposalStatus(row.status),
+        status_reason=row.status_reason,
         reason=row.reason,
         benefit_per_h=stored.number(row.benefit_per_h),
         binding=stored.names(row.binding),

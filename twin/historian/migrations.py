@@ -20,7 +20,7 @@ import twin
 from twin.errors import DatabaseUnavailable, WrongMigration
 from twin.historian.database import connect, reading, sqlite_path, writing
 
-_REMEDY = "Run `plantwright db upgrade`."
+_REMEDY = "Run `plantwright db upgrade PLANT`."
 _NEWER = "Install the version of Plantwright that wrote it, or a newer one."
 # Alembic keeps the migration under way in module globals: one at a time per process.
 _one_at_a_time = threading.Lock()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
@@ -86,7 +84,7 @@ class OperationStore:
         with reading(self._engine) as connection:
             decided = {row.mv: Stage(row.stage) for row in connection.execute(query)}
         answer = {mv.name: decided.get(mv.name, Stage.ADVISORY) for mv in plant.with_role(Role.MV)}
-        if _outside_loopback(plant) is not None:
+        if not plant.is_on_this_machine:
             return {
                 mv: Stage.ADVISORY if at is Stage.CLOSED_LOOP else at for mv, at in answer.items()
             }
@@ -211,19 +209,9 @@ def _stage_refusal(plant: Plant, mv: str, to: Stage, by: str, reason: str) -> st
         return f"{mv} is not an MV; only MVs have a stage."
     if not by.strip() or not reason.strip():
         return "A stage is changed by a named person with a reason."
-    return _outside_loopback(plant) if to is Stage.CLOSED_LOOP else None
-
-
-def _outside_loopback(plant: Plant) -> str | None:
-    """Why this plant may not run in closed loop: None only for an emulator on this machine."""
-    endpoint = plant.opcua.endpoint if plant.opcua is not None else ""
-    try:
-        host = urlsplit(endpoint).hostname or ""
-        is_here = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        is_here = False  # a name, or nothing: it may be anywhere
-    if is_here:
+    if to is not Stage.CLOSED_LOOP or plant.is_on_this_machine:
         return None
+    endpoint = plant.opcua.endpoint if plant.opcua is not None else ""
     return (
         f"Closed loop is for an emulator on this machine; {plant.plant} is at "
         f"{endpoint or 'no OPC UA endpoint'}. Use advisory."

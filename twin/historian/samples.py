@@ -262,7 +262,10 @@ class SampleStore:
         return rows
 
     def _store_batch(self, rows: Sequence[_Row]) -> int:
-        newest = {row[0]: row for row in rows}  # rows come in time order
+        newest: dict[int, _Row] = {}
+        for row in rows:  # in time order; of two with one source time the first stands
+            if row[0] not in newest or row[1] > newest[row[0]][1]:
+                newest[row[0]] = row
         with writing(self._engine) as connection:
             stored = connection.exec_driver_sql(_INSERT_SAMPLES, rows).rowcount
             connection.exec_driver_sql(_UPSERT_LAST, list(newest.values()))

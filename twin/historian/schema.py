@@ -1,6 +1,7 @@
 """The historian's tables. Their triggers live in the migrations, beside the tables they guard.
 
-Every time is an integer: microseconds since 1970 UTC. Everything structured is JSON text.
+Every time is an integer: microseconds since 1970 UTC. Everything structured is JSON text, plans
+and forecasts packed (`twin.historian.stored`).
 Column types exist on SQLite (where tables are STRICT) and on PostgreSQL alike. Queries and
 rules about what may follow what are elsewhere.
 """
@@ -18,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -121,8 +123,8 @@ proposal = Table(
     Column("current_values", Text, nullable=False),
     Column("setpoints", Text, nullable=False),
     Column("binding", Text, nullable=False),
-    Column("plan", Text, nullable=False),
-    Column("forecast", Text),
+    Column("plan", LargeBinary, nullable=False, server_default=text("x''")),
+    Column("forecast", LargeBinary),
     Column("verdict", Text, nullable=False),
     Index(None, "plant", "created_at"),
     Index(None, "plant", "status"),

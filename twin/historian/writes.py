@@ -55,13 +55,27 @@ class WriteStore:
             audit_proposal(connection, new.proposal_id, "clearance", *told)
 
     def use_clearance(self, clearance_id: str, at: datetime) -> bool:
-        """Take a clearance for one write; True exactly once, and only before it expires."""
+        """Take a clearance for one write; True exactly once, and only before it expires.
+
+        False too while another clearance of the same proposal is in use or once a write of it
+        was begun: two writers may hold a clearance each, but only one of them writes.
+        """
+        begun = select(write_outcome.c.id).where(
+            write_outcome.c.proposal_id == clearance.c.proposal_id
+        )
+        other = clearance.alias("other")
+        in_use = select(other.c.clearance_id).where(
+            other.c.proposal_id == clearance.c.proposal_id,
+            other.c.used_at.is_not(None),
+            other.c.expires_at > microseconds(at),
+        )
         use = (
             update(clearance)
             .where(clearance.c.clearance_id == clearance_id)
             .where(clearance.c.used_at.is_(None))
             .where(clearance.c.issued_at <= microseconds(at))
             .where(clearance.c.expires_at > microseconds(at))
+            .where(~in_use.exists(), ~begun.exists())
             .values(used_at=microseconds(at))
             .returning(clearance.c.proposal_id)
         )

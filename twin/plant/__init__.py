@@ -12,6 +12,7 @@ from typing import Any
 from twin.errors import Fault, PlantFileError
 from twin.plant.checking import ADAPTER, checked
 from twin.plant.document import Finding, read_document
+from twin.plant.endpoint import is_loopback, is_opcua_address
 from twin.plant.shape import (
     Batches,
     Block,
@@ -49,6 +50,8 @@ __all__ = [
     "Tag",
     "Tariff",
     "Trips",
+    "is_loopback",
+    "is_opcua_address",
     "json_schema",
     "nearest",
     "read_plant",

@@ -71,7 +71,10 @@ def read_document(path: Path) -> tuple[Document, list[Finding]]:
         PlantFileError: it can't be read at all.
     """
     text = _text(path)
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as fault:  # a character that YAML does not allow
+        raise _unreadable(path, f"is not YAML: {' '.join(str(fault).split())}.") from None
     try:
         root = loader.get_single_node()
         if root is None:

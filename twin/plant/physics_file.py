@@ -47,6 +47,9 @@ def _module(path: Path, changed_ns: int) -> ModuleType:
         raise PlantFileError(str(path), [broken]) from None
     except ValueError:
         raise PlantFileError(str(path), [Fault(path.name, "is not UTF-8 text.")]) from None
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise PlantFileError(str(path), [Fault(path.name, f"can't be read: {reason}.")]) from None
     foreign = list(_foreign_imports(path.name, tree))
     if foreign:
         raise PlantFileError(str(path), foreign)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Generator, Iterator
-from urllib.parse import urlparse
 
 from twin.errors import ExpressionError, PlantFileError
 from twin.expressions import Expression, parse, units
 from twin.plant.document import Finding, Place
+from twin.plant.endpoint import is_opcua_address
 from twin.plant.physics_file import read_physics_file
 from twin.plant.shape import Batches, Block, FileSource, Plant, Role, Trips, nearest
 from twin.plant.tag_rules import tag_findings, unknown
@@ -47,11 +47,9 @@ def _sources(plant: Plant) -> Iterator[Finding]:
     if plant.opcua is None and plant.files is None:
         message = "says neither `opcua` nor `files`: there is nothing to read the plant from."
         yield Finding(("opcua",), message, "Add one of the two.")
-    if plant.opcua is not None:
-        address = urlparse(plant.opcua.endpoint)
-        if address.scheme != "opc.tcp" or not address.netloc:
-            message = f"{plant.opcua.endpoint!r} is not an OPC UA address."
-            yield Finding(("opcua", "endpoint"), message, "Write it like opc.tcp://host:4840/path.")
+    if plant.opcua is not None and not is_opcua_address(plant.opcua.endpoint):
+        message = f"{plant.opcua.endpoint!r} is not an OPC UA address."
+        yield Finding(("opcua", "endpoint"), message, "Write it like opc.tcp://host:4840/path.")
     if plant.files is not None:
         yield from _tables(plant, plant.files)
 

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from twin.errors import UnknownTag
 from twin.expressions import Expression, parse
+from twin.plant.endpoint import is_loopback
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -112,13 +113,15 @@ class Quantity:
 class Economics:
     """Money: an expression over tags and parameters whose unit is `currency` per hour.
 
-    `limit_price_per_min` is charged per CV and minute outside its operator limits.
+    `limit_price_per_min` is charged per CV and minute outside its operator limits. A plan whose
+    benefit against holding is below `smallest_benefit_per_h` is not worth a proposal.
     """
 
     currency: str
     cost_per_h: str
     parameters: Mapping[str, Quantity] = Field(default_factory=dict)
     limit_price_per_min: NonNegative = 0.0
+    smallest_benefit_per_h: NonNegative = 0.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -253,6 +256,11 @@ class Plant:
     def with_role(self, role: Role) -> tuple[Tag, ...]:
         """All tags of one role, in file order."""
         return tuple(tag for tag in self.tags if tag.role is role)
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether its OPC UA server is on this machine: only there a closed loop is allowed."""
+        return self.opcua is not None and is_loopback(self.opcua.endpoint)
 
     @cached_property
     def cost(self) -> Expression | None:

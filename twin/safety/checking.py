@@ -89,10 +89,10 @@ def _of_request(
     if context.is_stopped is None:
         yield (
             "The stop latch cannot be read; unreadable means stopped. Look at its file and the "
-            "plant's stop node, then use `plantwright release`."
+            "plant's stop node, then use `plantwright release PLANT`."
         )
     elif context.is_stopped is not False:
-        yield "Stopped. When the plant may be steered again, use `plantwright release`."
+        yield "Stopped. When the plant may be steered again, use `plantwright release PLANT`."
     if clock is not None:
         yield clock
     if state.plant != plant.plant:

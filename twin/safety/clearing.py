@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 from twin.plant import Plant
 from twin.records import Clearance, Decision, PlantState, Stage, Verdict
@@ -97,7 +95,7 @@ def _of_decision(
             yield f"{mv} is in shadow: computed only. Move it to advisory to write it."
         elif is_by_stage and stage is not Stage.CLOSED_LOOP:
             yield f"{mv} is not in closed loop, so a person must accept this proposal."
-    if is_by_stage and not _is_loopback(plant):
+    if is_by_stage and not plant.is_on_this_machine:
         endpoint = plant.opcua.endpoint if plant.opcua is not None else "no endpoint"
         yield (
             f"Closed loop is allowed against a loopback emulator only, not {endpoint}. "
@@ -120,16 +118,6 @@ def _of_decision_time(
     behind_s = (decided_at - state.at).total_seconds()
     if behind_s > plant.step_s:
         yield f"The readings are {behind_s:.0f} s older than the decision. Read the plant again."
-
-
-def _is_loopback(plant: Plant) -> bool:
-    if plant.opcua is None:
-        return False
-    try:
-        host = urlsplit(plant.opcua.endpoint).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # A seal that only this process can make, so that no clearance comes from anywhere else.

@@ -194,11 +194,16 @@ class TripsBlock:
 
 
 class TariffBlock:
-    """A price that changes on the full hour, known as far ahead as the state says."""
+    """A price that changes on the full hour, known as far ahead as the state says.
 
-    def __init__(self, block: Tariff, state: TariffState, board: Board) -> None:
+    `hour_start_s`: when the present full hour began, s since 1970 UTC.
+    """
+
+    def __init__(
+        self, block: Tariff, state: TariffState, board: Board, hour_start_s: float
+    ) -> None:
         self._block, self._board, self._hours = block, board, state.hours()
-        self._first_s = _HOUR_S * (board.env.now // _HOUR_S)
+        self._first_s = hour_start_s
         self._show()
         board.env.process(self._live())
 

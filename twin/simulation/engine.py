@@ -18,12 +18,12 @@ from typing import Protocol
 import numpy as np
 import simpy
 
-from twin.physics import Physics
+from twin.physics import Physics, floors
 from twin.plant import Batches, Plant, Role, Tariff, Trips
 from twin.records import Series
 from twin.simulation.blocks import BatchesBlock, Event, Process, TariffBlock, TripsBlock
 from twin.simulation.draws import stream
-from twin.simulation.twin_state import TwinState
+from twin.simulation.twin_state import TwinState, hour_start_s
 
 #: MVs for a step, given its number (0 first) and the present signals and states.
 Steering = Callable[[int, Mapping[str, float]], Mapping[str, float]]
@@ -116,9 +116,11 @@ class _Run:
         self.events: list[Event] = []
         self._plant, self._physics, self._steer, self._scale = plant, physics, steer, scale
         self._residual, self._hidden = residual, np.array(state.hidden)
-        self._signals = {tag: v * scale.get(tag, 1.0) for tag, v in state.held.items()}
+        # A disturbance that was never read is not known; it is NaN wherever it matters.
+        self._signals = dict.fromkeys((dv.name for dv in plant.with_role(Role.DV)), math.nan)
+        self._signals |= {tag: v * scale.get(tag, 1.0) for tag, v in state.held.items()}
         self._levels: dict[str, float] = {name: state.states[name] for name in physics.states}
-        self._floors = _floors(plant, physics)
+        self._floors = dict(zip(physics.states, floors(plant, physics), strict=True))
         self._bias = {name: state.bias.get(name, 0.0) for name in physics.states}
         self._extra = dict(self._bias)
         self._inputs: dict[str, float] | None = None
@@ -138,7 +140,8 @@ class _Run:
                 machine = state.machines[block.name]
                 self._machines[block.name] = TripsBlock(block, machine, self, streams)
             elif isinstance(block, Tariff):
-                self._tariffs[block.name] = TariffBlock(block, state.tariffs[block.name], self)
+                tariff, hour_s = state.tariffs[block.name], hour_start_s(plant, state.at_s)
+                self._tariffs[block.name] = TariffBlock(block, tariff, self, hour_s)
 
     def set(self, tag: str, value: float) -> None:
         """Change a signal from now on."""
@@ -195,7 +198,7 @@ class _Run:
             self._inputs = physics.actuate(self._signals)
             self._outputs = physics.outputs_at(self._levels, self._inputs)
         after = physics.advance(self._levels, self._inputs, piece_s, math, self._extra)
-        for name, floor in self._floors:
+        for name, floor in self._floors.items():
             if after[name] < floor:
                 after[name] = floor
         outputs = physics.outputs_at(after, self._inputs)
@@ -218,12 +221,3 @@ class _Run:
         )
         learned = zip(self._physics.states, rates.tolist(), strict=True)
         self._extra = {name: self._bias[name] + rate for name, rate in learned}
-
-
-def _floors(plant: Plant, physics: Physics) -> list[tuple[str, float]]:
-    """States that can't be negative: those whose engineering range begins at zero."""
-    floors = []
-    for tag in plant.tags:
-        if tag.name in physics.states and tag.engineering and tag.engineering.low == 0:
-            floors.append((tag.name, 0.0))
-    return floors

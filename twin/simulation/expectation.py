@@ -15,10 +15,17 @@ from statistics import NormalDist
 
 import numpy as np
 
-from twin.plant import Batches, Plant, Tariff, Trips
+from twin.plant import Batches, Plant, Role, Tariff, Trips
 from twin.records import Series
 from twin.simulation.draws import FACTOR_LIMITS, normal_cdf
-from twin.simulation.twin_state import Batch, BatchesState, MachineState, TariffState, TwinState
+from twin.simulation.twin_state import (
+    Batch,
+    BatchesState,
+    MachineState,
+    TariffState,
+    TwinState,
+    hour_start_s,
+)
 
 _FACTOR_NODES = 9  # nodes of a duration's distribution; equal shares of probability
 _START_NODES = 24  # nodes of an unknown past start
@@ -31,10 +38,13 @@ def expected(plant: Plant, state: TwinState, steps: int) -> dict[str, Series]:
     Demand: probability that a batch runs times its draw, also for batches that nobody has
     announced yet. Running: 1 for a machine that runs (the plan does not hedge against trips),
     the probability of being repaired for one that is down. Prices as announced, the last one
-    going on. Other disturbances stay as they are.
+    going on. Other disturbances stay as they are; one that was never read is NaN.
     """
     middles_s = _middles_s(plant, state, steps)
-    lines: dict[str, Series] = {tag: np.full(steps, value) for tag, value in state.held.items()}
+    unknown = dict.fromkeys((dv.name for dv in plant.with_role(Role.DV)), np.nan)
+    lines: dict[str, Series] = {
+        tag: np.full(steps, value) for tag, value in {**unknown, **state.held}.items()
+    }
     for block in plant.discrete:
         if isinstance(block, Batches):
             known = state.batches[block.name]
@@ -47,8 +57,9 @@ def expected(plant: Plant, state: TwinState, steps: int) -> dict[str, Series]:
         elif isinstance(block, Tariff):
             tariff = state.tariffs[block.name]
             edges_s = state.at_s + plant.step_s * np.arange(steps + 1.0)
-            lines[block.price] = mean_price(tariff, state.at_s, edges_s)
-            lines[block.next] = mean_price(tariff, state.at_s, edges_s, hours_ahead=1)
+            hour_s = hour_start_s(plant, state.at_s)
+            lines[block.price] = _mean_price(tariff, hour_s, edges_s)
+            lines[block.next] = _mean_price(tariff, hour_s, edges_s, hours_ahead=1)
     return lines
 
 
@@ -85,10 +96,14 @@ def demand_if_active(
     return lines
 
 
-def mean_price(tariff: TariffState, at_s: float, edges_s: Series, hours_ahead: int = 0) -> Series:
-    """Mean price between consecutive `edges_s` (s since 1970 UTC); it changes on the full hour."""
+def _mean_price(
+    tariff: TariffState, first_s: float, edges_s: Series, hours_ahead: int = 0
+) -> Series:
+    """Mean price between consecutive `edges_s`; it changes each hour from `first_s` on.
+
+    Both in s since 1970 UTC; `first_s` begins the hour of the tariff's present price.
+    """
     hours = tariff.hours()
-    first_s = 3600.0 * np.floor(at_s / 3600.0)
     count = int((edges_s[-1] - first_s) // 3600.0) + 1 + hours_ahead
     prices = np.array([hours[min(i, len(hours) - 1)] for i in range(hours_ahead, count)])
     knots_s = first_s + 3600.0 * np.arange(len(prices) + 1)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
@@ -26,6 +27,7 @@ from twin.simulation.draws import FACTOR_LIMITS
 _RUNNING_SHARE = 0.1
 _MACHINE_IS_UP = 0.5  # a running tag is 1 or 0; the middle parts them
 _SHARE_EDGE = 0.02  # of a step: closer to none or all of it than this is none or all
+_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,16 @@ def twin_state(
         hidden=hidden,
         assumed=tuple(view.assumed),
     )
+
+
+def hour_start_s(plant: Plant, at_s: float) -> float:
+    """When the full hour on the plant's own clocks began, s since 1970 UTC.
+
+    Not everywhere the full hour of UTC: India's clocks are half an hour off it.
+    """
+    offset = datetime.fromtimestamp(at_s, ZoneInfo(plant.time_zone)).utcoffset()
+    offset_s = 0.0 if offset is None else offset.total_seconds()
+    return _HOUR_S * math.floor((at_s + offset_s) / _HOUR_S) - offset_s
 
 
 class _View:

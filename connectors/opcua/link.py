@@ -1,0 +1,118 @@
+"""One connection to a server: asked with a deadline, closed in seconds, and known when it is dead.
+
+A `Link` never heals itself: asyncua's own reconnect was seen to lose data or to stay "connected"
+without any. What nodes and values mean is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from asyncua import Client, ua
+
+from connectors.opcua.address import check_address, quiet_library_log
+from connectors.opcua.requests import Limits, parts, read_limits
+from twin.errors import EndpointUnavailable
+
+#: Everything a broken link, a silent server or a service fault raises in asyncua.
+LINK_ERRORS = (OSError, TimeoutError, ua.UaError)
+
+_HEALTH_CHECK_S = 10.0  # asyncua's own default of 1 s declares a busy server dead
+_SESSION_TIMEOUT_MS = 60_000.0
+_DISCONNECT_S = 3.0
+_LOOK_S = 0.25  # how often a link is looked at for signs of death
+
+
+class Link:
+    """A connection to `endpoint`; `services` are asyncua's services while it stands."""
+
+    def __init__(self, endpoint: str, request_timeout_s: float) -> None:
+        quiet_library_log()
+        check_address(endpoint)
+        self.endpoint = endpoint
+        self.limits = Limits()
+        self._client: Any = Client(endpoint, request_timeout_s, watchdog_intervall=_HEALTH_CHECK_S)
+        self._client.session_timeout = _SESSION_TIMEOUT_MS
+        self._client.name = self._client.description = "Plantwright"
+        self._lost = asyncio.Event()
+        self._loss_reason = ""
+        self._last_publish_s = math.inf
+        self._stale_after_s = math.inf
+
+    @property
+    def services(self) -> Any:
+        """asyncua's calls, one per OPC UA service."""
+        return self._client.uaclient
+
+    async def open(self) -> None:
+        """Connect, once; raises one of LINK_ERRORS."""
+        await self._client.connect()
+        self.limits = await read_limits(self._client)
+
+    async def close(self) -> None:
+        """Leave within seconds, whatever the server does."""
+        self.lose("closed by us")
+        try:
+            with contextlib.suppress(*LINK_ERRORS):
+                await asyncio.wait_for(self._client.disconnect(), _DISCONNECT_S)
+        finally:
+            self._client.disconnect_socket()
+
+    @contextlib.contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Turn a question's failing into EndpointUnavailable that says `what` was asked."""
+        try:
+            yield
+        except LINK_ERRORS as reason:
+            raise EndpointUnavailable(
+                f"{self.endpoint}: {what} got no answer ({text(reason)}). Check the server."
+            ) from reason
+
+    async def namespaces(self) -> list[str]:
+        """The server's namespaces, by index."""
+        return [str(each) for each in await self._client.get_namespace_array()]
+
+    async def read(self, node_ids: Sequence[Any], attribute: Any = None) -> list[Any]:
+        """A data value per node, of its value by default, in as many requests as it takes."""
+        attribute = ua.AttributeIds.Value if attribute is None else attribute
+        values: list[Any] = []
+        for part in parts(node_ids, self.limits.read):
+            values += await self.services.read_attributes(list(part), attribute)
+        return values
+
+    def expect_publishes(self, stale_after_s: float) -> None:
+        """From now on the link is dead once nothing was published for so long."""
+        self._stale_after_s = stale_after_s
+        self.note_publish()
+
+    def note_publish(self) -> None:
+        """The server has just published."""
+        self._last_publish_s = time.monotonic()
+
+    def lose(self, reason: str) -> None:
+        """The link is dead; the first reason counts."""
+        if not self._lost.is_set():
+            self._loss_reason = reason
+            self._lost.set()
+
+    async def until_lost(self) -> str:
+        """Wait until the link is dead, also when it only looks alive; says why."""
+        while not self._lost.is_set():
+            silent_s = time.monotonic() - self._last_publish_s
+            if silent_s > self._stale_after_s:
+                self.lose(f"no publish for {silent_s:.1f} s though the connection stands")
+            if str(self._client.state.value) == "disconnected":
+                self.lose("the connection broke")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), _LOOK_S)
+        return self._loss_reason
+
+
+def text(reason: BaseException) -> str:
+    """What an error says, or at least its name."""
+    return str(reason) or type(reason).__name__

@@ -1,0 +1,56 @@
+"""The `plantwright` command: every command's door, none of its work.
+
+A command reads its options, calls one function of another room and tells what came of it: text
+for people, or one JSON object on stdout with `--json` (progress and logs go to stderr). Heavy
+packages are imported inside the command that needs them. Exit code 0: done; 1: refused or failed,
+with the reason; 2: called wrongly; 130: interrupted before it was done.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from dashboard.cli import database, deciding, door, fence, models, operating, plant_file
+
+app = typer.Typer(
+    name="plantwright",
+    help="A world model of a plant that proposes safe setpoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+db_app = typer.Typer(help="Create the database, see what it holds.")
+app.add_typer(db_app, name="db")
+
+# In the order in which `--help` lists them.
+for _command in (
+    plant_file.check,
+    plant_file.schema,
+    fence.emulate,
+    fence.collect,
+    fence.import_,
+    fence.write,
+    models.train,
+    deciding.propose,
+    deciding.accept,
+    deciding.reject,
+    deciding.stage,
+    operating.stop,
+    operating.release,
+    operating.status,
+    operating.run,
+    operating.dashboard,
+    operating.demo,
+    models.study,
+):
+    app.command(_command.__name__.rstrip("_"))(_command)
+for _command in (database.upgrade, database.status):
+    db_app.command(_command.__name__)(_command)
+
+
+def main() -> NoReturn:
+    """The command `plantwright`: runs what was typed and ends with its exit code."""
+    door.run(app)

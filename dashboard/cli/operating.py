@@ -1,0 +1,158 @@
+"""`run`, `dashboard`, `demo`, `status`, `stop`, `release`: the whole plant at once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from dashboard.cli.door import as_text, console, tell
+from dashboard.cli.options import (
+    ByOption,
+    DatabaseOption,
+    JsonOption,
+    PlantArgument,
+    ReasonOption,
+    above_zero,
+    named,
+    opened,
+    plant_now,
+    settings_of,
+    until_told,
+)
+from dashboard.settings import Settings
+from twin.clock import wall_now
+from twin.plant import Plant
+
+
+def stop(
+    plant: PlantArgument,
+    by: ByOption = "a person at this machine",
+    reason: ReasonOption = "",
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop all writing to the plant.
+
+    Sets the stop latch: nothing is written while it is set.
+    """
+    from dashboard.stopping import set_stop
+
+    stopped = set_stop(plant, settings_of(database), by, reason)
+    text = f"Stopped. Latch: {stopped.latch}"
+    if stopped.trouble:
+        print(f"The audit could not be told: {stopped.trouble}", file=sys.stderr)
+    tell(as_json, {"stopped": True, **asdict(stopped)}, text)
+
+
+def release(
+    plant: PlantArgument,
+    by: ByOption,
+    reason: ReasonOption,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Release the stop latch.
+
+    Who and why goes into the audit.
+    """
+    from connectors.stop import StopLatch
+
+    by, reason = named("by", by), named("reason", reason)
+    found, settings, historian = opened(plant, database)
+    with historian:
+        # The note comes first: a release that cannot be noted does not happen.
+        now = plant_now(found, historian)
+        historian.event(found, "stop", found.plant, f"released: {reason}", now, by)
+        was_set = StopLatch(settings.stop_latch(found)).release()
+    text = "Released." if was_set else "The stop latch was not set."
+    tell(as_json, {"stopped": False, "was_set": was_set}, text)
+
+
+def status(
+    plant: PlantArgument, database: DatabaseOption = None, as_json: JsonOption = False
+) -> None:
+    """Show processes, ages, gaps, model and proposals."""
+    from dashboard.status import status_of, status_text
+
+    found, settings, historian = opened(plant, database)
+    with historian:
+        record = status_of(found, settings, historian, wall_now())
+    tell(as_json, record, status_text(record))
+
+
+def run(
+    plant: PlantArgument,
+    database: DatabaseOption = None,
+    with_dashboard: Annotated[
+        bool, typer.Option("--dashboard/--no-dashboard", help="Serve the web page too.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Run everything until stopped.
+
+    Collects, trains, plans, writes and shows; what dies is started again.
+    """
+    from dashboard.demo import run_plant
+
+    def work(found: Plant, settings: Settings) -> None:
+        run_plant(plant, found, settings, with_dashboard=with_dashboard)
+
+    until_told(plant, database, as_json, work)
+
+
+def dashboard(
+    plant: PlantArgument,
+    database: DatabaseOption = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on this machine.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the web page alone.
+
+    On this machine only.
+    """
+    from dashboard.demo import run_page
+
+    def work(found: Plant, settings: Settings) -> None:
+        run_page(plant, found, settings, port)
+
+    until_told(plant, database, as_json, work)
+
+
+def demo(
+    plant: Annotated[str, typer.Argument(help="A shipped plant's name.")] = "four_tank",
+    headless: Annotated[bool, typer.Option(help="No web page; ends with the comparison.")] = False,
+    speed: Annotated[float, typer.Option(help="Plant seconds per wall second.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Which emulated plant.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Headless: how many held-back seeds.")] = 20,
+    hours: Annotated[float, typer.Option(help="Headless: plant hours per seed.")] = 12.0,
+    wire_hours: Annotated[
+        float, typer.Option(help="Headless: plant hours over the wire, at 60×.")
+    ] = 1.0,
+    fresh: Annotated[bool, typer.Option(help="Forget what an earlier demo stored.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Steer an emulated plant in your browser.
+
+    OPC UA server, database, training, proposals and web page, until stopped. With --headless:
+    an hour over the wire and the comparison with the plant's own control, without a page.
+    """
+    above_zero(speed=speed, hours=hours, wire_hours=wire_hours)
+    if headless:
+        from dashboard.headless import headless_demo
+
+        report = headless_demo(
+            plant, settings_of(), seeds=seeds, hours=hours, wire_hours=wire_hours, console=console
+        )
+        tell(as_json, report, as_text(report))
+        return
+    from dashboard.demo import run_demo
+
+    def work(_: Plant, settings: Settings) -> None:
+        run_demo(plant, settings, speed=speed, seed=seed, fresh=fresh)
+
+    until_told(plant, None, as_json, work)

@@ -1,0 +1,62 @@
+"""The plant's own baseline against Plantwright: lockstep, paired over seeds, on emulated plants.
+
+`compare` runs the seeds, `figures` makes one record of them. Every arm of a seed starts from the
+same plant and meets the same batches, trips, prices and noise.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from joblib import Parallel, delayed
+
+from dashboard.comparison.figures import figures
+from dashboard.comparison.seed import ARMS, RUN_H, SeedResult, run_seed
+from dashboard.supervisor import end_with
+from twin.plant import Plant, read_plant
+
+__all__ = ["ARMS", "RUN_H", "TEST_SEEDS", "SeedResult", "compare", "figures", "run_seed"]
+
+TEST_SEEDS = tuple(range(2001, 2021))
+
+
+def compare(
+    plant: Plant,
+    seeds: Sequence[int],
+    *,
+    hours: float = RUN_H,
+    jobs: int = 2,
+    on_seed: Callable[[int], None] = lambda done: None,
+) -> list[SeedResult]:
+    """Every arm on every seed, `jobs` seeds at a time; `on_seed` hears how many are done.
+
+    To be called in the main thread. Any exception on the way, also a KeyboardInterrupt or one of
+    `on_seed`, ends the processes.
+    """
+    # Pyomo keeps a lock in every process. Where one is ended by force, Python's tracker removes the
+    # lock and warns of it; a person who pressed Ctrl-C need not read that.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    results: list[SeedResult] = []
+    pool = Parallel(n_jobs=jobs, return_as="generator")
+    asked = (delayed(_named_seed)(plant.plant, seed, hours, os.getpid()) for seed in seeds)
+    # A Ctrl-C reaches every process of the terminal. Those started here inherit that they ignore
+    # it; this one ends them.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with closing(pool(asked)) as running:
+            signal.signal(signal.SIGINT, handler)
+            for result in running:
+                results.append(result)
+                on_seed(len(results))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return results
+
+
+def _named_seed(name: str, seed: int, hours: float, parent_pid: int) -> SeedResult:
+    """`run_seed` for another process, which reads the plant file itself."""
+    end_with(parent_pid)
+    return run_seed(read_plant(name), seed, hours=hours)

@@ -1,0 +1,46 @@
+"""The process that plays the plant: an OPC UA server around an emulated one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from connectors.emulator import Live, serve
+from dashboard.workers.ending import say, until_told
+from twin.clock import wall_now
+from twin.plant import Plant
+
+#: Where an emulated plant's clock stands when it goes live: fixed, so that a seed is a story.
+EMULATOR_START = datetime(2026, 1, 7, tzinfo=UTC)
+
+
+def run_emulator(
+    plant: Plant,
+    *,
+    speed: float,
+    seed: int,
+    hours: float | None = None,
+    since: datetime | None = None,
+) -> None:
+    """Serve the emulated plant until told to stop; after `hours` of plant time it stands still.
+
+    `since` is the wall time at which this plant first went live: a later start carries on with
+    the same plant, as much later as the wall clock has moved, so that no source time comes twice.
+    """
+
+    def ready(live: Live) -> None:
+        say(f"live at {live.endpoint}, plant time {live.plant_time:%Y-%m-%d %H:%M} UTC, {speed:g}×")
+
+    days = plant.opcua.history_days if plant.opcua is not None else 0.0
+    lived_s = 0.0 if since is None else max(0.0, speed * (wall_now() - since).total_seconds())
+    until_told(
+        serve(
+            plant,
+            seed=seed,
+            start=EMULATOR_START + timedelta(seconds=lived_s),
+            speed=speed,
+            began=EMULATOR_START - timedelta(days=days),
+            until=EMULATOR_START + timedelta(hours=hours) if hours is not None else None,
+            lives_on=since is not None,
+            on_ready=ready,
+        )
+    )

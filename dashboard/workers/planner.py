@@ -1,0 +1,141 @@
+"""The process that plans: once per plant step, with the model that is in use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import datetime
+
+from connectors.stop import StopLatch
+from dashboard.beats import clock_detail, plant_moment
+from dashboard.settings import Settings
+from dashboard.workers.ending import ending, say
+from dashboard.workers.history import is_first_history_awaited
+from optimizer.controller import Controller, Model, error_band
+from optimizer.cycle import Planned, plan_round, step_floor
+from twin.clock import wall_now
+from twin.context import gate_context
+from twin.dynamics.models import PHYSICS
+from twin.dynamics.registry import load
+from twin.errors import HistorianError, UsageError
+from twin.historian import Historian
+from twin.physics import Physics, load_physics
+from twin.plant import Plant
+
+_POLL_S = 0.1
+_RETRY_S = 2.0
+
+
+def plan_once(plant: Plant, settings: Settings, historian: Historian) -> Planned:
+    """One planning round now: the proposal it stored, or why there is none."""
+    return _PlannerLoop(plant, settings, historian).poll()
+
+
+def run_planner(plant: Plant, settings: Settings) -> None:
+    """Plan once per plant step until told to stop."""
+    with ending() as stop, Historian.open(settings.database_url(plant)) as historian:
+        worker = _PlannerLoop(plant, settings, historian)
+        while not stop.wait(_POLL_S):
+            try:
+                worker.poll()
+            except HistorianError as fault:
+                say(f"planning waits: {fault}")
+                stop.wait(_RETRY_S)
+
+
+def _physics(plant: Plant) -> Physics:
+    """The plant's equations; planning needs them in this version."""
+    physics = load_physics(plant)
+    if physics is None:
+        raise UsageError(
+            f"{plant.plant}: the plant file names no physics, and plans are made on it. Name one."
+        )
+    return physics
+
+
+def _active_version(historian: Historian, plant: Plant) -> str:
+    active = historian.active_model(plant)
+    return "physics" if active is None else active.version
+
+
+def _load_model(plant: Plant, settings: Settings, version: str) -> Model:
+    if version == PHYSICS:
+        return Model()
+    stored = load(settings.models_dir(plant), version, plant, load_physics(plant))
+    card = stored.card
+    return Model(version, stored.residual, error_band(card.twin_band))
+
+
+class _PlannerLoop:
+    """Plans when the plant's clock passes a step of the grid, and follows the active model."""
+
+    def __init__(self, plant: Plant, settings: Settings, historian: Historian) -> None:
+        self._plant = plant
+        self._settings = settings
+        self._historian = historian
+        self._controller: Controller | None = None
+        self._done_until: datetime | None = None
+        self._filled_gaps = 0
+
+    def poll(self) -> Planned:
+        """One round if a step is due: the proposal it stored, or why there is none."""
+        plant, historian = self._plant, self._historian
+        newest = historian.newest(plant)
+        beats = historian.processes(plant)
+        if newest is None:
+            return Planned(None, "no reading is stored yet")
+        now, speed = plant_moment(plant, beats, newest, wall_now())
+        gaps = historian.gaps(plant)
+        if is_first_history_awaited(gaps):
+            waiting = "waiting for the plant's history"
+            self._tell(None, now, speed, waiting)
+            return Planned(None, waiting)
+        due = step_floor(plant, newest)
+        if self._done_until is not None and due <= self._done_until:
+            return Planned(None, "no step is due yet")
+        self._done_until = due
+        controller = self._following_active_model()
+        filled = sum(gap.is_filled for gap in gaps)
+        if filled != self._filled_gaps:
+            # Readings have arrived behind those already followed: follow all of them anew.
+            controller.use(controller.model, forget=True)
+            self._filled_gaps = filled
+        context = gate_context(
+            plant,
+            historian,
+            now=now,
+            wall_now=wall_now(),
+            is_stopped=StopLatch(self._settings.stop_latch(plant)).is_stopped(),
+        )
+        planned = plan_round(
+            controller,
+            historian,
+            context,
+            now=now,
+            wall_now=wall_now(),
+            speed=speed,
+            proposal_id=secrets.token_hex(8),
+        )
+        self._tell(controller, now, speed, planned.reason)
+        return planned
+
+    def _following_active_model(self) -> Controller:
+        version = _active_version(self._historian, self._plant)
+        if self._controller is None:
+            model = _load_model(self._plant, self._settings, version)
+            self._controller = Controller(self._plant, _physics(self._plant), model)
+        elif self._controller.model.version != version:
+            self._controller.use(_load_model(self._plant, self._settings, version))
+            say(f"planning with {version} from now on")
+        return self._controller
+
+    def _tell(self, controller: Controller | None, now: datetime, speed: float, note: str) -> None:
+        detail: dict[str, object] = {"note": note}
+        if controller is not None:
+            detail["model"] = controller.model.version
+        estimate = controller.estimate if controller is not None else None
+        if estimate is not None:
+            detail["coverage90"] = estimate.coverage90
+            detail["coverage_count"] = estimate.coverage_count
+        beat = clock_detail(now, speed, **detail)
+        self._historian.beat(self._plant, "plan", wall_now(), os.getpid(), beat)

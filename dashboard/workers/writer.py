@@ -1,0 +1,45 @@
+"""The process that writes accepted proposals to the plant, each behind the gate."""
+
+from __future__ import annotations
+
+import asyncio
+
+from connectors.stop import StopLatch
+from connectors.writeback import Writer
+from connectors.writer import run_writer
+from dashboard.beats import plant_moment
+from dashboard.settings import Settings
+from dashboard.view.headline import silent_after_s
+from dashboard.workers.ending import say, told_to_end
+from twin.clock import wall_now
+from twin.historian import Historian
+from twin.plant import Plant
+
+_POLL_S = 0.2
+
+
+def run_writer_process(plant: Plant, settings: Settings) -> None:
+    """Write accepted proposals, each behind the gate, until told to stop."""
+    latch = StopLatch(settings.stop_latch(plant))
+    with Historian.open(settings.database_url(plant)) as historian:
+
+        async def work() -> None:
+            await run_writer(
+                Writer(plant, historian, latch.is_stopped),
+                stop=told_to_end(),
+                poll_s=_POLL_S,
+                is_well=lambda: _is_planner_alive(plant, historian),
+                on_outcome=lambda outcome: say(f"{outcome.proposal_id} {outcome.status}"),
+            )
+
+        asyncio.run(work())
+
+
+def _is_planner_alive(plant: Plant, historian: Historian) -> bool:
+    """Whether a planner still beats; without one the PLC shall take its pumps back."""
+    beats = historian.processes(plant)
+    _, speed = plant_moment(plant, beats, None, wall_now())
+    limit_s = silent_after_s(plant, speed)
+    return any(
+        beat.name == "plan" and (wall_now() - beat.at).total_seconds() <= limit_s for beat in beats
+    )

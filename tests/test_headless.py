@@ -1,0 +1,93 @@
+"""The headless demo can be ended at any moment and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from command_line import ROOT, environment
+
+#: On training seeds: nothing may look at the held-back ones beside the comparison itself.
+_ON_TRAINING_SEEDS = """
+import sys
+from dashboard.cli import main
+if __name__ == "__main__":
+    import dashboard.comparison
+    dashboard.comparison.TEST_SEEDS = (1004, 1005)
+    sys.argv = ["plantwright", "demo", "four_tank", "--headless", "--seeds", "2"]
+    main()
+"""
+_PROCESSES = {"emulate", "collect", "train", "propose", "write"}
+_SECONDS_TO_END = 6.0  # two on an idle machine; the supervisor would use force after eight
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _all_running(demo: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Every process of the demo, once each of ours and two that compare are there."""
+    give_up_s = time.monotonic() + 90
+    while True:
+        assert demo.poll() is None, demo.communicate()
+        assert time.monotonic() < give_up_s, "the demo did not start all its processes"
+        found = psutil.Process(demo.pid).children(recursive=True)
+        lines = [_words(process) for process in found]
+        comparing = sum("--process-name" in words for words in lines)
+        if comparing == 2 and set().union(*lines) >= _PROCESSES:
+            return found
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> subprocess.Popen[str]:
+    """A headless demo in a terminal of its own, so that Ctrl-C reaches all its processes."""
+    script = tmp_path / "demo.py"
+    script.write_text(_ON_TRAINING_SEEDS)
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=ROOT,
+        env=environment(tmp_path / "state", TMPDIR=str(tmp_path), PYTHONPATH=str(ROOT)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("told", ["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_demo_ends_at_once_with_one_line(
+    demo: subprocess.Popen[str], tmp_path: Path, told: str
+) -> None:
+    """Exit code 130, no figures, one line that says why; no process and no folder is left."""
+    processes = _all_running(demo)
+    began_s = time.monotonic()
+    if told == "Ctrl-C":
+        os.killpg(demo.pid, signal.SIGINT)
+    else:
+        demo.terminate()
+    out, err = demo.communicate(timeout=30)
+    assert time.monotonic() - began_s < _SECONDS_TO_END
+    assert (demo.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1] == "Interrupted before it was done."
+    assert "Traceback" not in err
+    assert not psutil.wait_procs(processes, timeout=5)[1]
+    assert not list(tmp_path.glob("plantwright-*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties children to their parent")
+def test_a_killed_demo_leaves_no_process(demo: subprocess.Popen[str]) -> None:
+    """kill -9: nothing goes on comparing, emulating or writing unseen."""
+    processes = _all_running(demo)
+    demo.kill()
+    demo.wait()
+    assert not psutil.wait_procs(processes, timeout=60)[1]

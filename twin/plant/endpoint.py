@@ -1,0 +1,29 @@
+"""What an OPC UA endpoint's address says by itself. Nothing here resolves a name or connects."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+def is_opcua_address(endpoint: str) -> bool:
+    """Whether it reads opc.tcp://HOST:PORT, with or without a path."""
+    try:
+        address = urlsplit(endpoint)
+        host = address.hostname or ""
+        host.encode("idna")  # a name that cannot be looked up raises UnicodeError, a ValueError
+        return address.scheme == "opc.tcp" and bool(host) and bool(address.port)
+    except ValueError:
+        return False
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether the host is this machine, by a loopback address or as localhost.
+
+    Any other name counts as elsewhere, also one that leads here: nobody is asked.
+    """
+    try:
+        host = urlsplit(endpoint).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
