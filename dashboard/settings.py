@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twin.plant import Plant, read_plant
+from twin.plant import Plant, is_opcua_address, read_plant
 
 
 class Settings(BaseSettings):
@@ -26,6 +26,13 @@ class Settings(BaseSettings):
     dashboard_port: int = Field(
         default=8501, ge=1, le=65535, description="port of the web page, loopback only"
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, endpoint: str | None) -> str | None:
+        if endpoint and not is_opcua_address(endpoint):
+            raise ValueError("an OPC UA address reads opc.tcp://HOST:PORT/PATH")
+        return endpoint
 
     def plant(self, path_or_name: str) -> Plant:
         """The plant file, at the endpoint set here if there is one."""

@@ -18,14 +18,20 @@ from twin.plant import Plant
 
 _PLANT_LINE = re.compile(r"^plant:\s*[\"']?(\w+)", re.MULTILINE)
 _AUDIT_PATIENCE_S = 2.0
+_WRITER_SILENT_S = 60.0  # a writer beats every few seconds, also while it reads back
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The latch that is set now, and why the audit could not be told, if so."""
+    """The latch that is set now, and why the audit could not be told, if so.
+
+    `has_writer`: a writing process lately lived in the database of this latch's state folder.
+    Without one the stop may be in another folder than the plant's.
+    """
 
     latch: Path
     trouble: str = ""
+    has_writer: bool = False
 
 
 def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Stopped:
@@ -54,9 +60,10 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
             f"NOT STOPPED: the latch {latch.path} could not be set ({cause}). "
             "End the writing process, or use the plant's own stop."
         )
+    has_writer = False
     if plant is not None:
-        trouble = _tell_audit(plant, settings, by, reason)
-    return Stopped(latch.path, trouble)
+        trouble, has_writer = _tell_audit(plant, settings, by, reason)
+    return Stopped(latch.path.absolute(), trouble, has_writer)
 
 
 def _name_in(path_or_name: str, fault: PlantFileError) -> str:
@@ -70,16 +77,18 @@ def _name_in(path_or_name: str, fault: PlantFileError) -> str:
     return found[1]
 
 
-def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> str:
-    """Note the stop in the audit; why that was not possible, else empty."""
+def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> tuple[str, bool]:
+    """Note the stop; why that was not possible (else empty), and whether somebody writes."""
+    from connectors.writer import PROCESS
     from dashboard.beats import plant_moment
     from twin.historian import Historian
 
     try:
         with Historian.open(settings.database_url(plant), _AUDIT_PATIENCE_S) as historian:
-            beats, newest = historian.processes(plant), historian.newest(plant)
-            now, _ = plant_moment(plant, beats, newest, wall_now())
+            beats, newest, wall = historian.processes(plant), historian.newest(plant), wall_now()
+            now, _ = plant_moment(plant, beats, newest, wall)
             historian.event(plant, "stop", plant.plant, f"set: {reason}", now, by)
     except HistorianError as fault:
-        return str(fault)
-    return ""
+        return str(fault), False
+    alive = (wall - beat.at for beat in beats if beat.name == PROCESS)
+    return "", any(age.total_seconds() < _WRITER_SILENT_S for age in alive)

@@ -172,6 +172,8 @@ def test_a_wrong_call_has_exit_code_2(call: CommandLine, words: list[str], told:
     [
         ({"PLANTWRIGHT_DASHBOARD_PORT": "abc"}, ["PLANTWRIGHT_DASHBOARD_PORT", "'abc'"]),
         ({"PLANTWRIGHT_DASHBOARD_PORT": "99999"}, ["PLANTWRIGHT_DASHBOARD_PORT", "65535"]),
+        ({"PLANTWRIGHT_ENDPOINT": "opc.tcp://here:99999/"}, ["PLANTWRIGHT_ENDPOINT", "HOST:PORT"]),
+        ({"PLANTWRIGHT_ENDPOINT": "garbage"}, ["PLANTWRIGHT_ENDPOINT", "'garbage'"]),
         ({"PLANTWRIGHT_STATE_DIR": "/proc/nowhere"}, ["/proc/nowhere", "PLANTWRIGHT_STATE_DIR"]),
     ],
     ids=lambda each: "",
@@ -527,6 +529,23 @@ def test_stop_and_release_are_in_the_audit(call: CommandLine, lived: Historian) 
     assert not latch.exists()
     told = [(event.by, event.message) for event in lived.events(four_tank(), kind="stop")]
     assert told == [("Bo", "released: leak fixed"), ("Ada", "set: ")]
+
+
+def test_a_stop_where_nobody_writes_says_so(call: CommandLine, lived: Historian) -> None:
+    """In the wrong state folder a stop must not look as if it had stopped the plant."""
+    lived.beat(four_tank(), "write", wall_now() - timedelta(hours=1), 1)
+    lonely = call("stop", "four_tank")
+    assert "CHECK: no writing process" in lonely.err
+    assert Path(lonely.out.split("Latch: ")[1].strip()).is_absolute()
+    lived.beat(four_tank(), "write", wall_now(), 1)
+    assert call("stop", "four_tank").err == ""
+
+
+def test_a_release_of_nothing_leaves_no_trace(call: CommandLine, lived: Historian) -> None:
+    """The audit tells of releases that released something."""
+    answer = call("release", "four_tank", "--by", "Bo", "--reason", "leak fixed")
+    assert "was not set" in answer.out
+    assert not lived.events(four_tank(), kind="stop")
 
 
 @pytest.mark.parametrize("trouble", ["no database", "garbage", "faulty plant file"])

@@ -118,7 +118,7 @@ def _decide(
     with historian:
         found = historian.proposal(proposal_id)
         if found is None:
-            raise UsageError(f"{proposal_id}: no such proposal. See `plantwright status {name}`.")
+            raise UsageError(f"{proposal_id!r}: no such proposal. See `plantwright status {name}`.")
         facts = read_facts(historian, plant, wall_now())
         stands = standing(found, facts.now, facts.wall_now)
         refusal = None if stands.is_open else stands.reason

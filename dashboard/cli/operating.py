@@ -44,6 +44,12 @@ def stop(
     text = f"Stopped. Latch: {stopped.latch}"
     if stopped.trouble:
         print(f"The audit could not be told: {stopped.trouble}", file=sys.stderr)
+    if not stopped.has_writer:
+        print(
+            f"CHECK: no writing process is known in {stopped.latch.parent}. One that runs with "
+            "another PLANTWRIGHT_STATE_DIR goes on: stop it there, or at the plant.",
+            file=sys.stderr,
+        )
     tell(as_json, {"stopped": True, **asdict(stopped)}, text)
 
 
@@ -63,10 +69,12 @@ def release(
     by, reason = named("by", by), named("reason", reason)
     found, settings, historian = opened(plant, database)
     with historian:
-        # The note comes first: a release that cannot be noted does not happen.
-        now = plant_now(found, historian)
-        historian.event(found, "stop", found.plant, f"released: {reason}", now, by)
-        was_set = StopLatch(settings.stop_latch(found)).release()
+        latch = StopLatch(settings.stop_latch(found))
+        if latch.is_stopped():
+            # The note comes first: a release that cannot be noted does not happen.
+            now = plant_now(found, historian)
+            historian.event(found, "stop", found.plant, f"released: {reason}", now, by)
+        was_set = latch.release()
     text = "Released." if was_set else "The stop latch was not set."
     tell(as_json, {"stopped": False, "was_set": was_set}, text)
 

@@ -39,7 +39,7 @@ def settings_of(database: str | None = None) -> Settings:
     except ValidationError as wrong:
         faults = [
             f"PLANTWRIGHT_{str(each['loc'][0]).upper()}: {each['input']!r} is not usable: "
-            f"{each['msg'].lower()}. Correct or unset it."
+            f"{_as_clause(each['msg'])}. Correct or unset it."
             for each in wrong.errors(include_url=False)
         ]
         raise UsageError("\n".join(faults)) from None
@@ -51,6 +51,12 @@ def settings_of(database: str | None = None) -> Settings:
             "Set PLANTWRIGHT_STATE_DIR to a folder that may be written."
         ) from fault
     return settings
+
+
+def _as_clause(message: str) -> str:
+    """A sentence of pydantic's as the end of one of ours."""
+    text = message.removeprefix("Value error, ")
+    return text[0].lower() + text[1:]
 
 
 def above_zero(**options: float | None) -> None:

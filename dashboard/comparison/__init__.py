@@ -48,9 +48,13 @@ def compare(
     try:
         with closing(pool(asked)) as running:
             signal.signal(signal.SIGINT, handler)
-            for result in running:
-                results.append(result)
-                on_seed(len(results))
+            try:
+                for result in running:
+                    results.append(result)
+                    on_seed(len(results))
+            except BaseException as fault:
+                running.throw(fault)  # merely closed, joblib would warn that it has more to tell
+                raise
     finally:
         signal.signal(signal.SIGINT, handler)
     return results
