@@ -17,6 +17,10 @@ from twin.clock import utc
 from twin.historian import ProcessBeat
 from twin.plant import Plant
 
+# A collector beats once a second; what is newer than its last beat by more is no late arrival but
+# a wrong stamp, and must not move the time of everything else.
+_CATCHING_UP_WALL_S = 2.0
+
 
 def clock_detail(plant_now: datetime, speed: float, **more: object) -> str:
     """A beat's detail that tells plant time, speed and whatever else is worth showing."""
@@ -39,15 +43,21 @@ def plant_moment(
 ) -> tuple[datetime, float]:
     """Plant time at `wall_now`, and plant seconds per wall second.
 
-    From the newest beat that tells both. Without one, a plant whose file names a speed node may
-    run at any speed, so its time is that of the `newest` reading; any other runs by the wall.
+    From the newest beat that tells both, moved on to the `newest` reading where that is a little
+    ahead: it came after the beat, from a plant that was catching up. Without such a beat, a plant
+    whose file names a speed node may run at any speed, so its time is that of the `newest` reading;
+    any other runs by the wall.
     """
     for beat in sorted(beats, key=lambda b: b.at, reverse=True):
         told = told_clock(said(beat.detail))
         if told is not None:
             moment, speed = told
             waited_s = max(0.0, (wall_now - beat.at).total_seconds())
-            return moment + timedelta(seconds=speed * waited_s), speed
+            now = moment + timedelta(seconds=speed * waited_s)
+            is_later = newest is not None and now < newest <= now + timedelta(
+                seconds=_CATCHING_UP_WALL_S * speed
+            )
+            return (newest if newest is not None and is_later else now), speed
     has_own_speed = plant.opcua is not None and plant.opcua.speed_node is not None
     return (newest if has_own_speed and newest is not None else wall_now), 1.0
 

@@ -7,22 +7,20 @@ What the processes do is in `dashboard.workers`; the comparison at the end of a 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlparse
 
+from dashboard.claims import claim_endpoint, claim_port, only_one
 from dashboard.server import PageSettings, arguments
 from dashboard.settings import Settings
 from dashboard.supervisor import Child, Supervisor
 from dashboard.workers.ending import ending, say
 from twin.clock import wall_now
-from twin.errors import EndpointUnavailable, UsageError
+from twin.errors import UsageError
 from twin.physics import load_physics
 from twin.plant import Plant, shipped_plants
 
@@ -59,13 +57,15 @@ def run_plant(name: str, plant: Plant, settings: Settings, *, with_dashboard: bo
     if load_physics(plant) is None:
         say(f"{plant.plant} names no physics: its readings are collected and shown, not planned on")
         children = [child for child in children if child.name == "collect"]
-    if with_dashboard:
-        claim_port(settings.dashboard_port)
-    create_database(plant, settings)
-    if with_dashboard:
-        children.append(page_process(name, plant, settings))
-        say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
-    _keep_running_until_told(children, settings.logs_dir())
+    lock = settings.state_dir / f"{plant.plant}.run.lock"
+    with only_one(lock, f"`plantwright run` of {plant.plant}"):
+        if with_dashboard:
+            claim_port(settings.dashboard_port)
+        create_database(plant, settings)
+        if with_dashboard:
+            children.append(page_process(name, plant, settings))
+            say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
+        _keep_running_until_told(children, settings.logs_dir())
 
 
 def run_page(name: str, plant: Plant, settings: Settings, port: int | None) -> None:
@@ -82,18 +82,19 @@ def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: b
     chosen = settings.model_copy(update={"state_dir": folder, "database": None})
     plant = chosen.plant(name)
     emulated = emulator_process(name, plant, chosen, speed=speed, seed=seed, since=wall_now())
-    # Both ports are claimed before anything is deleted: an earlier demo may still be running.
-    claim_port(chosen.dashboard_port)
-    claim_endpoint(plant)
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    create_database(plant, chosen)
-    say("An emulated plant; its OPC UA server has no security and listens on this machine only.")
-    say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
-    say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
-    children = [emulated, *plant_processes(name, chosen), page_process(name, plant, chosen)]
-    _keep_running_until_told(children, chosen.logs_dir())
+    # Claimed before anything is deleted: an earlier demo may still be running.
+    with only_one(settings.state_dir / "demo.lock", "A demo"):
+        claim_port(chosen.dashboard_port)
+        claim_endpoint(plant)
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        create_database(plant, chosen)
+        say("An emulated plant; its OPC UA server has no security, listens on this machine only.")
+        say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
+        say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
+        children = [emulated, *plant_processes(name, chosen), page_process(name, plant, chosen)]
+        _keep_running_until_told(children, chosen.logs_dir())
 
 
 def emulator_process(
@@ -128,25 +129,6 @@ def create_database(plant: Plant, settings: Settings) -> None:
 
     with Historian.create(settings.database_url(plant)) as historian:
         historian.register(plant)
-
-
-def claim_port(port: int, remedy: str = "set PLANTWRIGHT_DASHBOARD_PORT to another one") -> None:
-    """Find out early whether a port of this machine can be had."""
-    try:
-        with socket.create_server(("127.0.0.1", port)):
-            pass
-    except OSError as reason:
-        raise EndpointUnavailable(
-            f"Port {port} on this machine is not to be had: "
-            f"{os.strerror(reason.errno or 0).lower()}. End the program that has it, or {remedy}."
-        ) from reason
-
-
-def claim_endpoint(plant: Plant) -> None:
-    """Find out early whether an emulator can listen at the plant's endpoint."""
-    port = urlparse(plant.opcua.endpoint).port if plant.opcua is not None else None
-    if port:
-        claim_port(port, "set PLANTWRIGHT_ENDPOINT to opc.tcp://127.0.0.1:PORT/")
 
 
 def keep_running(

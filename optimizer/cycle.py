@@ -195,8 +195,10 @@ def plan_round(
     loop is accepted in the name of that stage.
     """
     plant = controller.plant
+    # Read first: catching up takes seconds at a start, and what comes meanwhile is later than now.
+    last = historian.last_readings(plant)
     catch_up(controller, historian, step_floor(plant, now))
-    state = plant_state(plant, historian.last_readings(plant), now)
+    state = plant_state(plant, last, now)
     waiting = _still_pending(controller, historian, state, context, now, wall_now)
     if waiting is not None:
         return Planned(None, f"{waiting.proposal_id} is {waiting.status} and waits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ from lived_plant import NOON, beats, fill, four_tank, proposal
 from one_tank import NAMESPACE, free_port
 from test_opcua import odd_server, usual_values
 
+from dashboard.claims import only_one
 from dashboard.cli import app, db_app
 from twin.clock import wall_now
 from twin.historian import Historian, head_revision, upgrade
@@ -345,6 +347,28 @@ def test_a_second_demo_leaves_the_first_ones_data_alone(
     monkeypatch.setenv(variable, value)
     is_clear(call("demo", "four_tank"), 1, str(taken), variable)
     assert kept.read_text() == "the running demo's"
+
+
+@pytest.mark.parametrize(
+    ("words", "lock"),
+    [(["demo", "four_tank"], "demo.lock"), (["run", "four_tank"], "four_tank.run.lock")],
+    ids=["demo", "run"],
+)
+def test_a_plant_is_steered_by_one_only(
+    call: CommandLine, state: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], lock: str
+) -> None:
+    """A second one at other ports is refused with the first one's process, and touches nothing."""
+    kept = state / "demo" / "four_tank.db"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("the running demo's")
+    monkeypatch.setenv("PLANTWRIGHT_DASHBOARD_PORT", str(free_port()))
+    monkeypatch.setenv("PLANTWRIGHT_ENDPOINT", f"opc.tcp://127.0.0.1:{free_port()}/x")
+    with only_one(state / lock, "The first"):
+        answer = call(*words)
+        is_clear(answer, 1, "runs already", f"process {os.getpid()}", "PLANTWRIGHT_STATE_DIR")
+        in_json_too(call, words, answer)
+    assert kept.read_text() == "the running demo's"
+    assert not (state / "four_tank.db").exists()
 
 
 def test_only_shipped_plants_are_emulated(call: CommandLine, state: Path) -> None:

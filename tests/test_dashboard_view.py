@@ -292,6 +292,18 @@ def test_plant_time_comes_from_the_newest_beat_that_tells_it() -> None:
     assert (now, speed) == (NOON + timedelta(seconds=120), 20.0)
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "moved_s"), [(-5.0, 0.0), (30.0, 30.0), (40.0, 40.0), (41.0, 0.0), (3e8, 0.0)]
+)
+def test_plant_time_follows_a_reading_that_came_after_the_beat(
+    ahead_s: float, moved_s: float
+) -> None:
+    """A plant that catches up is no clock fault; a stamp from far ahead moves nothing."""
+    tick = ProcessBeat("collect", WALL, 1, clock_detail(NOON, 20.0))
+    now, _ = plant_moment(PLANT, [tick], NOON + timedelta(seconds=ahead_s), WALL)
+    assert now == NOON + timedelta(seconds=moved_s)
+
+
 def test_plant_time_without_beats_never_makes_old_readings_fresh() -> None:
     """A plant of ordinary speed runs by the wall; one of unknown speed stands where it was."""
     assert plant_moment(PLANT, [], NOON, WALL) == (NOON, 1.0)

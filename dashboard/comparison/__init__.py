@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from joblib import Parallel, delayed
 
@@ -36,28 +37,33 @@ def compare(
     To be called in the main thread. Any exception on the way, also a KeyboardInterrupt or one of
     `on_seed`, ends the processes.
     """
+    results: list[SeedResult] = []
+    asked = (delayed(_named_seed)(plant.plant, seed, hours, os.getpid()) for seed in seeds)
+    with _running(asked, jobs) as coming:
+        for result in coming:
+            results.append(result)
+            on_seed(len(results))
+    return results
+
+
+@contextmanager
+def _running(tasks: Iterable[Any], jobs: int) -> Iterator[Iterator[SeedResult]]:
+    """What other processes make of `tasks`, in their order; an exception inside ends them."""
     # Pyomo keeps a lock in every process. Where one is ended by force, Python's tracker removes the
     # lock and warns of it; a person who pressed Ctrl-C need not read that.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    results: list[SeedResult] = []
-    pool = Parallel(n_jobs=jobs, return_as="generator")
-    asked = (delayed(_named_seed)(plant.plant, seed, hours, os.getpid()) for seed in seeds)
     # A Ctrl-C reaches every process of the terminal. Those started here inherit that they ignore
     # it; this one ends them.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with closing(pool(asked)) as running:
-            signal.signal(signal.SIGINT, handler)
-            try:
-                for result in running:
-                    results.append(result)
-                    on_seed(len(results))
-            except BaseException as fault:
-                running.throw(fault)  # merely closed, joblib would warn that it has more to tell
-                raise
+        results = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     finally:
         signal.signal(signal.SIGINT, handler)
-    return results
+    try:
+        yield results
+    except BaseException as fault:
+        results.throw(fault)  # merely closed, joblib would warn that it has more to tell
+        raise
 
 
 def _named_seed(name: str, seed: int, hours: float, parent_pid: int) -> SeedResult:
