@@ -66,26 +66,20 @@ class Met:
     refused: int = 0
 
 
-class RecordingNmpc(Nmpc):
-    """The MPC, keeping what it was asked, what it answered and what that cost."""
-
-    met: Met
-
-    def solve(self, problem: Problem) -> Solution:
-        began_s = process_time()
-        solution = super().solve(problem)
-        self.met.solve_cpu_ms.append(1000 * (process_time() - began_s))
-        self.met.problems.append(problem)
-        self.met.solutions.append(solution)
-        return solution
-
-
 def lockstep(plant: Plant, physics: Physics, rounds: int, progress: Progress) -> Met:
     """Steer one emulated plant for so many rounds, writing whatever the gate clears."""
     met = Met()
-    nmpc = RecordingNmpc(plant, physics)
-    nmpc.met = met
-    controller = Controller(plant, physics, planner=Planner(plant, physics, nmpc=nmpc))
+    nmpc = Nmpc(plant, physics)
+
+    def solve(problem: Problem) -> Solution:
+        began_s = process_time()
+        solution = nmpc.solve(problem)
+        met.solve_cpu_ms.append(1000 * (process_time() - began_s))
+        met.problems.append(problem)
+        met.solutions.append(solution)
+        return solution
+
+    controller = Controller(plant, physics, planner=Planner(plant, physics, solve=solve))
     truth = Truth(plant, seed=SEED, start=START)
     recent = truth.advance_samples(START + HISTORY)
     controller.observe(recent, truth.now, round(HISTORY.total_seconds() / plant.step_s))

@@ -54,19 +54,23 @@ class Backfill:
         self._has_gaps.set()
 
     async def open_gap(self, now: datetime) -> Gap:
-        """Note what is missing after the newest stored reading, before newer ones hide it."""
-        newest = await self._store.ask(partial(self._historian.newest, self._plant))
+        """Note what is missing after the newest stored reading, before newer ones hide it.
+
+        What is stored of times that the plant has not reached yet says nothing of what is missing.
+        """
+        newest = await self._newest()
+        known = await self._newest(until=now)
         for gap in await self._unfilled():
             if gap.ended_at is None and gap.tag is None:
                 return gap  # of a connection that broke before it brought anything
-        if newest is None:
+        if known is None:
             history_days = self._plant.opcua.history_days if self._plant.opcua else 0.0
             gap = Gap(now - _HISTORY_SLACK * timedelta(days=history_days), None, FIRST_START)
         else:
-            gap = Gap(min(newest, now), None, _AWAY)
-            if newest > now:
-                told = f"the plant's time is {now}, before the newest stored reading of {newest}"
-                self._tell("clock", f"{told}; what is stored already stays as it is")
+            gap = Gap(known, None, _AWAY)
+        if newest is not None and newest > now:
+            told = f"the plant's time is {now}, before the newest stored reading of {newest}"
+            self._tell("clock", f"{told}; what is stored already stays as it is")
         await self._store.store_gap(gap)
         return gap
 
@@ -84,6 +88,9 @@ class Backfill:
                 while not await self._fill(session, gap):
                     await asyncio.sleep(_HISTORY_PAUSE_S)
             self._on_share(None)
+
+    async def _newest(self, until: datetime | None = None) -> datetime | None:
+        return await self._store.ask(partial(self._historian.newest, self._plant, until))
 
     async def _unfilled(self) -> list[Gap]:
         gaps = await self._store.ask(partial(self._historian.gaps, self._plant))
@@ -130,8 +137,8 @@ class Backfill:
     ) -> None:
         """Store what became of a gap: filled, with what is still missing as rows of their own."""
         # Our clock may be ahead of a plant that was away: what has not happened is not missing.
-        newest = await self._store.ask(partial(self._historian.newest, self._plant))
-        happened = end if newest is None else min(end, max(newest, gap.started_at))
+        newest = await self._newest(until=end)
+        happened = end if newest is None else max(newest, gap.started_at)
         inside = sorted(time for time in times if time > gap.started_at)
         left = holes(inside, gap.started_at, happened, _HOLE_SAMPLES * self._plant.sample_s)
         if gap.reason == FIRST_START:  # a plant younger than the history we asked for

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from twin.clock import latest_believable, utc
 from twin.errors import Fault, FileFault
 from twin.historian import Gap, Historian
 from twin.plant import FileSource, Plant, nearest
@@ -61,12 +62,16 @@ class Table:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of one table. `stored` counts readings that were not there before."""
+    """What became of one table. `stored` counts readings that were not there before.
+
+    `rows_differing` counts rows left out because another value of that time was there before.
+    """
 
     path: str
     rows: int
     readings: int
     stored: int
+    rows_differing: int
     not_numbers: int
     gaps: int
     start: datetime
@@ -80,6 +85,11 @@ class ImportReport:
             f"{self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%S} UTC.",
             f"{self.stored} are new" + (f", {known} were there already." if known else "."),
         ]
+        if self.rows_differing:
+            lines.append(
+                f"{self.rows_differing} row(s) differ from what is stored and were left out: a "
+                "stored reading is never changed."
+            )
         if self.not_numbers:
             lines.append(f"{self.not_numbers} are not numbers: stored without value, quality Bad.")
         if self.gaps:
@@ -91,21 +101,26 @@ def import_file(
     plant: Plant,
     historian: Historian,
     path: Path,
+    *,
+    now: datetime,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Read a table into the historian; doing it twice changes nothing.
 
-    `progress` is told rows done and rows in all.
+    `now` is the wall's; `progress` is told rows done and rows in all.
 
     Raises:
         FileFault: the table can't be used; nothing is stored.
         HistorianError: the database can't be used; import again to complete.
     """
-    table = read_table(plant, path)
+    table = read_table(plant, path, now=now)
     historian.register(plant)
-    stored = done = 0
+    stored = done = differing = 0
     for batch in table.batches():
-        stored += historian.store(batch, plant)
+        new = historian.store(batch, plant)
+        if new < len(batch):
+            differing += _rows_differing(plant, historian, batch)
+        stored += new
         done += len(batch) // len(table.values)
         if progress is not None:
             progress(done, len(table.times))
@@ -116,6 +131,7 @@ def import_file(
         rows=len(table.times),
         readings=len(table.times) * len(table.values),
         stored=stored,
+        rows_differing=differing,
         not_numbers=table.not_numbers,
         gaps=len(table.gaps),
         start=table.times[0],
@@ -123,8 +139,18 @@ def import_file(
     )
 
 
-def read_table(plant: Plant, path: Path) -> Table:
+def _rows_differing(plant: Plant, historian: Historian, batch: Sequence[Reading]) -> int:
+    """How many rows of a batch have another value than is stored of that tag and time."""
+    tags = sorted({each.tag for each in batch})
+    there = historian.readings(plant, tags, batch[0].source_time, batch[-1].source_time)
+    values = {(each.tag, each.source_time): each.value for each in there}
+    return len({r.source_time for r in batch if values[r.tag, r.source_time] != r.value})
+
+
+def read_table(plant: Plant, path: Path, *, now: datetime) -> Table:
     """Read and check a whole table as the plant file's `files` and `column` entries say.
+
+    No row may be later than the wall's `now`, by more than clocks may differ.
 
     Raises:
         FileFault: with every fault of the table and its line.
@@ -133,13 +159,14 @@ def read_table(plant: Plant, path: Path) -> Table:
         remedy = "Add `files` and a `column` for each tag of the table."
         fault = Fault("files", "the plant file does not say how to read tables.", None, remedy)
         raise FileFault(str(plant.path or plant.plant), [fault])
-    return _Reader(plant, plant.files, path).table()
+    return _Reader(plant, plant.files, path, now).table()
 
 
 class _Reader:
     """One pass over one file, collecting faults on the way."""
 
-    def __init__(self, plant: Plant, source: FileSource, path: Path) -> None:
+    def __init__(self, plant: Plant, source: FileSource, path: Path, now: datetime) -> None:
+        self._now = utc(now)
         self._path = path
         self._source = source
         self._zone = ZoneInfo(plant.time_zone)
@@ -272,6 +299,12 @@ class _Reader:
         if last is not None and time <= last:
             message = f"{time.isoformat()} is not after the row before, {last.isoformat()}."
             self._fault("time", message, line, "Sort the rows, or declare `breaks`.")
+            return None
+        if time > latest_believable(self._now):
+            message = (
+                f"{time.isoformat()} is later than now, {self._now.isoformat('T', 'seconds')}."
+            )
+            self._fault("time", message, line, "Correct the row, `time_unit` or `start`.")
             return None
         return time
 

@@ -2,7 +2,7 @@
 
 A lost link is opened again for ever. What is missing meanwhile is `connectors.backfill`'s, what
 waits for the database `connectors.storing`'s. Readings are stored as they come, never judged or
-changed.
+changed; one whose time cannot be true comes without it (see `connectors.opcua.Session`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from connectors.backfill import FIRST_START, Backfill, holes
 from connectors.opcua import Session
 from connectors.storing import Note, Store
-from twin.clock import PlantClock
+from twin.clock import WALL_TIME, PlantClock
 from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, HistorianError, NodeFault
 from twin.historian import Historian
@@ -33,6 +33,7 @@ PROCESS = "collect"
 _BEAT_S = 1.0
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class _Collector:
         self._first_live: datetime | None = None  # by then every tag heard is live
         self._heard: datetime | None = None
         self._missed = ""
+        self._misdated: dict[str, datetime] = {}  # when each tag last had a time that is not true
         self.store = Store(
             plant,
             historian,
@@ -134,6 +136,8 @@ class _Collector:
                     endpoint=self._endpoint,
                     clock=self._clock,
                     is_strict=not self._has_lived,
+                    on_misdated=self._tell_misdated,
+                    wall_now=self._wall_now,
                 ) as session:
                     pause_s = _FIRST_PAUSE_S
                     reason = await self._live(session)
@@ -178,10 +182,11 @@ class _Collector:
     def _take(self, readings: list[Reading]) -> None:
         """Hand readings on for storing, after what was missed before them."""
         newest = max(each.source_time for each in readings)
-        if self._missed:
-            self.store.miss(self._heard or newest, newest, self._missed)
-            self._missed = ""
-        self._heard = newest if self._heard is None else max(newest, self._heard)
+        if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
+            if self._missed:
+                self.store.miss(self._heard or newest, newest, self._missed)
+                self._missed = ""
+            self._heard = newest
         if not self._is_live.is_set():
             self._hear({each.tag: each.source_time for each in reversed(readings)})
         self.store.take(readings)
@@ -234,6 +239,20 @@ class _Collector:
             self._tell_progress()
             self._tell("link", message)
 
+    def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
+        """Tell the audit of a tag's wrong time, once for as long as it goes on."""
+        now = self._plant_now()
+        last = self._misdated.get(tag)
+        self._misdated[tag] = now
+        if last is not None and now - last < _MISDATED_TOLD_AGAIN:
+            return
+        message = (
+            f"the server dates it {stamp:%Y-%m-%d %H:%M:%S} UTC; now no time after "
+            f"{latest:%Y-%m-%d %H:%M:%S} can be true, so its value is not used "
+            "(Bad_InvalidTimestamp). Check the server's clock, then this machine's."
+        )
+        self.store.note(Note("clock", tag, message, now, PROCESS))
+
     def _tell_share(self, share: float | None) -> None:
         self._share = share
         self._tell_progress()
@@ -243,9 +262,13 @@ class _Collector:
             self._on_progress(self.progress())
 
     def _tell(self, kind: str, message: str) -> None:
-        at = self._clock.now() if self._clock is not None else self._wall_now()
         endpoint = self._plant.opcua.endpoint if self._plant.opcua else ""
-        self.store.note(Note(kind, self._endpoint or endpoint, message, at, PROCESS))
+        if self._clock is None:
+            message += f" {WALL_TIME}"
+        self.store.note(Note(kind, self._endpoint or endpoint, message, self._plant_now(), PROCESS))
+
+    def _plant_now(self) -> datetime:
+        return self._clock.now() if self._clock is not None else self._wall_now()
 
     def _beat(self) -> None:
         now = self.progress()

@@ -7,18 +7,16 @@ by reading, never by writing again. Nothing is planned or repaired here.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
+from connectors.handback import shed
 from connectors.opcua import Session
-from twin.clock import wall_now as read_wall_clock
+from connectors.readback import Target, Writer, in_thread, read_back
 from twin.context import gate_context
 from twin.errors import EndpointUnavailable, RecordRefused, WriteFault
-from twin.historian import Historian
 from twin.plant import Plant, is_loopback
 from twin.records import (
     Clearance,
@@ -32,15 +30,11 @@ from twin.records import (
 from twin.safety import CLOSED_LOOP_DECIDER, RULES, clear, is_genuine
 from twin.state import plant_state
 
-#: Tells whether the stop latch is set; None where that cannot be found out, which means stopped.
-StopQuestion = Callable[[], bool | None]
-
 _CLEARANCE_WALL_S = 30.0
-_READ_BACK_SAMPLES = 3.0  # the plant shows a write with its next sample
-_READ_BACK_PAUSE_S = 0.05
 
 _SENT = "sent; not read back yet"
 _NEWER = "A newer accepted proposal moves the same MVs."
+_GIVEN_BACK = "An MV of it was given back to the plant after this was accepted. Nothing was sent."
 _TOO_LATE = "Accepted, but it expired before it could be written. Nothing was sent."
 
 _ENDS_AS = {
@@ -49,74 +43,71 @@ _ENDS_AS = {
     WriteStatus.REFUSED: ProposalStatus.REFUSED,
 }
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Writer:
-    """What a round of writing needs besides the link.
-
-    A write must read back within three samples of the plant and `read_back_wall_s` more.
-    """
-
-    plant: Plant
-    historian: Historian
-    is_stopped: StopQuestion
-    wall_now: Callable[[], datetime] = read_wall_clock
-    read_back_wall_s: float = 2.0
-
-    def read_back_s(self, session: Session) -> float:
-        """Wall seconds within which the plant must show a write."""
-        samples_s = _READ_BACK_SAMPLES * self.plant.sample_s / session.clock.speed
-        return samples_s + self.read_back_wall_s
-
 
 async def write_accepted(writer: Writer, session: Session) -> list[WriteOutcome]:
     """One round: settle unknown writes by reading, then write what is accepted, newest first.
 
     An outcome per proposal that was written, refused or settled. What another writer may still
     be writing is left to it, with every proposal for the same MVs. An older accepted proposal for
-    the same MVs is superseded, an expired one expires; neither has an outcome.
+    the same MVs is superseded, and so is one accepted before a person asked to give an MV of it
+    back to the plant; an expired one expires. None of these has an outcome.
 
     Raises:
         EndpointUnavailable: the link is lost; a write that was under way is stored as unknown.
         HistorianError: the database is away; nothing more was written.
     """
-    historian, plant = writer.historian, writer.plant
-    accepted = await in_thread(historian.proposals, plant, [ProposalStatus.ACCEPTED])
-    begun: set[str] = set()
-    busy: set[str] = set()
-    outcomes: list[WriteOutcome | None] = []
+    outcomes, busy = await settle_begun(writer, session)
+    accepted = await in_thread(writer.historian.proposals, writer.plant, [ProposalStatus.ACCEPTED])
+    taken: set[str] = set()
     for proposal in accepted:
+        if not busy & proposal.setpoints.keys():
+            outcome = await _begin(writer, session, proposal, taken)
+            outcomes += [outcome] if outcome is not None else []
+        taken |= proposal.setpoints.keys()
+    return outcomes
+
+
+async def settle_begun(writer: Writer, session: Session) -> tuple[list[WriteOutcome], set[str]]:
+    """End what an earlier round or writer began: outcomes, and MVs that may still be written.
+
+    An unknown write is settled by reading. What its writer may still be sending is left alone.
+    """
+    historian, plant = writer.historian, writer.plant
+    busy: set[str] = set()
+    outcomes: list[WriteOutcome] = []
+    for proposal in await in_thread(historian.proposals, plant, [ProposalStatus.ACCEPTED]):
         past = await in_thread(historian.outcomes, plant, 1, proposal.proposal_id)
         if not past:
             continue
-        begun.add(proposal.proposal_id)
         if _is_under_way(writer, session, past[0]):
             busy |= proposal.setpoints.keys()
         elif past[0].status is WriteStatus.UNKNOWN:
             outcomes.append(await _settle(writer, session, past[0]))
         else:  # its writer ended between the outcome and this
             await _set_status(writer, session, proposal, _ENDS_AS[past[0].status], past[0].reason)
-    taken: set[str] = set()
-    for proposal in accepted:
-        if proposal.proposal_id not in begun and not busy & proposal.setpoints.keys():
-            outcomes.append(await _begin(writer, session, proposal, taken))
-        taken |= proposal.setpoints.keys()
-    return [outcome for outcome in outcomes if outcome is not None]
+    return outcomes, busy
 
 
 async def _begin(
     writer: Writer, session: Session, proposal: Proposal, taken: Set[str]
 ) -> WriteOutcome | None:
-    """Write a proposal, unless a newer one has taken its MVs or its time is over."""
+    """Write a proposal, unless it was overtaken or its time is over."""
     if taken & proposal.setpoints.keys():
         await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _NEWER)
     elif session.clock.now() >= proposal.expires_at:
         await _set_status(writer, session, proposal, ProposalStatus.EXPIRED, _TOO_LATE)
+    elif await in_thread(_is_given_back_since, writer, proposal):
+        await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _GIVEN_BACK)
     else:
         return await _write(writer, session, proposal)
     return None
+
+
+def _is_given_back_since(writer: Writer, proposal: Proposal) -> bool:
+    """Whether a person asked to give an MV of it back, and nobody accepted it after that."""
+    asked_at = writer.historian.asked_back_at(writer.plant, proposal.setpoints.keys())
+    decision = writer.historian.decision(proposal.proposal_id)
+    return asked_at is not None and decision is not None and decision.decided_at <= asked_at
 
 
 def _is_under_way(writer: Writer, session: Session, outcome: WriteOutcome) -> bool:
@@ -159,8 +150,11 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
         now(),
     )
     await in_thread(historian.store_outcome, opened)
-    refusal = await _send(writer, session, answer, opened)
-    return await _close(writer, session, opened, fresh, refusal)
+    refusal, sent = await _send(writer, session, answer, opened)
+    outcome = await _close(writer, session, opened, fresh, refusal)
+    if outcome.status is WriteStatus.FAILED:
+        await _let_go_again(writer, session, proposal.proposal_id, sent, fresh)
+    return outcome
 
 
 async def _ask_gate(
@@ -202,8 +196,8 @@ async def _ask_gate(
 
 async def _send(
     writer: Writer, session: Session, clearance: Clearance, opened: WriteOutcome
-) -> str:
-    """Write MV by MV under the clearance; why it stopped, empty when all went out."""
+) -> tuple[str, list[str]]:
+    """Write MV by MV under the clearance; why it stopped (else empty), and what went out."""
     sent: list[str] = []
     for mv, setpoint in clearance.setpoints.items():
         try:
@@ -219,11 +213,27 @@ async def _send(
             await in_thread(writer.historian.store_outcome, unknown)
             raise
         if reason:
-            return (
-                f"{reason}: {mv} was not written; written before it: {', '.join(sent) or 'none'}."
-            )
+            before = ", ".join(sent) or "none"
+            return f"{reason}: {mv} was not written; written before it: {before}.", sent
         sent.append(mv)
-    return ""
+    return "", sent
+
+
+async def _let_go_again(
+    writer: Writer,
+    session: Session,
+    proposal_id: str,
+    sent: Sequence[str],
+    before: Mapping[str, Reading],
+) -> None:
+    """Give back what only a failed write took from AUTO: nobody would ever let go of it."""
+    modes = {mv: mode for mv in sent if (mode := writer.plant.tag(mv).remote)}
+    taken = [mv for mv, mode in modes.items() if before[mode.tag].value == mode.auto]
+    if taken:
+        result = " ".join(await shed(writer, session, taken)) or "in AUTO"
+        note = partial(writer.historian.event, writer.plant, "shed", ", ".join(taken))
+        message = f"the write of {proposal_id} failed: {result}"
+        await in_thread(note, message, session.clock.now(), "write")
 
 
 async def stop_reason(writer: Writer, session: Session) -> str:
@@ -271,20 +281,6 @@ async def _close(
     return outcome
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a tag shall read back as."""
-
-    value: float
-    tolerance: float = 0.0
-
-    def is_met(self, reading: Reading) -> bool:
-        """Whether a reading is good and near enough."""
-        if not reading.is_good or reading.value is None:
-            return False
-        return abs(reading.value - self.value) <= self.tolerance
-
-
 def _wanted(plant: Plant, setpoints: Mapping[str, float]) -> dict[str, Target]:
     """The setpoints, and the MVs' modes in REMOTE."""
     wanted: dict[str, Target] = {}
@@ -294,39 +290,6 @@ def _wanted(plant: Plant, setpoints: Mapping[str, float]) -> dict[str, Target]:
         if tag.remote is not None:
             wanted[tag.remote.tag] = Target(float(tag.remote.remote))
     return wanted
-
-
-async def read_back(
-    session: Session,
-    wanted: Mapping[str, Target],
-    before: Mapping[str, Reading],
-    patience_s: float,
-) -> tuple[list[str], dict[str, Reading]]:
-    """What does not stand as wanted after `patience_s` wall seconds, and what was read last.
-
-    `before` was read before the write: only newer readings count, unless the tag stood right
-    already.
-    """
-    loop = asyncio.get_running_loop()
-    give_up_s = loop.time() + patience_s
-    while True:
-        seen = await session.read(list(wanted))
-        told = [_difference(name, wanted[name], seen[name], before.get(name)) for name in wanted]
-        wrong = [text for text in told if text]
-        if not wrong or loop.time() >= give_up_s:
-            return wrong, seen
-        await asyncio.sleep(_READ_BACK_PAUSE_S)
-
-
-def _difference(name: str, target: Target, now: Reading, then: Reading | None) -> str:
-    """Why a tag does not stand as wanted; empty if it does."""
-    if not now.is_good or now.value is None:
-        return f"{name} reads back as no good number."
-    if not target.is_met(now):
-        return f"{name} reads back as {now.value:g}, not {target.value:g}."
-    if then is not None and now.source_time <= then.source_time and not target.is_met(then):
-        return f"{name} has not been updated since the write."
-    return ""
 
 
 async def _refuse(
@@ -359,8 +322,3 @@ async def _set_status(
 ) -> None:
     change = writer.historian.set_status
     await in_thread(change, about.proposal_id, status, reason, session.clock.now())
-
-
-async def in_thread(work: Callable[..., _T], *arguments: object) -> _T:
-    """The historian blocks, so it works in a thread; a started write there is never abandoned."""
-    return await asyncio.shield(asyncio.to_thread(work, *arguments))

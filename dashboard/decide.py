@@ -6,31 +6,18 @@ decided by somebody else. Then nothing is stored and the person is told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-
 import streamlit as st
 
-from dashboard import shell
+from dashboard import messages, shell
+from dashboard.messages import Message
 from dashboard.shell import Door
 from dashboard.view import advice
 from dashboard.view.tags import Level
-from twin.clock import wall_now
 from twin.errors import PlantwrightError
 from twin.records import Decision
 
-_MESSAGE = "decision_message"
-_SHOWN = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a person is told after a click."""
-
-    title: str
-    text: str = ""
-    level: Level = Level.CALM
-    told_at: datetime = field(default_factory=wall_now)
+#: Where the answer to a click is shown: about the proposal that was decided, or about none.
+SAID = "decision_said"
 
 
 def accept(door: Door, proposal_id: str) -> None:
@@ -44,51 +31,48 @@ def reject(door: Door, proposal_id: str) -> None:
     words = str(st.session_state.get("reject_words", "")).strip()
     reason = advice.rejection(picked, words)
     if not reason:
-        _tell("Say why you reject it", "Choose a reason or write one.", Level.ATTENTION)
+        fault = "Choose a reason or write one."
+        messages.tell(SAID, Message("Say why you reject it", fault, Level.ATTENTION, proposal_id))
         return
     _decide(door, proposal_id, False, reason)
-
-
-def last_message(now: datetime) -> Message | None:
-    """What the last click led to, for a while."""
-    message: Message | None = st.session_state.get(_MESSAGE)
-    is_recent = message is not None and now - message.told_at < _SHOWN
-    return message if is_recent else None
 
 
 def _decide(door: Door, proposal_id: str, is_accepted: bool, reason: str) -> None:
     fault = shell.name_fault()
     if fault:
-        _tell("Not decided yet", fault, Level.ATTENTION)
+        messages.tell(SAID, Message("Not decided yet", fault, Level.ATTENTION, proposal_id))
         return
     try:
         _store(door, proposal_id, is_accepted, reason)
     except PlantwrightError as trouble:
-        _tell("Nothing was decided", str(trouble), Level.ALARM)
+        messages.tell(SAID, Message("Nothing was decided", str(trouble), Level.ALARM))
 
 
 def _store(door: Door, proposal_id: str, is_accepted: bool, reason: str) -> None:
     facts = door.facts()
     proposal = door.historian.proposal(proposal_id)
     if proposal is None:
-        _tell("Nothing was decided", f"There is no proposal {proposal_id}.", Level.ATTENTION)
+        _refuse(f"There is no proposal {proposal_id}.")
         return
+    moves = advice.moves_in_words(door.plant, proposal)
     standing = advice.standing(proposal, facts.now, facts.wall_now)
     if not standing.is_open:
-        _tell("Nothing was decided", standing.reason, Level.ATTENTION)
+        _refuse(f"{moves}: {standing.reason}")
         return
     taken = Decision(proposal_id, is_accepted, shell.person(), reason, facts.now)
     decided = door.historian.decide(taken)
     if not decided.is_taken:
-        _tell("Nothing was decided", decided.reason, Level.ATTENTION)
+        _refuse(f"{moves}: {decided.reason}")
     elif is_accepted:
-        moves = advice.moves_in_words(door.plant, proposal)
-        _tell(f"Accepted: {moves}", "The gate looks again at fresh readings; then it is written.")
+        messages.tell(
+            SAID, Message(f"Accepted: {moves}", advice.NOT_YET_WRITTEN, about=proposal_id)
+        )
     else:
-        _tell(f"Rejected: {advice.moves_in_words(door.plant, proposal)}", reason)
+        messages.tell(SAID, Message(f"Rejected: {moves}", reason, about=proposal_id))
         for key in ("reject_reason", "reject_words"):
             st.session_state.pop(key, None)
 
 
-def _tell(title: str, text: str, level: Level = Level.CALM) -> None:
-    st.session_state[_MESSAGE] = Message(title, text, level)
+def _refuse(reason: str) -> None:
+    # About no proposal: it is read best over the one that stands there instead.
+    messages.tell(SAID, Message("Nothing was decided", reason, Level.ATTENTION))

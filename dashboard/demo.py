@@ -18,6 +18,7 @@ from dashboard.claims import claim_endpoint, claim_port, only_one
 from dashboard.server import PageSettings, arguments
 from dashboard.settings import Settings
 from dashboard.supervisor import Child, Supervisor
+from dashboard.workers import EMULATOR_START
 from dashboard.workers.ending import ending, say
 from twin.clock import wall_now
 from twin.errors import UsageError
@@ -43,9 +44,11 @@ def plant_processes(name: str, settings: Settings) -> list[Child]:
     ]
 
 
-def page_process(name: str, plant: Plant, settings: Settings) -> Child:
-    """The web page's process."""
-    told = PageSettings(name, settings.database_url(plant), settings.state_dir)
+def page_process(
+    name: str, plant: Plant, settings: Settings, started_at: datetime | None = None
+) -> Child:
+    """The web page's process; `started_at` is when the plant's processes are started beside it."""
+    told = PageSettings(name, settings.database_url(plant), settings.state_dir, started_at)
     return Child("dashboard", arguments(settings.dashboard_port), told.environment())
 
 
@@ -63,7 +66,7 @@ def run_plant(name: str, plant: Plant, settings: Settings, *, with_dashboard: bo
             claim_port(settings.dashboard_port)
         create_database(plant, settings)
         if with_dashboard:
-            children.append(page_process(name, plant, settings))
+            children.append(page_process(name, plant, settings, wall_now()))
             say(f"web page: http://127.0.0.1:{settings.dashboard_port}")
         _keep_running_until_told(children, settings.logs_dir())
 
@@ -89,11 +92,12 @@ def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: b
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        create_database(plant, chosen)
+        create_database(plant, chosen, EMULATOR_START)
         say("An emulated plant; its OPC UA server has no security, listens on this machine only.")
         say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
         say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
-        children = [emulated, *plant_processes(name, chosen), page_process(name, plant, chosen)]
+        page = page_process(name, plant, chosen, wall_now())
+        children = [emulated, *plant_processes(name, chosen), page]
         _keep_running_until_told(children, chosen.logs_dir())
 
 
@@ -123,12 +127,17 @@ def emulator_process(
     return Child("emulate", command(*words), settings.environment())
 
 
-def create_database(plant: Plant, settings: Settings) -> None:
-    """Bring the database to this version's schema and make the plant's tags known."""
+def create_database(plant: Plant, settings: Settings, plant_now: datetime | None = None) -> None:
+    """Bring the database to this version's schema and make the plant's tags known.
+
+    An MV whose stage nobody has decided yet starts as advisory: a decision that the audit keeps,
+    at `plant_now`, or by the wall where nobody knows the plant's time yet.
+    """
     from twin.historian import Historian
 
     with Historian.create(settings.database_url(plant)) as historian:
         historian.register(plant)
+        historian.start_stages(plant, plant_now if plant_now is not None else wall_now())
 
 
 def keep_running(

@@ -13,17 +13,19 @@ from pathlib import Path
 import streamlit as st
 
 from connectors.stop import StopLatch
-from dashboard import markup, shell
+from dashboard import markup, messages, shell
 from dashboard.facts import Facts
+from dashboard.messages import Message
 from dashboard.view import text
-from dashboard.view.headline import headline
+from dashboard.view.headline import STOPPED_AT_PLANT, headline
 from dashboard.view.tags import Level
-from twin.clock import wall_now
+from twin.clock import WALL_TIME, wall_now
 from twin.errors import HistorianError, PlantwrightError
 from twin.plant import Plant
 
 _ASKED = "stop_asked"
 _SAID = "stop_said"
+_LATCH_TEXT = 200  # characters of a name or reason; anybody may have written the file
 _ASKED_FOR = timedelta(seconds=20)  # an unconfirmed stop is forgotten
 
 
@@ -41,18 +43,27 @@ def _draw() -> None:
         return
     left, right = st.columns([6, 1.4], vertical_alignment="top")
     is_stopped = latch.is_stopped()
-    if not is_stopped:
-        with right:
+    # Every place is filled, and before the database is asked: what a refresh leaves out stays until
+    # its end, and would keep the red banner of a stop beside "Writing enabled".
+    with right, st.empty() if is_stopped else st.container():
+        if not is_stopped:
             _stop_button(latch)
+    with st.container() if is_stopped else st.empty():
+        if is_stopped:
+            _stopped(plant, latch)
+        else:
+            messages.show(_SAID)
     with left:
         try:
-            _headline(plant, shell.open_door().facts(), is_stopped)
+            facts = shell.open_door().facts()
+            _headline(plant, facts, is_stopped)
         except PlantwrightError as fault:
             shell.show_fault(fault)
-    if is_stopped:
-        _stopped(plant, latch)
-    if said := st.session_state.pop(_SAID, None):
-        st.html(markup.note(said, level=Level.ATTENTION))
+            return
+    if facts.is_stopped_at_plant:
+        st.html(markup.note("STOPPED AT THE PLANT", STOPPED_AT_PLANT, Level.ALARM))
+    else:
+        st.empty()
 
 
 def _headline(plant: Plant, facts: Facts, is_stopped: bool) -> None:
@@ -65,8 +76,10 @@ def _headline(plant: Plant, facts: Facts, is_stopped: bool) -> None:
         link=facts.link,
         processes=facts.processes,
         is_stopped=is_stopped,
+        is_stopped_at_plant=facts.is_stopped_at_plant,
+        is_starting=facts.is_starting,
     )
-    clock = text.date_time(facts.now, plant)
+    clock = text.date_time(facts.now if facts.is_time_known else None, plant)
     zone = text.zone_name(facts.now, plant)
     st.html(markup.headline(plant.title, clock, zone, items, shell.tick()))
 
@@ -93,6 +106,7 @@ def _stopped(plant: Plant, latch: StopLatch) -> None:
     with st.expander("Release the stop"):
         shell.ask_name("release_name")
         st.text_input("Why is it safe to go on?", key="release_reason", max_chars=200)
+        messages.show(_SAID)
         st.button("Release the stop", key="release", on_click=_release, args=(latch,))
 
 
@@ -101,9 +115,14 @@ def _note(plant: Plant, path: Path) -> str:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         when = text.date_time(datetime.fromisoformat(told["at"]), plant)
-        return f"Stopped by {told['by']}: {told['reason']} (wall clock {when})."
+        by, reason = (text.shortened(str(told[key]), _LATCH_TEXT) for key in ("by", "reason"))
+        return f"Stopped by {by}: {reason} (wall clock {when})."
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def _tell(title: str, said: str = "", level: Level = Level.ATTENTION) -> None:
+    messages.tell(_SAID, Message(title, said, level))
 
 
 def _ask() -> None:
@@ -117,12 +136,15 @@ def _cancel() -> None:
 def _stop(latch: StopLatch) -> None:
     by = shell.person() or "a person at this screen"
     st.session_state[_ASKED] = None
+    messages.forget(_SAID)
     try:
         latch.set(by, "stop button", wall_now())
     except OSError as fault:
-        st.session_state[_SAID] = (
+        _tell(
+            "NOT STOPPED",
             f"The stop latch {latch.path} could not be set: {fault.strerror}. "
-            "Stop the writing process itself, or use the plant's own stop."
+            "Stop the writing process itself, or use the plant's own stop.",
+            Level.ALARM,
         )
         return
     _audit("set", "stop button", by)
@@ -132,13 +154,15 @@ def _release(latch: StopLatch) -> None:
     reason = str(st.session_state.get("release_reason", "")).strip()
     fault = shell.name_fault() or ("" if reason else "Say why it is safe to go on.")
     if fault:
-        st.session_state[_SAID] = fault
+        _tell("Not released", fault)
         return
     try:
         was_set = latch.release()
     except OSError as trouble:
-        st.session_state[_SAID] = f"{latch.path} could not be removed: {trouble.strerror}."
+        _tell("Not released", f"{latch.path} could not be removed: {trouble.strerror}.")
         return
+    st.session_state.pop("release_reason", None)
+    _tell("Released", "Accepted setpoints are written again.", Level.CALM)
     if was_set:
         _audit("released", reason, shell.person())
 
@@ -147,7 +171,10 @@ def _audit(what: str, reason: str, by: str) -> None:
     # The latch stands whatever the database does: it is told afterwards, and may fail to hear.
     try:
         door = shell.open_door()
-        now = door.facts().now
-        door.historian.event(door.plant, "stop", door.plant.plant, f"{what}: {reason}", now, by)
+        facts = door.facts()
+        message = f"{what}: {reason}"
+        if not facts.is_time_known:
+            message += f" {WALL_TIME}"
+        door.historian.event(door.plant, "stop", door.plant.plant, message, facts.now, by)
     except HistorianError as fault:
-        st.session_state[_SAID] = f"The latch is {what}, but the audit could not be told: {fault}"
+        _tell(f"The latch is {what}, but the audit could not be told", str(fault))

@@ -28,7 +28,7 @@ from connectors.opcua import Session
 from dashboard.comparison import TEST_SEEDS, compare, figures
 from dashboard.demo import create_database, emulator_process, keep_running, plant_processes
 from dashboard.settings import Settings
-from dashboard.workers.emulator import EMULATOR_START
+from dashboard.workers import EMULATOR_START
 from twin.errors import EndpointUnavailable, UsageError
 from twin.historian import Historian
 from twin.plant import Plant, Role

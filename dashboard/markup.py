@@ -146,7 +146,15 @@ def move_table(rows: Iterable[MoveRow]) -> str:
 
 def past_table(rows: Iterable[PastRow]) -> str:
     """The proposals' history."""
-    heads = [plain(h) for h in ("Time", "Moves", "Benefit", "What became of it", "By", "Reason")]
+    heads = [
+        plain("Time"),
+        plain("Moves"),
+        plain("Saves against holding", "n"),
+        plain("Status"),
+        plain("By"),
+        plain("Reason given"),
+        plain("How it ended"),
+    ]
     cells = [
         [
             plain(row.created, "n"),
@@ -155,6 +163,7 @@ def past_table(rows: Iterable[PastRow]) -> str:
             Cell(words(row.words)),
             plain(row.by),
             plain(row.reason),
+            plain(row.ended),
         ]
         for row in rows
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from twin.errors import UsageError
@@ -16,6 +17,7 @@ from twin.errors import UsageError
 PLANT = "PLANTWRIGHT_PLANT"
 DATABASE = "PLANTWRIGHT_DATABASE"
 STATE_DIR = "PLANTWRIGHT_STATE_DIR"
+STARTED_AT = "PLANTWRIGHT_STARTED_AT"
 
 #: Every option beside port and address. No call leaves the machine, no tool of a developer is
 #: shown, and the screen is grey so that a colour always means something.
@@ -43,15 +45,25 @@ _OPTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class PageSettings:
-    """What the page needs to know: a plant (file or shipped name), a database URL, a folder."""
+    """What the page needs to know: a plant (file or shipped name), a database URL, a folder.
+
+    `started_at` is the wall time at which the plant's processes were started beside the page;
+    None where the page was started alone.
+    """
 
     plant: str
     database: str
     state_dir: Path
+    started_at: datetime | None = None
 
     def environment(self) -> dict[str, str]:
         """The variables that hand these settings to the page's process."""
-        return {PLANT: self.plant, DATABASE: self.database, STATE_DIR: str(self.state_dir)}
+        return {
+            PLANT: self.plant,
+            DATABASE: self.database,
+            STATE_DIR: str(self.state_dir),
+            STARTED_AT: self.started_at.isoformat() if self.started_at is not None else "",
+        }
 
 
 def page_settings(environ: Mapping[str, str]) -> PageSettings:
@@ -62,7 +74,9 @@ def page_settings(environ: Mapping[str, str]) -> PageSettings:
             f"The page was started without {', '.join(missing)}. "
             "Start it with `plantwright dashboard PLANT`, which sets them."
         )
-    return PageSettings(environ[PLANT], environ[DATABASE], Path(environ[STATE_DIR]))
+    started = environ.get(STARTED_AT)
+    started_at = datetime.fromisoformat(started) if started else None
+    return PageSettings(environ[PLANT], environ[DATABASE], Path(environ[STATE_DIR]), started_at)
 
 
 def arguments(port: int, address: str = "127.0.0.1") -> list[str]:

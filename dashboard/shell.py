@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import streamlit as st
@@ -28,19 +29,21 @@ from twin.safety import CLOSED_LOOP_DECIDER
 REFRESH_S = 2.0
 _STYLE = Path(__file__).parent / "style.css"
 _NAME = "person"
+_NAME_FIELDS = "name_fields"
 _TICK = "tick"
 
 
 @dataclass(frozen=True)
 class Door:
-    """One plant with its database."""
+    """One plant with its database, and when its processes were started beside the page, if so."""
 
     plant: Plant
     historian: Historian
+    started_at: datetime | None = None
 
     def facts(self) -> Facts:
         """What is known at this moment."""
-        return read_facts(self.historian, self.plant, wall_now())
+        return read_facts(self.historian, self.plant, wall_now(), self.started_at)
 
 
 def open_door() -> Door:
@@ -51,7 +54,7 @@ def open_door() -> Door:
             not open or stands at another migration.
     """
     settings = page_settings(os.environ)
-    return Door(_plant(settings.plant), _historian(settings.database))
+    return Door(_plant(settings.plant), _historian(settings.database), settings.started_at)
 
 
 def plant_and_latch() -> tuple[Plant, StopLatch]:
@@ -111,6 +114,7 @@ def ask_name(key: str) -> None:
     # Set once: setting it at every refresh would wipe out what is being typed.
     if key not in st.session_state:
         st.session_state[key] = person()
+    st.session_state.setdefault(_NAME_FIELDS, set()).add(key)
     st.text_input("Your name", key=key, on_change=_remember, args=(key,), max_chars=60)
 
 
@@ -129,7 +133,9 @@ def name_fault() -> str:
 
 
 def _remember(key: str) -> None:
-    st.session_state[_NAME] = str(st.session_state[key]).strip()
+    st.session_state[_NAME] = name = str(st.session_state[key]).strip()
+    for field in st.session_state[_NAME_FIELDS]:
+        st.session_state[field] = name
 
 
 def _try_again() -> None:

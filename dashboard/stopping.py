@@ -48,7 +48,7 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
         name = plant.plant
     except PlantFileError as fault:
         name = _name_in(path_or_name, fault)
-        trouble = "the plant file has faults. See `plantwright check`."
+        trouble = f"the plant file has faults. See `plantwright check {path_or_name}`."
     latch = StopLatch(settings.stop_latch(name))
     try:
         latch.set(by, reason)

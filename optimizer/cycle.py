@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from optimizer.controller import WARM_UP_H, Controller, Model, Residual, Round
+from twin.clock import on_grid
+from twin.errors import RecordRefused
 from twin.historian import Historian
 from twin.plant import Batches, Plant, Role
 from twin.records import (
@@ -42,13 +45,13 @@ __all__ = [
     "is_same_refusal",
     "plan_round",
     "proposal",
-    "step_floor",
 ]
 
 PROPOSAL_OPEN_WALL_S = 60.0  # a person always gets at least this long
 #: While the gate keeps refusing for the same reasons, a refusal is stored this often (plant
 #: time): a trace of every hour, instead of a row a minute that hides what is new.
 REFUSAL_TOLD_AGAIN = timedelta(hours=1)
+_PENDING = (ProposalStatus.OPEN, ProposalStatus.ACCEPTED)
 _REFUSALS_COMPARED = 10  # refusals may take turns, as which MVs a plan moves changes
 #: A number that stands alone, as an age or a percentage does; not the 1 of `tank_1`.
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?![\w.]*\w)")
@@ -66,12 +69,6 @@ class Planned:
     refusals: tuple[str, ...] = ()
 
 
-def step_floor(plant: Plant, moment: datetime) -> datetime:
-    """The newest moment of the plan step grid at or before `moment`."""
-    seconds = math.floor(moment.timestamp() / plant.step_s) * plant.step_s
-    return datetime.fromtimestamp(seconds, tz=UTC)
-
-
 def catch_up(controller: Controller, historian: Historian, until: datetime) -> None:
     """Let the controller take in everything the historian holds up to `until`.
 
@@ -81,7 +78,7 @@ def catch_up(controller: Controller, historian: Historian, until: datetime) -> N
     plant = controller.plant
     if controller.estimate is None or controller.estimate.coverage90 is None:
         controller.use(controller.model, forget=True)
-    earliest = step_floor(plant, until - timedelta(hours=WARM_UP_H))
+    earliest = on_grid(until - timedelta(hours=WARM_UP_H), plant.step_s)
     since = controller.observed_until
     if since is not None and since < earliest:
         controller.use(controller.model, forget=True)
@@ -99,21 +96,32 @@ def describe(done: Round, plant: Plant) -> str:
     plan = done.plan
     if plan.status is not PlanStatus.SOLVED:
         return f"Holding the present setpoints: {plan.reason}."
-    currency = plant.economics.currency if plant.economics else ""
     horizon_min = plant.horizon_steps * plant.step_s / 60
-    benefit = plan.benefit_per_h
-    verb = "saves" if benefit >= 0 else "costs"
-    other = "against" if benefit >= 0 else "more than"
-    text = (
-        f"Over the next {horizon_min:g} min this {verb} "
-        f"{abs(benefit):.2f} {currency}/h {other} holding."
-    )
+    text = f"Over the next {horizon_min:g} min this {_against_holding(plan, plant)}."
     coming = _next_batch(done, plant)
     if coming:
         text += f" Prepares for {coming}."
     if plan.binding:
         text += f" Limited by {', '.join(plan.binding)}."
     return text
+
+
+def _against_holding(plan: Plan, plant: Plant) -> str:
+    """What the plan saves or costs, and against what: no PLC in AUTO would hold for so long."""
+    money = f"{plant.economics.currency if plant.economics else ''}/h"
+    mvs, benefit = plant.with_role(Role.MV), plan.benefit_per_h
+    verb = f"saves {benefit:.2f} {money} against"
+    if benefit < 0:
+        verb = f"costs {-benefit:.2f} {money} more than"
+    kept, them = f"{'both' if len(mvs) == 2 else 'all'} setpoints as they are", "them"
+    if len(mvs) == 1:
+        kept, them = "the setpoint as it is", "it"
+    words = (
+        f"{verb} keeping {kept} ({plan.cost_per_h:.2f} instead of "
+        f"{plan.hold_cost_per_h:.2f} {money})"
+    )
+    has_own_control = any(mv.remote for mv in mvs)
+    return f"{words}; the PLC in AUTO would move {them} itself" if has_own_control else words
 
 
 def _next_batch(done: Round, plant: Plant) -> str:
@@ -185,6 +193,7 @@ def plan_round(
     wall_now: datetime,
     speed: float,
     proposal_id: str,
+    is_stopped_at_plant: bool = False,
 ) -> Planned:
     """One live round at plant time `now`: what is open is settled first, then maybe a proposal.
 
@@ -192,13 +201,15 @@ def plan_round(
     the plan brings nothing worth a person's look (`smallest_benefit_per_h`). A proposal that the
     gate refuses is stored too, once for as long as the reasons stay (`REFUSAL_TOLD_AGAIN`).
     `context` need not know the trust; the round does. A proposal whose MVs are all in closed
-    loop is accepted in the name of that stage.
+    loop is accepted in the name of that stage; while the plant's own stop is set there is none,
+    because nobody would write it.
     """
     plant = controller.plant
-    # Read first: catching up takes seconds at a start, and what comes meanwhile is later than now.
-    last = historian.last_readings(plant)
-    catch_up(controller, historian, step_floor(plant, now))
+    # What came while this round was prepared is later than now: the next round's.
+    last = historian.last_readings(plant, at=now)
+    catch_up(controller, historian, on_grid(now, plant.step_s))
     state = plant_state(plant, last, now)
+    _close_unreadable(historian, plant, now)
     waiting = _still_pending(controller, historian, state, context, now, wall_now)
     if waiting is not None:
         return Planned(None, f"{waiting.proposal_id} is {waiting.status} and waits")
@@ -206,6 +217,8 @@ def plan_round(
     _tell_status(historian, plant, done.plan, now)
     if reason := _not_worth_it(done, plant):
         return Planned(None, reason)
+    if is_stopped_at_plant and _is_for_closed_loop(context, done.setpoints):
+        return Planned(None, "the plant's own stop is set: nothing is decided in closed loop")
     refusals = done.verdict.reasons
     if _is_told(historian, plant, done.verdict, now):
         return Planned(None, f"refused as before: {' '.join(refusals)}", refusals)
@@ -213,7 +226,8 @@ def plan_round(
     if done.verdict.is_clear:
         fan = controller.compared_forecast(done, seed=int(now.timestamp()))
     new = proposal(controller, done, fan, proposal_id=proposal_id, wall_now=wall_now, speed=speed)
-    historian.store_proposal(new)
+    if (other := historian.publish(new)) is not None:
+        return Planned(None, f"{other} of another planner was there first and waits")
     return Planned(_decided_by_stage(historian, new, context, now), refusals=refusals)
 
 
@@ -221,13 +235,17 @@ def _decided_by_stage(
     historian: Historian, new: Proposal, context: GateContext, now: datetime
 ) -> Proposal:
     """The proposal, accepted in the stage's name where every MV of it is in closed loop."""
-    is_ours = all(context.stages.get(mv) is Stage.CLOSED_LOOP for mv in new.setpoints)
+    is_ours = _is_for_closed_loop(context, new.setpoints)
     if new.status is not ProposalStatus.OPEN or not is_ours:
         return new
     by, reason = CLOSED_LOOP_DECIDER, "every MV of it is in closed loop"
     if historian.decide(Decision(new.proposal_id, True, by, reason, now)).is_taken:
         return replace(new, status=ProposalStatus.ACCEPTED)
     return new
+
+
+def _is_for_closed_loop(context: GateContext, mvs: Iterable[str]) -> bool:
+    return all(context.stages.get(mv) is Stage.CLOSED_LOOP for mv in mvs)
 
 
 def _not_worth_it(done: Round, plant: Plant) -> str:
@@ -277,6 +295,15 @@ def _tell_status(historian: Historian, plant: Plant, plan: Plan, now: datetime) 
         historian.event(plant, "plan", plan.status.value, plan.reason, now, "planner")
 
 
+def _close_unreadable(historian: Historian, plant: Plant, now: datetime) -> None:
+    """Close what waits for a person or a write and cannot be read; tell the audit of it, once."""
+    for damaged in historian.unreadable_proposals(plant, _PENDING):
+        # One whose very id is damaged cannot be named; it is passed over like the others.
+        with suppress(RecordRefused):
+            historian.set_status(damaged.key, ProposalStatus.SUPERSEDED, damaged.why, now)
+    historian.tell_unreadable(plant, now, "planner")
+
+
 def _still_pending(
     controller: Controller,
     historian: Historian,
@@ -288,7 +315,7 @@ def _still_pending(
     """Close what is over or refused by now; a proposal that is left, which others wait for."""
     plant = controller.plant
     pending = None
-    for earlier in historian.proposals(plant, (ProposalStatus.OPEN, ProposalStatus.ACCEPTED)):
+    for earlier in historian.proposals(plant, _PENDING):
         if now >= earlier.expires_at and wall_now >= earlier.open_until_wall:
             is_open = earlier.status is ProposalStatus.OPEN
             reason = "nobody decided" if is_open else "accepted, but not written in time"

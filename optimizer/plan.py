@@ -9,7 +9,7 @@ afterwards, on its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,10 @@ def _at_least(low: float, value: Any) -> Any:
 
 
 class Planner:
-    """The planner of one plant: compiled once, then asked every round."""
+    """The planner of one plant: compiled once, then asked every round.
+
+    `solve` answers its problems; without one, an `Nmpc` of its own.
+    """
 
     def __init__(
         self,
@@ -114,11 +117,11 @@ class Planner:
         physics: Physics,
         *,
         deadline_s: float = 2.0,
-        nmpc: Nmpc | None = None,
+        solve: Callable[[Problem], Solution] | None = None,
     ) -> None:
         self._plant = plant
         self._physics = physics
-        self._nmpc = nmpc or Nmpc(plant, physics, deadline_s=deadline_s)
+        self._solve = solve or Nmpc(plant, physics, deadline_s=deadline_s).solve
         self._rollout = Rollout(plant, physics)
 
     def outlook(
@@ -168,7 +171,7 @@ class Planner:
             questions.insert(0, (ready_for, shift))
         answer, spent_ms = None, 0.0
         for lines, higher in questions:
-            solution = self._nmpc.solve(
+            solution = self._solve(
                 Problem(estimate.states, current, lines, missed_rates, first_range, higher, still)
             )
             spent_ms += solution.solve_ms

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.study_file import Scenario, Study, Tracking, simulated
+from optimizer.study_file import Scenario, Study, Tracking, simulated, steps_of
 from optimizer.study_start import Present, nominal_present
 from optimizer.transcription import hard_range, largest_change
 from twin.economics import limit_minutes
@@ -28,6 +28,7 @@ from twin.records import Series
 from twin.simulation import Steering, Trajectory, TwinState, simulate
 from twin.simulation.statistics import Interval, mean_interval, paired_difference
 
+_NO_NUMBER = "not a number"
 _START_REMEDY = "Give the study a start, or collect readings first."
 
 
@@ -42,7 +43,10 @@ class ScenarioRuns:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found. The first of `scenarios` is the base; `units` go by figure name."""
+    """What a study found. The first of `scenarios` is the base; `units` go by figure name.
+
+    `meanings` are the study file's words on its figures.
+    """
 
     study: str
     plant: Plant
@@ -51,6 +55,7 @@ class StudyResult:
     replications: int
     seed: int
     units: Mapping[str, str]
+    meanings: Mapping[str, str]
     scenarios: tuple[ScenarioRuns, ...]
 
     def mean(self, figure: str, scenario: int = 0) -> Interval:
@@ -62,14 +67,31 @@ class StudyResult:
         runs = self.scenarios
         return paired_difference(runs[scenario].figures[figure], runs[0].figures[figure])
 
+    @property
+    def without_number(self) -> tuple[str, ...]:
+        """A sentence on each figure of a scenario that some run has no finite number for."""
+        missing = [
+            (figure, runs.name, int(np.isnan(runs.figures[figure]).sum()))
+            for figure in self.units
+            for runs in self.scenarios
+        ]
+        return tuple(
+            f"{figure} of {name} is not a number in {count} of {self.replications} runs: "
+            "its expression divides by zero, or has no result for another reason. "
+            "Correct it, for example by max(divisor, 1)."
+            for figure, name, count in missing
+            if count
+        )
+
     def table(self) -> str:
-        """The comparison as aligned text, one line per figure and scenario."""
+        """The comparison as aligned text, one line per figure and scenario; below it, meanings."""
         rows = [("figure", "scenario", "mean", "difference to base (95 %)", "unit")]
         for figure, unit in self.units.items():
             for i, runs in enumerate(self.scenarios):
-                mean = f"{self.mean(figure, i).mean:.3f}"
+                mean = self.mean(figure, i).mean
+                shown = f"{mean:.3f}" if math.isfinite(mean) else _NO_NUMBER
                 rows.append(
-                    (figure if i == 0 else "", runs.name, mean, self._shown(figure, i), unit)
+                    (figure if i == 0 else "", runs.name, shown, self._shown(figure, i), unit)
                 )
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = [
@@ -77,6 +99,7 @@ class StudyResult:
             for a, b, c, d, e in rows
         ]
         lines.insert(1, "-" * max(len(line) for line in lines))
+        lines += [f"\n{figure}: {meaning}" for figure, meaning in self.meanings.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,12 +112,14 @@ class StudyResult:
             "replications": self.replications,
             "seed": self.seed,
             "base": self.scenarios[0].name,
+            "without_number": list(self.without_number),
             "scenarios": [
                 {
                     "name": runs.name,
                     "figures": {
                         figure: {
                             "unit": unit,
+                            "meaning": self.meanings.get(figure, ""),
                             "mean": _known(self.mean(figure, i).mean),
                             "difference": None if i == 0 else _plain(self.difference(figure, i)),
                         }
@@ -109,6 +134,8 @@ class StudyResult:
         if scenario == 0:
             return ""
         found = self.difference(figure, scenario)
+        if not math.isfinite(found.mean):
+            return _NO_NUMBER
         return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
@@ -152,6 +179,7 @@ def run_study(
         replications=study.replications,
         seed=study.seed,
         units=_units(plant, physics, study),
+        meanings={total.name: total.meaning for total in study.totals if total.meaning},
         scenarios=tuple(results),
     )
 
@@ -171,14 +199,10 @@ def _run(
         state,
         steer,
         seed=study.seed,
-        steps=_steps(plant, study),
+        steps=steps_of(study, plant),
         replication=replication,
         scale=scenario.scale,
     )
-
-
-def _steps(plant: Plant, study: Study) -> int:
-    return max(1, round(3600.0 * study.horizon_h / plant.step_s))
 
 
 def _check_steered(plant: Plant, study: Study, begin: Present) -> None:
@@ -254,15 +278,19 @@ def _summary(
     plant: Plant, physics: Physics, study: Study, name: str, runs: list[Trajectory]
 ) -> ScenarioRuns:
     signals = {tag: np.array([run.values[tag] for run in runs]) for tag in runs[0].values}
-    hours = _steps(plant, study) * plant.step_s / 3600.0
+    hours = steps_of(study, plant) * plant.step_s / 3600.0
     currency = plant.economics.currency if plant.economics else None
     tag_units = {tag.name: tag.unit for tag in plant.tags if tag.name in signals}
     figures: dict[str, Series] = {}
-    if plant.economics is not None:
-        figures["cost"] = run_costs_per_h(plant, signals)
-    for total in study.totals:
-        rate = parse(total.expression).in_units(tag_units, f"({total.unit})/h", currency=currency)
-        figures[total.name] = np.asarray(rate.evaluate(signals, np)).mean(axis=1) * hours
+    with np.errstate(all="ignore"):  # what has no number is told once, by the result
+        if plant.economics is not None:
+            figures["cost"] = _finite(run_costs_per_h(plant, signals))
+        for total in study.totals:
+            rate = parse(total.expression).in_units(
+                tag_units, f"({total.unit})/h", currency=currency
+            )
+            per_h = np.broadcast_to(rate.evaluate(signals, np), next(iter(signals.values())).shape)
+            figures[total.name] = _finite(per_h.mean(axis=1) * hours)
     levels = {tag.name: signals[tag.name] for tag in _cvs(plant, physics)}
     for tag, paths in levels.items():
         if plant.tag(tag).operator is not None:
@@ -271,6 +299,10 @@ def _summary(
         figures[f"{tag} lowest"] = paths.min(axis=1)
         figures[f"{tag} highest"] = paths.max(axis=1)
     return ScenarioRuns(name, figures, levels)
+
+
+def _finite(figures: Series) -> Series:
+    return np.where(np.isfinite(figures), figures, np.nan)
 
 
 def _known(value: float) -> float | None:

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from twin.errors import ExpressionError, Fault, FileFault, PlantFileError
 from twin.expressions import parse
 from twin.physics import Physics
-from twin.plant import Batches, Plant, Role, Tariff, Trips
+from twin.plant import Batches, Plant, Role, Tariff, Trips, nearest
 from twin.plant.document import Finding, Place, read_document
-from twin.plant.shape import Finite, NonNegative, Positive, TagName, nearest
+from twin.plant.schema_faults import said
+from twin.plant.values import (
+    Finite,
+    Label,
+    Lasting,
+    Moment,
+    Positive,
+    Sentence,
+    ShortText,
+    TagName,
+    Wait,
+)
 from twin.simulation.statistics import FEWEST_RUNS
 
 _STRICT = ConfigDict(extra="forbid")
-_Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Name = Annotated[str, Field(min_length=1, max_length=60)]
-# Room to either side for runs of any length, in calendars that end.
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_MOST_ROWS = 2_000_000  # of one scenario: half a gigabyte where 32 tags are simulated
+# A disturbance a hundred times as large is another plant.
+_Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)]
+_Name = Annotated[Label, Field(max_length=60)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -49,9 +59,9 @@ class Scenario:
 class Announced:
     """An order on the list at the start: due so many minutes after it."""
 
-    in_min: NonNegative
+    in_min: Wait
     draw: Positive
-    duration_min: Positive
+    duration_min: Lasting
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -61,7 +71,7 @@ class Start:
     `prices` begin with the hour of `at`; `held` are disturbances that no block describes.
     """
 
-    at: Annotated[AwareDatetime, Field(ge=_EARLIEST, lt=_LATEST)]
+    at: Moment
     levels: Mapping[TagName, Finite]
     setpoints: Mapping[TagName, Finite] = Field(default_factory=dict)
     prices: Mapping[TagName, tuple[Finite, ...]] = Field(default_factory=dict)
@@ -90,11 +100,15 @@ class StudyControl:
 
 @dataclass(frozen=True, config=_STRICT)
 class Total:
-    """A figure of interest: an expression over tags, added up over the study's time."""
+    """A figure of interest: an expression over tags, added up over the study's time.
+
+    `meaning` is what a reader of the table must know of it, told below the table.
+    """
 
     name: _Name
     expression: str
-    unit: str
+    unit: ShortText
+    meaning: Sentence = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -105,12 +119,12 @@ class Study:
     """
 
     study: _Name
-    variants: Annotated[tuple[Scenario, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Scenario, ...], Field(max_length=50)]
     base: Scenario = Scenario("base")
     start: Start | None = None
-    horizon_h: Annotated[float, Field(gt=0, le=168)] = 12.0
-    replications: Annotated[int, Field(ge=FEWEST_RUNS, le=10_000)] = 30
-    seed: Annotated[int, Field(ge=0)] = 1
+    horizon_h: Annotated[float, Field(gt=0, le=168, strict=True)] = 12.0
+    replications: Annotated[int, Field(ge=FEWEST_RUNS, le=10_000, strict=True)] = 30
+    seed: Annotated[int, Field(ge=0, le=2**53, strict=True)] = 1
     control: StudyControl = StudyControl()
     totals: tuple[Total, ...] = ()
 
@@ -157,13 +171,15 @@ def _said(error: ErrorDetails) -> Finding:
         )
     if error["type"] in ("missing", "missing_argument"):
         return Finding(place, "is missing.", _EXAMPLE)
-    value = error["input"]
-    shown = repr(value) if isinstance(value, str | int | float) else "what stands here"
-    return Finding(place, f"{shown} does not fit: {error['msg']}.")
+    message, remedy = said(error)
+    return Finding(place, message, remedy)
 
 
 def _mismatches(study: Study, plant: Plant, physics: Physics) -> Iterator[Finding]:
-    """Everything that does not fit the plant."""
+    """Everything that does not fit the plant or the rest of the study."""
+    if not study.variants:
+        yield Finding(("variants",), "has no scenario to compare with the base.", _EXAMPLE)
+    yield from _size_faults(study, plant)
     names = [study.base.name, *(v.name for v in study.variants)]
     for number, variant in enumerate(study.variants):
         if variant.name in names[: number + 1]:
@@ -175,8 +191,13 @@ def _mismatches(study: Study, plant: Plant, physics: Physics) -> Iterator[Findin
     for place, scenario in places:
         yield from _scenario_faults(place, scenario, plant, physics)
     yield from _control_faults(study.control, plant, physics)
+    taken = {"cost"}
     for number, total in enumerate(study.totals):
         yield from _total_faults(("totals", number), total, plant, physics)
+        if total.name in taken:
+            message = f"{total.name!r} is the name of another figure."
+            yield Finding(("totals", number, "name"), message, "Give each figure its own.")
+        taken.add(total.name)
     if study.start is not None:
         yield from _start_faults(study.start, plant, physics)
         standing = (study.start.setpoints, study.control.hold)
@@ -184,6 +205,16 @@ def _mismatches(study: Study, plant: Plant, physics: Physics) -> Iterator[Findin
             if not any(tag.name in setpoints for setpoints in standing):
                 message = f"nothing says where {tag.name} stands."
                 yield Finding(("start", "setpoints"), message, "Give it here, or hold it.")
+
+
+def _size_faults(study: Study, plant: Plant) -> Iterator[Finding]:
+    rows = study.replications * steps_of(study, plant)
+    if rows > _MOST_ROWS:
+        message = (
+            f"{study.replications} replications of {study.horizon_h:g} h in steps of "
+            f"{plant.step_s:g} s are {rows} rows a scenario; {_MOST_ROWS} fit in memory."
+        )
+        yield Finding(("replications",), message, "Ask for fewer replications or hours.")
 
 
 def _scenario_faults(
@@ -249,6 +280,11 @@ def _start_faults(start: Start, plant: Plant, physics: Physics) -> Iterator[Find
     if lacking:
         message = f"{', '.join(lacking)} missing."
         yield Finding(("start", "held"), message, "Give each a value to stay at.")
+
+
+def steps_of(study: Study, plant: Plant) -> int:
+    """How many plan steps of the plant a study lasts."""
+    return max(1, round(3600.0 * study.horizon_h / plant.step_s))
 
 
 def simulated(plant: Plant, physics: Physics) -> frozenset[str]:

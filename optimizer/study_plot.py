@@ -12,7 +12,7 @@ from optimizer.study import ScenarioRuns, StudyResult
 from twin.forecast import HIGH_SHARE, LOW_SHARE
 
 # Told apart in grey and by people who see colours differently (Okabe and Ito 2008).
-_COLOURS = ("#666666", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
 def figure(result: StudyResult) -> Figure:
@@ -32,28 +32,44 @@ def figure(result: StudyResult) -> Figure:
     return drawing
 
 
-def plot(result: StudyResult, path: str | Path) -> None:
-    """Write the picture to `path`; its suffix says how (.png, .svg, .pdf)."""
-    figure(result).savefig(path, dpi=120)
+def plot(result: StudyResult, path: Path) -> None:
+    """Write the picture, a PNG, to `path`.
+
+    Raises:
+        OSError: it can't be written; nothing of it is left behind.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        figure(result).savefig(part, format="png", dpi=120)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _draw_levels(axis: Axes, result: StudyResult, tag: str) -> None:
     limits = result.plant.tag(tag).operator
     for edge in (limits.low, limits.high) if limits is not None else ():
         if edge is not None:
-            axis.axhline(edge, color="black", linewidth=0.8, linestyle="--")
+            axis.axhline(edge, color="black", linewidth=0.8, linestyle=":")
     for number, runs in enumerate(result.scenarios):
-        _draw_runs(axis, runs, tag, result.horizon_h, _COLOURS[number % len(_COLOURS)])
+        _draw_runs(axis, runs, tag, result.horizon_h, number)
     axis.set_ylabel(f"{tag}\n{result.plant.tag(tag).unit}", fontsize="small")
     axis.margins(x=0.0)
 
 
-def _draw_runs(axis: Axes, runs: ScenarioRuns, tag: str, horizon_h: float, colour: str) -> None:
-    paths = runs.levels[tag]
+def _draw_runs(axis: Axes, runs: ScenarioRuns, tag: str, horizon_h: float, number: int) -> None:
+    paths, colour = runs.levels[tag], _COLOURS[number % len(_COLOURS)]
     hours = horizon_h * np.arange(1, paths.shape[1] + 1) / paths.shape[1]
     low, high = np.quantile(paths, (LOW_SHARE, HIGH_SHARE), axis=0, method="hazen")
-    axis.fill_between(hours, low, high, color=colour, alpha=0.15, linewidth=0)
-    axis.plot(hours, paths.mean(axis=0), color=colour, linewidth=1.4, label=runs.name)
+    mean = paths.mean(axis=0)
+    if number == 0:
+        # Thin, dashed and on top: scenarios often lie so close that either would hide the other.
+        axis.fill_between(hours, low, high, color=colour, alpha=0.1, linewidth=0)
+        axis.plot(hours, mean, color=colour, lw=1.0, linestyle="--", zorder=3, label=runs.name)
+    else:
+        axis.fill_between(hours, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(hours, mean, color=colour, linewidth=2.6, label=runs.name)
 
 
 def _draw_cost(axis: Axes, result: StudyResult) -> None:

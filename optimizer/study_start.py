@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from optimizer.study_file import Start
+from twin.clock import on_grid
 from twin.estimator import Estimator
 from twin.historian import Historian
 from twin.physics import Physics
@@ -78,8 +78,7 @@ def present_of(
     Prices beyond the next hour are taken from the same hours of the day before.
     """
     rows = round(_FOLLOWED_H * 3600.0 / plant.step_s)
-    end_s = plant.step_s * math.floor(now.timestamp() / plant.step_s)
-    end = datetime.fromtimestamp(end_s, tz=UTC)
+    end = on_grid(now, plant.step_s)
     disturbances = [tag.name for tag in plant.with_role(Role.DV)]
     tags = list(dict.fromkeys((*physics.states, *physics.inputs, *disturbances)))
     samples = historian.samples(plant, tags, window_start(plant, end, rows), end)

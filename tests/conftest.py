@@ -12,6 +12,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of the code: no test is judged by how long an example took.
+settings.register_profile("plantwright", deadline=None)
+settings.load_profile("plantwright")
 
 _MUST_RUN = os.environ.get("PLANTWRIGHT_REQUIRE_ALL_TESTS") == "1"
 

@@ -82,8 +82,9 @@ def _signals(elapsed_s: float, total_s: float, end: datetime) -> dict[str, float
 
 
 def fill(historian: Historian, plant: Plant, end: datetime = NOON, hours: float = 4.0) -> None:
-    """Register the plant and store what it lived through."""
+    """Register the plant, with its first stages, and store what it lived through."""
     historian.register(plant)
+    historian.start_stages(plant, end - timedelta(hours=hours))
     historian.store(lived(plant, end, hours))
 
 

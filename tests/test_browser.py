@@ -177,6 +177,30 @@ def test_a_click_accepts_the_proposal(served: Served, seen: Seen, tmp_path: Path
     assert seen.complaints == []
 
 
+def test_a_form_stays_open_while_it_is_filled_and_goes_with_the_stop(seen: Seen) -> None:
+    """A refusal closes no form and is there to be read; a release takes banner and form along."""
+    page = seen.page
+    page.get_by_role("button", name="STOP").click()
+    page.get_by_role("button", name="Confirm STOP").click()
+    page.get_by_text("Release the stop").first.click()
+    release = page.get_by_role("button", name="Release the stop", exact=True)
+    release.click()
+    page.wait_for_selector("text=Not released")
+    tick = int(page.locator(".pw-live").first.get_attribute("data-tick") or 0)
+    page.wait_for_function(
+        "tick => document.querySelector('.pw-live').dataset.tick > tick + 3", arg=tick
+    )
+    assert page.get_by_text("Not released").is_visible()
+    assert release.is_visible()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Why is it safe to go on?").fill("all well")
+    release.click()
+    page.wait_for_selector("text=Accepted setpoints are written again")
+    page.wait_for_function("!document.body.innerText.includes('STOPPED')")
+    assert not release.is_visible()
+    assert seen.complaints == []
+
+
 def test_a_server_that_stops_takes_its_numbers_along(served: Served, seen: Seen) -> None:
     """Ten seconds without a refresh hide every value; they come back with the server."""
     page = seen.page

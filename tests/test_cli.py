@@ -26,7 +26,7 @@ from dashboard.claims import only_one
 from dashboard.cli import app, db_app
 from twin.clock import wall_now
 from twin.historian import Historian, head_revision, upgrade
-from twin.records import ProposalStatus, Stage
+from twin.records import Clearance, Decision, ProposalStatus, Stage, WriteOutcome, WriteStatus
 
 MANY_FAULTS = str(Path(__file__).parent / "plants" / "many_faults.yaml")
 STUDY = Path(__file__).parent / "plants" / "demand_study.yaml"
@@ -434,7 +434,9 @@ def test_a_database_that_is_not_there_yet_is_not_made_by_asking(
     call: CommandLine, state: Path
 ) -> None:
     """The remedy is a command; after it the same question has an answer."""
-    is_clear(call("status", "four_tank"), 1, "does not exist yet", "plantwright db upgrade")
+    answer = call("status", "four_tank")
+    is_clear(answer, 1, "does not exist yet", "plantwright db upgrade", "PLANTWRIGHT_STATE_DIR")
+    assert str(state.absolute() / "four_tank.db") in answer.err
     assert not list(state.glob("*.db"))
     assert call("db", "upgrade", "four_tank", "--json").record["revision"] == head_revision()
     assert call("status", "four_tank", "--json").record["readings_stored"] == 0
@@ -527,6 +529,71 @@ def test_what_cannot_be_accepted_is_refused_with_the_reason(
         assert lived.decision(name) is None
 
 
+def test_a_damaged_proposal_is_decided_by_nobody(call: CommandLine, lived: Historian) -> None:
+    """`accept` says what is wrong with it; `status` tells of it, and goes on."""
+    with closing(sqlite3.connect(lived.path)) as raw, raw:
+        raw.execute("DROP TRIGGER proposal_only_status")
+        raw.execute("UPDATE proposal SET setpoints = 'garbage'")
+    words = ["accept", "four_tank", "p-1", "--by", "Ada"]
+    answer = call(*words)
+    is_clear(answer, 1, "p-1 was not accepted", "cannot be read", "setpoints", "damaged")
+    in_json_too(call, words, answer)
+    is_clear(call("reject", *words[1:], "--reason", "x"), 1, "p-1 was not rejected")
+    assert lived.decision("p-1") is None
+    assert call("status", "four_tank", "--json").record["unreadable"] == ["proposal p-1"]
+    assert "unreadable rows: proposal p-1" in call("status", "four_tank").out
+
+
+# -- status --------------------------------------------------------------------------------------
+
+
+def test_the_status_is_a_page_a_person_can_read(call: CommandLine, lived: Historian) -> None:
+    """Ages, sizes and shares with their units, nothing unknown as None, no list that floods."""
+    lived.beat(four_tank(), "write", wall_now(), os.getpid(), '{"plant_stop": true}')
+    told = call("status", "four_tank").out
+    lines = dict(line.split(": ", 1) for line in told.splitlines())
+    assert len(lines) == len(told.splitlines()) < 25
+    assert lines["stopped"] == "at the plant (clear it there)"
+    assert lines["link"] == "live"
+    assert lines["trust"] == "91 % of the last plant hour inside the 90 % interval"
+    assert lines["stored"].endswith(" MB")
+    assert lines["proposals"] == "open 1"
+    assert lines["stages"] == "pump_1.setpoint advisory, pump_2.setpoint advisory"
+    assert "None" not in told
+    assert call("status", "four_tank", "--json").record["stopped_at_plant"] is True
+
+
+def test_the_status_of_many_unusable_tags_names_a_few(call: CommandLine, lived: Historian) -> None:
+    """An hour without readings makes all of them stale: how many, the first, where the rest is."""
+    beats(lived, four_tank(), wall_now(), NOON + timedelta(hours=1))
+    (line,) = [line for line in call("status", "four_tank").out.splitlines() if "unusable" in line]
+    tags = len(four_tank().tags)
+    assert line.startswith(f"unusable tags: {tags} of {tags}. ")
+    assert f"{tags - 3} more" in line
+    assert len(call("status", "four_tank", "--json").record["unusable_tags"]) == tags
+
+
+def test_the_status_after_the_end_tells_of_no_link(call: CommandLine, lived: Historian) -> None:
+    """Processes that are gone have ended, at once and with their last sign; silent ones still run.
+
+    What the collector said last is no news then.
+    """
+    plant, before = four_tank(), wall_now() - timedelta(seconds=10)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    detail = lived.processes(plant)[0].detail
+    lived.beat(plant, "collect", before, gone.pid, detail)
+    lived.beat(plant, "plan", before - timedelta(minutes=5), os.getpid())
+    answer = call("status", "four_tank", "--json").record
+    states = {each["name"]: each["state"] for each in answer["processes"]}
+    assert states == {"collect": "ended", "plan": "silent", "write": "alive"}
+    assert answer["link"] is None
+    told = call("status", "four_tank").out
+    assert "link: unknown" in told
+    assert f"process collect: ENDED; last beat {before:%Y-%m-%d %H:%M:%S} UTC" in told
+    assert f"process plan: SILENT (pid {os.getpid()})" in told
+
+
 def test_a_stage_is_decided_by_a_named_person_with_a_reason(
     call: CommandLine, lived: Historian
 ) -> None:
@@ -540,7 +607,40 @@ def test_a_stage_is_decided_by_a_named_person_with_a_reason(
     assert lived.stage(four_tank())[mv] is Stage.SHADOW
 
 
+def test_an_mv_that_we_hold_is_asked_back_by_name(call: CommandLine, lived: Historian) -> None:
+    """Stored for the writing process; twice, or of what we do not hold, it is refused."""
+    mv, now = "pump_1.setpoint", NOON
+    words = ["give-back", "four_tank", mv, "--by", "Bo", "--reason", "it rattles"]
+    answer = call(*words)
+    is_clear(answer, 1, f"does not hold {mv}")
+    in_json_too(call, words, answer)
+    is_clear(call("give-back", "four_tank", "tank_1.level", *words[3:]), 2, "not an MV")
+    lived.decide(Decision("p-1", True, "Ada", "", now))
+    permit = Clearance("c1", "p-1", {mv: 9.35}, now, now + timedelta(seconds=60))
+    lived.store_clearance(permit)
+    assert lived.use_clearance("c1", now)
+    verified = WriteStatus.VERIFIED
+    lived.store_outcome(WriteOutcome("p-1", "c1", verified, {mv: 9.35}, {mv: 9.35}, "", now))
+    done = call(*words, "--json").record
+    assert done == {"mv": mv, "done": True, "reason": "", "stage": "advisory"}
+    (asked,) = lived.hand_backs(four_tank())
+    assert (asked.by, asked.reason) == ("Bo", "it rattles")
+    is_clear(call(*words), 1, "Bo has asked")
+
+
 # -- stop ----------------------------------------------------------------------------------------
+
+
+def test_a_release_does_not_end_the_plants_own_stop(call: CommandLine, lived: Historian) -> None:
+    """Refused without a latch, told beside the release of one: it is cleared at the plant."""
+    lived.beat(four_tank(), "write", wall_now(), 103, '{"plant_stop": true}')
+    words = ["release", "four_tank", "--by", "Bo", "--reason", "leak fixed"]
+    answer = call(*words)
+    is_clear(answer, 1, "was not set", "Clear it at the plant")
+    assert call(*words, "--json").record["stopped_at_plant"] is True
+    call("stop", "four_tank", "--by", "Ada")
+    both = call(*words)
+    assert (both.code, both.out.startswith("Released. The plant's own stop is set")) == (0, True)
 
 
 def test_stop_and_release_are_in_the_audit(call: CommandLine, lived: Historian) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,12 +36,11 @@ from optimizer.cycle import (
     catch_up,
     is_same_refusal,
     plan_round,
-    step_floor,
 )
 from optimizer.plan import Planner
 from twin.historian import Historian
 from twin.physics import Physics
-from twin.plant import Limits, Plant
+from twin.plant import Limits, Plant, Role
 from twin.plants.four_tank.truth import Truth
 from twin.records import (
     BAD,
@@ -168,6 +169,24 @@ def live_on(past: tuple[Truth, list[Reading]], historian: Historian, until: date
 # -- a live round -------------------------------------------------------------------------------
 
 
+def test_a_round_closes_what_cannot_be_read_and_goes_on(
+    controller: Controller, historian: Historian
+) -> None:
+    """Damaged since it was published: superseded with the reason, told once, replaced by a new."""
+    a_round(controller, historian)
+    with closing(sqlite3.connect(historian.path)) as raw, raw:
+        raw.execute("DROP TRIGGER proposal_only_status")
+        raw.execute("UPDATE proposal SET verdict = 'garbage'")
+    new = published(a_round(controller, historian, proposal_id="p-2"))
+    assert new.status is ProposalStatus.OPEN
+    a_round(controller, historian, proposal_id="p-3")
+    counts = historian.proposal_counts(FOUR_TANK)
+    assert counts[ProposalStatus.SUPERSEDED] == counts[ProposalStatus.OPEN] == 1
+    (told,) = historian.events(FOUR_TANK, kind="unreadable")
+    assert (told.subject, told.by) == ("p-1", "planner")
+    assert "verdict" in told.message
+
+
 def test_a_round_publishes_one_open_proposal(controller: Controller, historian: Historian) -> None:
     """A person finds one open proposal with forecast, reason, benefit and time enough to decide."""
     new = published(a_round(controller, historian))
@@ -178,6 +197,8 @@ def test_a_round_publishes_one_open_proposal(controller: Controller, historian: 
     assert set(new.current) == set(PUMPS)
     assert new.benefit_per_h == pytest.approx(new.plan.hold_cost_per_h - new.plan.cost_per_h)
     assert f"{abs(new.benefit_per_h):.2f} ct/h" in new.reason
+    costs = f"({new.plan.cost_per_h:.2f} instead of {new.plan.hold_cost_per_h:.2f} ct/h)"
+    assert f"keeping both setpoints as they are {costs}; the PLC in AUTO" in new.reason
     assert "Over the next 60 min this" in new.reason
     assert new.expires_at > NOW
     assert new.open_until_wall >= WALL + timedelta(seconds=PROPOSAL_OPEN_WALL_S)
@@ -389,6 +410,30 @@ def test_one_advisory_mv_keeps_the_decision_with_a_person(
     assert historian.decision("p-1") is None
 
 
+@pytest.mark.parametrize("stage", [Stage.CLOSED_LOOP, Stage.ADVISORY])
+def test_while_the_plant_is_stopped_closed_loop_decides_nothing(
+    controller: Controller, historian: Historian, stage: Stage
+) -> None:
+    """Else every minute brought a decision and its refusal. A person may still look at advice."""
+    done = plan_round(
+        controller,
+        historian,
+        context(stage),
+        now=NOW,
+        wall_now=WALL,
+        speed=SPEED,
+        proposal_id="p-1",
+        is_stopped_at_plant=True,
+    )
+    if stage is Stage.ADVISORY:
+        assert published(done.proposal).status is ProposalStatus.OPEN
+        return
+    assert done.proposal is None
+    assert "the plant's own stop is set" in done.reason
+    assert historian.proposals(FOUR_TANK) == []
+    assert historian.events(FOUR_TANK, kind="decision") == []
+
+
 # -- when too little is known --------------------------------------------------------------------
 
 
@@ -526,6 +571,29 @@ def test_an_unusable_pump_is_planned_around(
     assert set(new.setpoints) == {PUMPS[1]}
 
 
+def test_a_stored_reading_of_the_future_blinds_no_tag(
+    controller: Controller, historian: Historian
+) -> None:
+    """A wrong stamp of years ahead is no last value: the true one before it still counts."""
+    ahead = NOW + timedelta(days=3650)
+    historian.store(readings_of({"tank_4.level": 9.0, PUMPS[0]: 9.0}, ahead).values())
+    new = published(a_round(controller, historian))
+    assert new.verdict.is_clear
+    assert set(new.setpoints) == set(PUMPS)
+
+
+def test_what_comes_while_a_round_is_prepared_is_the_next_rounds(
+    controller: Controller, historian: Historian
+) -> None:
+    """Readings a moment newer than the round's present neither refuse its move nor enter it."""
+    soon = NOW + timedelta(seconds=8)
+    moved = {tag.name: 3.0 for tag in FOUR_TANK.with_role(Role.CV)}
+    historian.store(readings_of(moved, soon).values())
+    new = published(a_round(controller, historian))
+    assert new.verdict.is_clear, new.verdict.reasons
+    assert set(new.setpoints) == set(PUMPS)
+
+
 def test_a_pump_outside_its_limit_is_brought_back(
     historian: Historian,
 ) -> None:
@@ -622,10 +690,3 @@ def test_without_the_bias_the_leak_shows(tmp_path: Path) -> None:
     """The same plant without the learned bias ends well away from its best level."""
     plant, physics = tank_plant(tmp_path, soft=144.0, low=4.5, margin_low=0.5)
     assert abs(run_leaking(plant, physics, learns_bias=False, minutes=120) - 5.0) > 0.2
-
-
-def test_the_step_grid_counts_from_midnight() -> None:
-    """Planning moments lie on whole steps of UTC, whatever the clock's seconds."""
-    moment = datetime(2026, 1, 5, 12, 0, 59, 999999, tzinfo=UTC)
-    assert step_floor(FOUR_TANK, moment) == AT
-    assert step_floor(FOUR_TANK, AT) == AT

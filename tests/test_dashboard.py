@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,25 @@ from streamlit.testing.v1 import AppTest
 
 import dashboard
 from connectors.stop import StopLatch
+from dashboard.beats import clock_detail
 from dashboard.facts import last_hour_score
-from dashboard.server import DATABASE, PLANT, STATE_DIR, PageSettings, arguments, page_settings
+from dashboard.server import (
+    DATABASE,
+    PLANT,
+    STARTED_AT,
+    STATE_DIR,
+    PageSettings,
+    arguments,
+    page_settings,
+)
 from dashboard.settings import Settings
-from twin.clock import wall_now
+from twin.clock import WALL_TIME, wall_now
 from twin.errors import UsageError
 from twin.historian import Historian
-from twin.plant import Plant
+from twin.plant import Plant, read_plant
 from twin.records import (
     BAD,
+    GOOD,
     Clearance,
     Decision,
     ProposalStatus,
@@ -151,6 +161,20 @@ def test_overview_marks_what_is_bad_and_never_shows_it_as_zero(
     assert "0.00" not in row
 
 
+def test_a_stored_reading_of_the_future_neither_blinds_its_tag_nor_moves_time(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """The overview shows the last value that can be true, fresh, at the plant's own time."""
+    ahead = NOON + timedelta(days=3650)
+    historian.store([Reading("tank_1.level", 3.21, GOOD, ahead, ahead)], plant)
+    html = shown(page.run())
+    row = html[html.index("<b>tank_1.level</b>") :].split("</tr>")[0]
+    assert "3.21" not in row
+    assert ">STALE<" not in row
+    assert ">BAD<" not in row
+    assert "2036" not in html
+
+
 def test_a_dead_collector_lets_values_grow_old(
     page: AppTest, historian: Historian, plant: Plant
 ) -> None:
@@ -198,6 +222,159 @@ def test_a_short_dropout_does_not_hide_the_hours_cost(
         assert found is not None
         assert found.hours * 60 == pytest.approx(known_min, abs=1.01)
         assert found.cost_per_h > 0
+
+
+def written(historian: Historian, at: datetime = NOON) -> None:
+    """Proposal p-1 accepted by Ada, written to pump_1 and read back."""
+    historian.decide(Decision("p-1", True, "Ada", "", at))
+    seal = Clearance("c-1", "p-1", {"pump_1.setpoint": 9.35}, at, at + timedelta(seconds=30))
+    historian.store_clearance(seal)
+    assert historian.use_clearance("c-1", at)
+    moves = dict(seal.setpoints)
+    verified = WriteOutcome("p-1", "c-1", WriteStatus.VERIFIED, moves, moves, "as written", at)
+    historian.store_outcome(verified)
+    historian.set_status("p-1", ProposalStatus.WRITTEN, "as written", at)
+
+
+@pytest.mark.parametrize("screen", ["overview", "advice"])
+def test_what_we_hold_is_shown_and_given_back_by_a_named_person_with_a_reason(
+    page: AppTest, historian: Historian, plant: Plant, screen: str
+) -> None:
+    """Since when, until when; without a reason nothing is asked, with one the request is kept."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    assert "Held by Plantwright" not in shown(turn_to(page, screen))
+    written(historian)
+    html = shown(page.run())
+    assert "pump_1.setpoint: REMOTE, held at 9.35 cm³/s since 13:00 (" in html
+    assert "back to the PLC at 14:00" in html
+    give_name(page, "Nora")
+    assert "Say why the PLC shall have it back" in shown(press(page, "Give back to the PLC"))
+    assert historian.hand_backs(plant) == []
+    page.text_input(key="give_back_reason").set_value("night shift").run()
+    html = shown(press(page, "Give back to the PLC"))
+    (asked,) = historian.hand_backs(plant)
+    assert (asked.mv, asked.by, asked.reason) == ("pump_1.setpoint", "Nora", "night shift")
+    assert "Nora has asked to give it back" in html
+    assert "Give back to the PLC" not in buttons(page)
+
+
+def test_an_answer_is_not_shown_over_another_proposal(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """ "Accepted" belongs to the one that was; table and card agree in the same refresh."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, "Ada")
+    html = shown(press(page, "Accept"))
+    assert "Accepted: pump_1.setpoint" in html
+    assert ">OPEN<" not in html
+    newer = proposal(plant, "p-2", created_at=NOON + timedelta(minutes=1), wall_now=wall_now())
+    historian.store_proposal(newer)
+    html = shown(page.run())
+    assert "Accept" in buttons(page)
+    assert "Accepted: pump_1.setpoint" not in html
+
+
+def test_once_it_is_written_nothing_says_that_it_will_be(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """The click's answer makes way for how it ended."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    turn_to(page, "advice")
+    give_name(page, "Ada")
+    assert "then it is written" in shown(press(page, "Accept"))
+    historian.set_status("p-1", ProposalStatus.WRITTEN, "read back as written", NOON)
+    html = shown(page.run())
+    assert "then it is written" not in html
+    assert "Written to the plant" in html
+
+
+def test_a_stop_at_the_plant_is_told_on_every_page(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """As the living writer tells it; a writer long silent tells nothing."""
+    told = '{"link": "live", "plant_stop": true}'
+    historian.beat(plant, "write", wall_now(), 103, told)
+    html = shown(page.run())
+    assert "STOPPED AT THE PLANT" in html
+    assert "Clear it at the plant" in html
+    writing = html.split(">Writing</span>")[1].split("</div>")[0]
+    assert "enabled" not in writing
+    historian.beat(plant, "write", wall_now() - timedelta(minutes=1), 103, told)
+    assert "STOPPED AT THE PLANT" not in shown(page.run())
+
+
+def test_a_planner_that_has_planned_the_newest_reading_waits(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """With a frozen link it says nothing more; a dead one owes a round and is silent."""
+    long_ago = wall_now() - timedelta(minutes=2)
+    beats(historian, plant, long_ago)
+    historian.beat(plant, "collect", wall_now(), 101, clock_detail(NOON, 20.0, link="live"))
+    for planned_at, says in ((NOON, True), (NOON - 2 * timedelta(seconds=plant.step_s), False)):
+        historian.beat(plant, "plan", long_ago, 102, clock_detail(planned_at, 20.0, model="m"))
+        row = shown(page.run()).split('data-label="Process">plan<')[1].split("</tr>")[0]
+        assert ("waits for readings" in row) == says
+        assert ("SILENT" in row) != says
+
+
+def test_while_everything_starts_nothing_is_coloured(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No wall time poses as the plant's, nobody is told to start what is starting."""
+    with Historian.create(database(tmp_path)) as opened:
+        opened.register(four_tank())
+        opened.beat("four_tank", "collect", wall_now(), 1, '{"link": "lost: nothing answers"}')
+    started = {"now": wall_now(), "then": wall_now() - timedelta(minutes=2)}
+    html = {}
+    for when, moment in started.items():
+        monkeypatch.setenv(STARTED_AT, moment.isoformat())
+        html[when] = shown(page.run())
+        assert '<span class="pw-clock">–</span>' in html[when]
+    assert "pw-word pw-" not in html["now"]
+    assert "The processes are starting" in html["now"]
+    assert "pw-word pw-alarm" in html["then"]
+    assert "Start `plantwright collect four_tank`" in html["then"]
+
+
+def test_a_stop_before_the_first_reading_says_what_time_it_is_dated_by(
+    page: AppTest, tmp_path: Path
+) -> None:
+    """The audit's rows are of plant time; one of wall time must say so."""
+    with Historian.create(database(tmp_path)) as opened:
+        opened.register(four_tank())
+        press(press(page.run(), "STOP"), "Confirm STOP")
+        (event,) = opened.events("four_tank", kind="stop")
+    assert event.message == f"set: stop button {WALL_TIME}"
+
+
+def test_a_plant_without_physics_is_told_what_planning_needs(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is sent to look for a planner that there is not by design."""
+    shipped = four_tank().path
+    assert shipped is not None
+    lines = shipped.read_text(encoding="utf-8").splitlines(keepends=True)
+    bare = tmp_path / "plant.yaml"
+    bare.write_text("".join(line for line in lines if not line.startswith("physics:")))
+    monkeypatch.setenv(PLANT, str(bare))
+    with Historian.create(database(tmp_path)) as opened:
+        opened.register(read_plant(str(bare)))
+    html = shown(turn_to(page, "advice"))
+    assert "planning needs the plant" in html
+    assert "planner alive" not in html
+    assert "planning needs a physics.py" in shown(turn_to(page, "stages"))
+
+
+def test_a_flood_of_text_hides_no_form(
+    page: AppTest, historian: Historian, plant: Plant, latch: StopLatch
+) -> None:
+    """Anybody may have written the latch file or an audit row: both are cut short."""
+    latch.set("x" * 100_000, "y" * 100_000, wall_now())
+    historian.event(plant, "stop", plant.plant, "z" * 100_000, NOON, "Ada")
+    html = shown(turn_to(page, "audit"))
+    assert len(html) < 30_000
+    assert "Release the stop" in buttons(page)
 
 
 def test_accepting_stores_a_named_decision(
@@ -325,11 +502,15 @@ def test_the_stop_takes_two_steps_and_its_release_a_name_and_a_reason(
     assert "STOPPED" in shown(page)
 
     assert "Give your name first" in shown(press(page, "Release the stop"))
+    assert "Give your name first" in shown(page.run()), "it stays for longer than a refresh"
     give_name(page, "Ada")
     assert "Say why it is safe" in shown(press(page, "Release the stop"))
     assert latch.is_stopped()
     page.text_input(key="release_reason").set_value("valve replaced").run()
-    press(page, "Release the stop")
+    html = shown(press(page, "Release the stop"))
+    assert "Accepted setpoints are written again" in html
+    assert "Say why it is safe" not in html
+    assert "STOPPED" not in html
     assert not latch.is_stopped()
     told = [(event.message, event.by) for event in historian.events(plant, kind="stop")]
     assert told[0] == ("released: valve replaced", "Ada")
@@ -343,6 +524,54 @@ def test_the_stop_works_without_a_database(page: AppTest, latch: StopLatch) -> N
     assert "plantwright db upgrade" in html
     press(press(page, "STOP"), "Confirm STOP")
     assert latch.is_stopped()
+
+
+#: What a database can come to beneath the page.
+_DAMAGES = {
+    "a table is gone": "DROP TABLE process",
+    "a time of no year": "UPDATE process SET at = 1000000000000000000",
+    "a beat of no speed": """UPDATE process SET detail = '{"speed": 1e300, "plant_now":
+        "9999-12-31T23:59:59+00:00"}'""",
+    "a reading of no year": "UPDATE last_value SET ts = 1000000000000000000 WHERE tag_id = 1",
+    "a stage of no kind": "INSERT INTO stage VALUES (99, 'four_tank', 'pump_1.setpoint', 'x', "
+    "'mallory', '', 0)",
+    "an event of no time": "INSERT INTO event VALUES (99, 'four_tank', 'x', '', '', -1000000000000"
+    "000000, '')",
+    "no database any more": "PRAGMA writable_schema = 1; DELETE FROM sqlite_master",
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES.keys())
+def test_the_stop_works_whatever_the_database_holds(
+    page: AppTest, historian: Historian, latch: StopLatch, tmp_path: Path, damage: str, screen: str
+) -> None:
+    """Every screen draws or says why not, and two clicks stop the plant."""
+    historian.close()
+    with sqlite3.connect(tmp_path / "page.db") as raw:
+        raw.executescript(damage)
+    shown(turn_to(page, screen))
+    shown(press(press(page, "STOP"), "Confirm STOP"))
+    assert latch.is_stopped()
+
+
+def test_an_unreadable_proposal_is_shown_and_stands_in_nobodys_way(
+    page: AppTest, historian: Historian, plant: Plant
+) -> None:
+    """A forged row has its line in the table; the sound one below it can be accepted."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    with sqlite3.connect(historian.path) as raw:
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(proposal)")]
+        forged = {"proposal_id": "'forged'", "setpoints": "'garbage'", "created_at": "9e17"}
+        copied = ", ".join(forged.get(name, name) for name in columns)
+        raw.execute(f"INSERT INTO proposal ({', '.join(columns)}) SELECT {copied} FROM proposal")
+    html = shown(turn_to(page, "advice"))
+    assert "UNREADABLE" in html
+    assert "forged cannot be read" in html
+    give_name(page, "Ada")
+    press(page, "Accept")
+    assert historian.decision("p-1") is not None
+    assert historian.decision("forged") is None
 
 
 def test_a_database_at_another_migration_is_named(page: AppTest, tmp_path: Path) -> None:
@@ -430,7 +659,7 @@ def test_the_server_is_local_silent_and_told_everything() -> None:
 
 def test_settings_travel_through_the_environment() -> None:
     """What is handed over arrives; what is missing is named, all of it."""
-    settings = PageSettings("four_tank", "sqlite:///a.db", Path("state"))
+    settings = PageSettings("four_tank", "sqlite:///a.db", Path("state"), wall_now())
     assert page_settings(settings.environment()) == settings
     with pytest.raises(UsageError, match=f"{DATABASE}, {STATE_DIR}"):
         page_settings({PLANT: "four_tank"})

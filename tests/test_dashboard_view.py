@@ -12,18 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lived_plant import NOON, four_tank, proposal
+from small_plant import small_plant
 
 from dashboard import markup
-from dashboard.beats import clock_detail, plant_moment, said
-from dashboard.view import advice, headline, overview, tags, text, trend
+from dashboard.beats import clock_detail, latest_known, plant_moment, said
+from dashboard.view import advice, headline, holding, overview, tags, text, trend
 from dashboard.view.tags import Level, Word
+from twin.clock import latest_believable
 from twin.economics import Score
-from twin.historian import ProcessBeat
+from twin.historian import HandBack, HandBackCause, HandBackStatus, Held, ProcessBeat
 from twin.plant import Plant, Role
 from twin.records import (
     BAD,
     GOOD,
     UNCERTAIN,
+    Decision,
     PlantState,
     ProposalStatus,
     Reading,
@@ -37,6 +40,7 @@ from twin.safety import Trust
 from twin.state import plant_state
 
 PLANT = four_tank()
+REAL_TIME = small_plant()
 LEVEL = PLANT.tag("tank_1.level")
 WALL = datetime(2026, 11, 20, 9, tzinfo=UTC)
 
@@ -153,7 +157,32 @@ def test_a_plan_that_costs_more_is_not_said_to_save() -> None:
     dear = replace(proposal(PLANT, wall_now=WALL), benefit_per_h=-0.4)
     label, word, small = advice.figures(PLANT, dear, advice.standing(dear, NOON, WALL))[0]
     assert (label, word.text) == ("Costs more than holding", "0.40 ct/h")
-    assert small.startswith("over 1 h")
+    assert "kept for 60 min" in small
+    assert overview.figures(PLANT, dear, None, None)[0][0] == "Open proposal costs more"
+
+
+def test_a_saving_names_its_yardstick_and_both_costs() -> None:
+    """8.70 ct/h is 41.10 less 32.40; and a PLC in AUTO would not hold for an hour."""
+    waiting = proposal(PLANT, wall_now=WALL)
+    shown = advice.figures(PLANT, waiting, advice.standing(waiting, NOON, WALL))
+    saving, cost = shown[:2]
+    yardstick = "both setpoints kept for 60 min; the PLC in AUTO would move them"
+    assert saving == ("Saves against holding", Word("8.70 ct/h"), f"holding: {yardstick}")
+    assert (cost[0], cost[1].text) == ("Expected cost, next 60 min", "32.40 ct/h")
+    assert cost[2].endswith("holding: 41.10 ct/h")
+    label, word, small = overview.figures(PLANT, waiting, None, None)[0]
+    assert (label, word.text) == ("Open proposal saves", "8.70 ct/h")
+    assert small == f"next 60 min: 32.40 ct/h, holding 41.10 ct/h ({yardstick})"
+
+
+def test_holding_is_told_of_the_mvs_there_are() -> None:
+    """One MV is no "both"; a plant without modes has no AUTO to compare with."""
+    one, other = (tag for tag in PLANT.tags if tag.role is Role.MV)
+    rest = tuple(tag for tag in PLANT.tags if tag.role is not Role.MV)
+    single = replace(PLANT, tags=(one, *rest))
+    assert advice.holding(single) == "the setpoint kept for 60 min; the PLC in AUTO would move it"
+    bare = tuple(replace(tag, remote=None) for tag in (one, other))
+    assert advice.holding(replace(PLANT, tags=(*bare, *rest))) == "both setpoints kept for 60 min"
 
 
 def test_the_history_says_why_a_proposal_is_over() -> None:
@@ -163,11 +192,78 @@ def test_the_history_says_why_a_proposal_is_over() -> None:
         proposal(PLANT, wall_now=WALL), status=ProposalStatus.SUPERSEDED, status_reason=reason
     )
     (row,) = advice.past_rows(PLANT, [over], {}, [])
-    assert row.reason == reason
+    assert (row.reason, row.ended) == (text.NOTHING, reason)
     stands = advice.standing(over, NOON, WALL)
     assert reason in stands.reason
     label, word, small = advice.figures(PLANT, over, stands)[2]
     assert (label, word.text, small) == ("It is", "SUPERSEDED", "made 2026-01-05 13:00:00")
+
+
+def test_a_persons_reason_is_not_mixed_with_the_planners() -> None:
+    """The reason given stands in one column, what came of it in another."""
+    waiting = proposal(PLANT, wall_now=WALL)
+    taken = Decision("p-1", False, "Ada", "test in progress", NOON)
+    rejected = replace(waiting, status=ProposalStatus.REJECTED, status_reason="test in progress")
+    for each, decisions, told in (
+        (waiting, {}, (text.NOTHING, text.NOTHING)),
+        (rejected, {"p-1": taken}, ("test in progress", text.NOTHING)),
+    ):
+        (row,) = advice.past_rows(PLANT, [each], decisions, [])
+        assert (row.reason, row.ended) == told
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (ProposalStatus.ACCEPTED, "Accepted"),
+        (ProposalStatus.WRITTEN, "Written to the plant"),
+        (ProposalStatus.FAILED, "The write failed"),
+        (ProposalStatus.EXPIRED, "It cannot be decided"),
+    ],
+)
+def test_what_was_decided_is_not_said_to_be_undecidable(status: ProposalStatus, title: str) -> None:
+    """Where the buttons were stands how the proposal ended."""
+    over = replace(proposal(PLANT, wall_now=WALL), status=status, status_reason="told why")
+    assert advice.ended(over, advice.standing(over, NOON, WALL))[0] == title
+
+
+def held(minutes: float, mv: str = "pump_1.setpoint") -> dict[str, Held]:
+    """An MV written and verified so many minutes before noon."""
+    at = NOON - timedelta(minutes=minutes)
+    return {mv: Held(mv, "p-1", 7.43, at, at)}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "stage", "ends"),
+    [
+        (47, Stage.ADVISORY, "since 12:13 (47 min); back to the PLC at 13:13"),
+        (60, Stage.ADVISORY, "since 12:00 (1 h); it goes back to the PLC now"),
+        (5, Stage.SHADOW, "since 12:55 (5 min); it goes back to the PLC now"),
+        (90, Stage.CLOSED_LOOP, "since 11:30 (1 h 30 min); the closed loop moves it on"),
+    ],
+)
+def test_an_mv_that_we_hold_says_since_when_and_until_when(
+    minutes: float, stage: Stage, ends: str
+) -> None:
+    """13:00 on the plant's clock; an accepted setpoint holds for the plan's 60 min."""
+    state = state_of(PLANT, {"pump_1.mode": 1, "pump_2.mode": 0})
+    stages = dict.fromkeys(("pump_1.setpoint", "pump_2.setpoint"), stage)
+    lines = holding.held_lines(PLANT, state, stages, held(minutes), [])
+    told = f"pump_1.setpoint: REMOTE, held at 7.43 cm**3/s {ends}"
+    assert lines == {"pump_1.setpoint": told}
+
+
+def test_what_reads_auto_is_not_held_and_what_is_asked_back_says_so() -> None:
+    """The plant's own mode has the last word; what stands against a hand-back is told."""
+    state = state_of(PLANT, {"pump_1.mode": 1, "pump_2.mode": 0})
+    both = held(5) | held(5, "pump_2.setpoint")
+    cause, status = HandBackCause.ASKED, HandBackStatus.OPEN
+    asked = HandBack(1, "pump_1.setpoint", cause, "Ada", "test", NOON, status, "refused", None)
+    lines = holding.held_lines(PLANT, state, {}, both, [asked])
+    assert list(lines) == ["pump_1.setpoint"]
+    assert lines["pump_1.setpoint"].endswith(
+        "Ada has asked to give it back, which is not done yet: refused"
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,6 +407,23 @@ def test_plant_time_without_beats_never_makes_old_readings_fresh() -> None:
     assert plant_moment(PLANT, [], None, WALL) == (WALL, 1.0)
 
 
+def test_readings_are_asked_for_until_when_they_can_be_true() -> None:
+    """Near the told clock, or the wall of a plant in real time; a far row is then no present."""
+    tick = ProcessBeat("collect", WALL, 1, clock_detail(NOON, 20.0))
+    later = WALL + timedelta(seconds=6)
+    assert latest_known(PLANT, [tick], later) == latest_believable(NOON + timedelta(minutes=2), 20)
+    assert latest_known(PLANT, [], WALL) is None
+    assert latest_known(REAL_TIME, [], WALL) == latest_believable(WALL)
+
+
+def test_a_clock_years_ahead_of_the_wall_is_no_plants_in_real_time() -> None:
+    """A beat from when the clock was wrong is not believed; an emulator may live in any year."""
+    ahead = WALL + timedelta(days=3650)
+    tick = ProcessBeat("collect", WALL, 1, clock_detail(ahead, 1.0))
+    assert plant_moment(REAL_TIME, [tick], None, WALL) == (WALL, 1.0)
+    assert plant_moment(PLANT, [tick], None, WALL) == (ahead, 1.0)
+
+
 @pytest.mark.parametrize(
     "detail", ["", "{", "[1]", '{"plant_now": "soon", "speed": 2}', '{"plant_now": 3, "speed": 1}']
 )
@@ -356,6 +469,71 @@ def test_the_headline_counts_modes_and_dates_the_data() -> None:
     assert (words["Data"].text, words["Data"].level) == ("3 min 30 s old", Level.ALARM)
     assert (words["Planned"].text, words["Planned"].level) == ("2 h ago", Level.ATTENTION)
     assert words["Writing"].text == "enabled"
+
+
+def words_of(state: PlantState, plant: Plant = PLANT, **told: object) -> dict[str, Word]:
+    """The headline's words of a plant of which nothing else is known."""
+    nothing: dict[str, object] = {
+        "newest_reading": None,
+        "planned_at": None,
+        "link": None,
+        "processes": [],
+        "is_stopped": False,
+    }
+    shown = headline.headline(plant, state, {}, **(nothing | told))  # type: ignore[arg-type]  # by name
+    return {item.label: item.word for item in shown}
+
+
+@pytest.mark.parametrize("link", [None, "lost: nothing answers"])
+def test_a_start_is_no_fault(link: str | None) -> None:
+    """In the first minute nothing that is not there yet is coloured; afterwards it is."""
+    state = state_of(PLANT, {})
+    silent = headline.process_row("plan", WALL - timedelta(hours=1), {}, WALL, 20)
+    for processes in ([], [silent]):
+        words = words_of(state, is_starting=True, link=link, processes=processes)
+        for label in ("Connection", "Data", "Processes"):
+            assert words[label].text == "starting"
+            assert words[label].level is Level.CALM
+        assert words["Mode"].text == text.NOTHING
+    later = words_of(state, link="lost: nothing answers")
+    assert later["Connection"].level is later["Data"].level is Level.ALARM
+
+
+def test_a_stop_set_at_the_plant_is_abnormal() -> None:
+    """It is no "enabled", and says that it is cleared there; our own stop is told first."""
+    state = state_of(PLANT, {})
+    word = words_of(state, is_stopped_at_plant=True)["Writing"]
+    assert (word.text, word.level) == ("STOPPED AT THE PLANT", Level.ALARM)
+    assert "Clear it at the plant" in word.reason
+    assert words_of(state, is_stopped=True, is_stopped_at_plant=True)["Writing"].text == "STOPPED"
+
+
+def test_a_planner_without_new_readings_waits() -> None:
+    """One that has done its round is not silent; one that owes a round is."""
+    long_ago = WALL - timedelta(minutes=5)
+    waits = headline.process_row("plan", long_ago, {}, WALL, 20, has_nothing_to_do=True)
+    silent = headline.process_row("plan", long_ago, {}, WALL, 20)
+    fresh = headline.process_row("plan", WALL, {}, WALL, 20, has_nothing_to_do=True)
+    assert [row.word.text for row in (waits, silent, fresh)] == [
+        "waits for readings",
+        "SILENT",
+        "ALIVE",
+    ]
+    state = state_of(PLANT, {})
+    assert words_of(state, processes=[waits])["Processes"].text == "plan waits for readings"
+    assert words_of(state, processes=[waits])["Processes"].level is Level.ATTENTION
+    assert words_of(state, processes=[silent])["Processes"].text == "plan SILENT"
+
+
+def test_a_plant_without_physics_is_not_asked_for_its_planner() -> None:
+    """Nothing plans it by design; the page says what planning would need."""
+    bare = replace(PLANT, physics=None)
+    assert "physics.py" in advice.no_proposal(bare, True, False)
+    assert "planner alive" not in advice.no_proposal(bare, True, False)
+    assert "planner alive" in advice.no_proposal(PLANT, True, False)
+    assert "starting" in advice.no_proposal(PLANT, False, True)
+    word = words_of(state_of(bare, {}), bare)["Planned"]
+    assert (word.text, word.level) == ("never", Level.CALM)
 
 
 def test_a_planner_may_rest_for_a_plant_step() -> None:
@@ -431,6 +609,7 @@ def test_summer_time_is_the_plants() -> None:
     """The zone's offset follows the date."""
     assert text.clock_time(datetime(2026, 7, 1, 12, tzinfo=UTC), PLANT) == "14:00:00"
     assert text.zone_name(datetime(2026, 7, 1, 12, tzinfo=UTC), PLANT).endswith("UTC+02:00")
+    assert text.zone_name(NOON, replace(PLANT, time_zone="UTC")) == "UTC"
 
 
 def test_units_are_written_as_on_paper() -> None:
@@ -445,6 +624,34 @@ def test_units_are_written_as_on_paper() -> None:
     ):
         assert "6.2 cm³/s" in html
         assert "**" not in html
+
+
+def test_stored_sentences_read_as_a_person_writes() -> None:
+    """Times in the plant's zone, seals by their beginning, codes as words, floods cut short."""
+    seal = "a46e3ff2" + "0" * 24 + "." + "1" * 64
+    cleared = f"clearance {seal} until 2026-01-07T00:09:36.960396+00:00"
+    assert text.told(cleared, PLANT) == "clearance a46e3ff2 until 2026-01-07 01:09:36"
+    assert text.told("9999-99-99 99:99:99Z", PLANT) == "9999-99-99 99:99:99Z"
+    assert len(text.told("x" * 100_000, PLANT)) < 1100
+    assert text.on_paper("no number with quality 0x80000000;") == "no number with quality bad;"
+    doubled = "pump_1.setpoint needs pump_1.setpoint: pump_1.setpoint: 131 s old."
+    assert text.on_paper(doubled) == "pump_1.setpoint: 131 s old."
+    other = "pump_1.setpoint needs tank_1.level: tank_1.level: 131 s old."
+    assert text.on_paper(other) == other
+
+
+@given(st.from_regex(r"\A\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z\Z"))
+def test_whatever_looks_like_a_time_can_be_shown(sentence: str) -> None:
+    """No text that anybody wrote makes the page fail, whatever its digits."""
+    assert text.told(sentence, PLANT)
+
+
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_a_time_at_the_edge_of_the_calendar_stays_as_it_stands(year: str) -> None:
+    """Where the plant's zone has no such day."""
+    edge = f"{year}-{'01-01 00:00:00' if year == '0001' else '12-31 23:59:59'}+00:00"
+    west = replace(PLANT, time_zone="America/New_York" if year == "0001" else "Asia/Tokyo")
+    assert text.told(edge, west) == edge
 
 
 def test_no_text_can_become_markup() -> None:

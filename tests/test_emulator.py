@@ -25,10 +25,10 @@ from connectors.emulator import (
     Emulator,
     Live,
     load_truth,
-    on_grid,
     serve,
 )
 from connectors.opcua import Session
+from twin.clock import on_grid
 from twin.errors import EndpointUnavailable, UsageError, WriteFault
 from twin.plant import read_plant
 from twin.records import Reading

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.files import import_file, read_table
+from connectors.files import Table, import_file, read_table
 from twin.errors import FileFault
 from twin.historian import Historian
 from twin.plant import FileSource, Plant, Role, Tag, read_plant
@@ -19,6 +19,7 @@ from twin.records import BAD, GOOD
 from twin.state import window
 
 START = datetime(2001, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 EVAPORATOR = Path(__file__).parent / "plants" / "evaporator.yaml"
 DATA = os.environ.get("PLANTWRIGHT_BENCH_DATA", "")
 
@@ -57,9 +58,13 @@ def historian(tmp_path):
         yield opened
 
 
+def read(given_plant: Plant, path: Path) -> Table:
+    return read_table(given_plant, path, now=NOW)
+
+
 def faults_of(given_plant: Plant, path: Path) -> list[str]:
     with pytest.raises(FileFault) as told:
-        read_table(given_plant, path)
+        read(given_plant, path)
     return [str(fault) for fault in told.value.faults]
 
 
@@ -69,7 +74,7 @@ def seconds(found) -> list[float]:
 
 def test_columns_go_to_their_tags_by_name_and_by_number(table):
     """The order of the file does not matter, other columns are left alone."""
-    found = read_table(plant(), table("note,flow,x\na,1.5,2\nb,2.5,3e1\n"))
+    found = read(plant(), table("note,flow,x\na,1.5,2\nb,2.5,3e1\n"))
     assert list(found.values["flow"]) == [1.5, 2.5]
     assert list(found.values["level"]) == [2.0, 30.0]
     assert seconds(found) == [0.0, 10.0]
@@ -87,13 +92,13 @@ def test_columns_go_to_their_tags_by_name_and_by_number(table):
 )
 def test_separators_quotes_blank_lines_and_byte_order_marks(table, separator, text):
     """Tables as plant historians and spreadsheets write them."""
-    found = read_table(plant(separator=separator), table(text))
+    found = read(plant(separator=separator), table(text))
     assert (list(found.values["flow"]), list(found.values["level"])) == ([1.5], [2.0])
 
 
 def test_a_decimal_comma_is_read_when_declared(table):
     """1,5 is one and a half where the plant file says so."""
-    found = read_table(
+    found = read(
         plant(separator="semicolon", decimal="comma"), table("note;flow;x\na;1,5;-2,25e1\n")
     )
     assert (list(found.values["flow"]), list(found.values["level"])) == ([1.5], [-22.5])
@@ -113,7 +118,7 @@ def test_a_decimal_comma_that_is_not_declared_is_a_fault(table):
 def test_what_is_not_a_number_is_stored_without_value_and_never_as_zero(table, historian, cell):
     """The reading is kept with Bad quality: that something was missing is a fact too."""
     given_plant = plant()
-    report = import_file(given_plant, historian, table(f"n,flow,x\na,{cell},2\nb,1,3\n"))
+    report = import_file(given_plant, historian, table(f"n,flow,x\na,{cell},2\nb,1,3\n"), now=NOW)
     assert (report.readings, report.stored, report.not_numbers) == (4, 4, 1)
     first = historian.last_readings(given_plant, ["flow"], at=START)["flow"]
     assert first.value is None
@@ -125,7 +130,7 @@ def test_what_is_not_a_number_is_stored_without_value_and_never_as_zero(table, h
 def test_a_good_number_keeps_value_quality_and_both_times(table, historian):
     """A record counts as arrived when it was measured."""
     given_plant = plant()
-    import_file(given_plant, historian, table("n,flow,x\na,1.5,2\n"))
+    import_file(given_plant, historian, table("n,flow,x\na,1.5,2\n"), now=NOW)
     found = historian.last_readings(given_plant)
     assert set(found) == {"flow", "level"}
     assert (found["flow"].value, found["flow"].quality) == (1.5, GOOD)
@@ -136,21 +141,39 @@ def test_importing_twice_changes_nothing(table, historian):
     """The same table again stores nothing new and the same gaps."""
     given_plant = plant(breaks=(3,))
     path = table("n,flow,x\n" + "".join(f"a,{i},2\n" for i in range(5)))
-    first = import_file(given_plant, historian, path)
+    first = import_file(given_plant, historian, path, now=NOW)
     assert (first.rows, first.readings, first.stored, first.gaps) == (5, 10, 10, 1)
     gaps = historian.gaps(given_plant)
-    again = import_file(given_plant, historian, path)
+    again = import_file(given_plant, historian, path, now=NOW)
     assert (again.stored, again.readings) == (0, 10)
     assert historian.count(given_plant) == 10
     assert historian.gaps(given_plant) == gaps
     assert "10 were there already" in again.text()
 
 
+def test_what_differs_from_a_stored_reading_is_told_and_changes_nothing(table, historian):
+    """Another value for a known time is left out, never silently: rows are counted and told."""
+    given_plant = plant()
+    import_file(given_plant, historian, table("n,flow,x\na,1,2\na,3,4\na,,6\n"), now=NOW)
+    other = table("n,flow,x\na,1.5,2.5\na,3,4\na,5,6\na,7,8\n")
+    report = import_file(given_plant, historian, other, now=NOW)
+    assert (report.readings, report.stored, report.rows_differing) == (8, 2, 2)
+    assert "2 row(s) differ from what is stored and were left out" in report.text()
+    kept = historian.readings(given_plant, ["flow"], START, NOW)
+    assert [each.value for each in kept] == [1, 3, None, 7]
+    again = import_file(given_plant, historian, table("n,flow,x\na,1,2\n"), now=NOW)
+    assert again.rows_differing == 0
+    assert "differ" not in again.text()
+
+
 def test_nothing_continues_across_an_experiment_break(table, historian):
     """A break moves the next experiment away and is stored as a gap; the window between is NaN."""
     given_plant = plant(breaks=(4, 6), break_gap_s=3600.0)
     import_file(
-        given_plant, historian, table("n,flow,x\n" + "".join(f"a,{i},{i}\n" for i in range(7)))
+        given_plant,
+        historian,
+        table("n,flow,x\n" + "".join(f"a,{i},{i}\n" for i in range(7))),
+        now=NOW,
     )
     found = historian.samples(given_plant, ["level"], START, START + timedelta(days=1))["level"]
     shown = found.times_s - START.timestamp()
@@ -178,12 +201,12 @@ def test_nothing_continues_across_an_experiment_break(table, historian):
 def test_time_columns_in_every_unit(table, files, cells, expected):
     """Numbers count from `start`, from 1970 without one; text says its own zone."""
     text = "time,flow,x\n" + "".join(f"{cell},1,2\n" for cell in cells)
-    assert seconds(read_table(plant(time_column="time", **files), table(text))) == expected
+    assert seconds(read(plant(time_column="time", **files), table(text))) == expected
 
 
 def test_text_times_without_zone_are_in_the_plants(table):
     """A logger in Berlin writes local time: midnight there is 23:00 UTC."""
-    found = read_table(
+    found = read(
         plant(time_column=1, time_zone="Europe/Berlin"), table("t,flow,x\n2001-01-01 00:00,1,2\n")
     )
     assert found.times == [datetime(2000, 12, 31, 23, tzinfo=UTC)]
@@ -192,7 +215,7 @@ def test_text_times_without_zone_are_in_the_plants(table):
 def test_an_experiment_whose_time_restarts_is_moved_behind_the_break(table):
     """Each experiment may count from zero; its own steps are kept."""
     files = {"time_column": "t", "time_unit": "s", "start": START, "breaks": (3,)}
-    found = read_table(
+    found = read(
         plant(**files, break_gap_s=1000.0), table("t,flow,x\n0,1,1\n5,1,1\n0,1,1\n7,1,1\n")
     )
     assert seconds(found) == [0, 5, 1005, 1012]
@@ -227,9 +250,34 @@ def test_every_fault_of_a_table_is_told_at_once_with_its_line(table, historian):
         "Correct `breaks` in the plant file.",
     ]
     with pytest.raises(FileFault):
-        import_file(given_plant, historian, path)
+        import_file(given_plant, historian, path, now=NOW)
     historian.register(given_plant)
     assert historian.count(given_plant) == 0
+
+
+def test_rows_of_the_future_are_told_and_nothing_is_stored(table, historian):
+    """One row of the year 2099 would be the tag's last reading for decades."""
+    given_plant = plant(time_column="t", time_zone="Europe/Berlin")
+    path = table(
+        "t,flow,x\n"
+        "2026-11-01T00:29:00Z,1,2\n"
+        "2026-11-01T01:01:00Z,1,2\n"
+        "2099-01-01 00:00,1,2\n"
+        "9999-12-31 00:00,1,2\n"
+    )
+    remedy = "Correct the row, `time_unit` or `start`."
+    late = "is later than now, 2026-11-01T00:00:00+00:00."
+    assert faults_of(given_plant, path) == [
+        f"time (line 3): 2026-11-01T01:01:00+00:00 {late} {remedy}",
+        f"time (line 4): 2098-12-31T23:00:00+00:00 {late} {remedy}",
+        f"time (line 5): 9999-12-30T23:00:00+00:00 {late} {remedy}",
+    ]
+    with pytest.raises(FileFault):
+        import_file(given_plant, historian, path, now=NOW)
+    historian.register(given_plant)
+    assert historian.count(given_plant) == 0
+    import_file(given_plant, historian, path, now=datetime(9999, 12, 30, 23, tzinfo=UTC))
+    assert historian.count(given_plant) == 8
 
 
 @pytest.mark.parametrize(
@@ -252,7 +300,7 @@ def test_files_that_can_not_be_opened_are_told(tmp_path):
     assert "no such file" in faults_of(plant(), tmp_path / "none.csv")[0]
     assert "can't be opened" in faults_of(plant(), tmp_path)[0]
     with pytest.raises(FileFault, match="does not say how to read tables"):
-        read_table(read_plant("four_tank"), tmp_path / "none.csv")
+        read(read_plant("four_tank"), tmp_path / "none.csv")
 
 
 def test_a_long_list_of_faults_ends_in_a_count(table):
@@ -275,7 +323,9 @@ def test_progress_is_told_while_importing(table, historian):
     """Rows done and rows in all, ending with all."""
     told: list[tuple[int, int]] = []
     path = table("n,flow,x\n" + "a,1,2\n" * 1200)
-    import_file(plant(), historian, path, lambda done, rows: told.append((done, rows)))
+    import_file(
+        plant(), historian, path, now=NOW, progress=lambda done, rows: told.append((done, rows))
+    )
     assert told == [(500, 1200), (1000, 1200), (1200, 1200)]
 
 
@@ -293,7 +343,7 @@ def test_every_cell_becomes_exactly_one_reading(tmp_path_factory, rows):
     """Whatever stands in the cells, a finite number keeps its value and the rest has none."""
     path = tmp_path_factory.mktemp("any") / "t.csv"
     path.write_text("n,flow,x\n" + "".join(f"a,{number!r},{text}\n" for number, text in rows))
-    readings = [r for batch in read_table(plant(), path).batches() for r in batch]
+    readings = [r for batch in read(plant(), path).batches() for r in batch]
     assert len(readings) == 2 * len(rows)
     for (number, text), flow, level in zip(rows, readings[::2], readings[1::2], strict=True):
         assert flow.value == (number if np.isfinite(number) else None)
@@ -306,7 +356,7 @@ def test_the_evaporator_goes_in_with_a_plant_file_and_no_code(historian):
     """6305 rows of six real signals without a time column, in two experiments."""
     evaporator = read_plant(EVAPORATOR)
     path = Path(DATA) / "daisy" / "evaporator.dat"
-    report = import_file(evaporator, historian, path)
+    report = import_file(evaporator, historian, path, now=NOW)
     assert (report.rows, report.readings, report.stored) == (6305, 37830, 37830)
     assert (report.not_numbers, report.gaps) == (0, 1)
     assert historian.count(evaporator) == 37830
@@ -319,4 +369,4 @@ def test_the_evaporator_goes_in_with_a_plant_file_and_no_code(historian):
     assert np.array_equal(found["feed.flow"].values, table[:, 0])
     assert np.array_equal(found["product.temperature"].values, table[:, 5])
     assert np.flatnonzero(np.diff(found["feed.flow"].times_s) != 60.0).tolist() == [3299]
-    assert import_file(evaporator, historian, path).stored == 0
+    assert import_file(evaporator, historian, path, now=NOW).stored == 0

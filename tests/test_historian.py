@@ -121,6 +121,15 @@ def test_a_late_old_reading_is_stored_but_is_not_the_last(historian: Historian) 
     assert historian.newest(PLANT) == at(100)
 
 
+def test_a_reading_of_the_future_does_not_hide_the_present(historian: Historian) -> None:
+    """Asked for what was known until now, the historian answers with what is true."""
+    historian.store([level(0, 1.0), level(10, 2.0), level(3e8, 9.0)])
+    assert historian.newest(PLANT) == at(3e8)
+    assert historian.newest(PLANT, until=at(10)) == at(10)
+    assert historian.newest(PLANT, until=at(9)) == at(0)
+    assert historian.newest(PLANT, until=at(-1)) is None
+
+
 def test_an_empty_historian_knows_nothing(historian: Historian) -> None:
     """No readings is an answer, not an error."""
     assert historian.store([]) == 0
@@ -565,19 +574,34 @@ def test_every_step_leaves_an_audit_row(historian: Historian) -> None:
         ("write", "writer", at(25)),
         ("proposal", "plantwright", at(26)),
     ]
+    (wrote,) = historian.events(PLANT, kind="write")
+    tag = PLANT.tag(PUMP)
+    assert wrote.message.startswith(f"{PUMP} {outcome().setpoints[PUMP]:g} {tag.unit} verified")
 
 
 # Operation
 
 
-def test_an_mv_is_advisory_until_somebody_decides(historian: Historian) -> None:
+def test_an_mv_is_in_shadow_until_somebody_decides(historian: Historian) -> None:
     """The last decision counts; all of them are on record."""
-    assert historian.stage(PLANT) == {PUMP: Stage.ADVISORY}
+    assert historian.stage(PLANT) == {PUMP: Stage.SHADOW}
     for to in (Stage.SHADOW, Stage.CLOSED_LOOP):
         assert historian.set_stage(PLANT, PUMP, to, "Ada", "test run", at(1)) is None
         assert historian.stage(PLANT) == {PUMP: to}
     told = [(e.by, e.message) for e in historian.events(PLANT, kind="stage")]
     assert told == [("Ada", "closed loop: test run"), ("Ada", "shadow: test run")]
+
+
+def test_the_first_start_is_a_decision_that_overrides_none(historian: Historian) -> None:
+    """A person accepts, from the first start on; it is on record once, and undoes no other."""
+    historian.start_stages(PLANT, at(1))
+    historian.start_stages(PLANT, at(2))
+    assert historian.stage(PLANT) == {PUMP: Stage.ADVISORY}
+    (told,) = historian.events(PLANT, kind="stage")
+    assert (told.subject, told.at, told.by) == (PUMP, at(1), "plantwright")
+    historian.set_stage(PLANT, PUMP, Stage.SHADOW, "Ada", "new pump", at(3))
+    historian.start_stages(PLANT, at(4))
+    assert historian.stage(PLANT) == {PUMP: Stage.SHADOW}
 
 
 @pytest.mark.parametrize(
@@ -618,7 +642,7 @@ def test_a_stage_needs_an_mv_a_name_and_a_reason(historian: Historian) -> None:
         refusal = historian.set_stage(PLANT, mv, Stage.SHADOW, by, reason, at(1))
         assert refusal is not None
         assert told in refusal
-    assert historian.stage(PLANT) == {PUMP: Stage.ADVISORY}
+    assert historian.stage(PLANT) == {PUMP: Stage.SHADOW}
     assert len(historian.events(PLANT, kind="stage")) == 3
     with pytest.raises(UnknownTag):
         historian.set_stage(PLANT, "ghost", Stage.SHADOW, "Ada", "trial", at(1))

@@ -23,10 +23,11 @@ from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 from connectors.emulator import Emulator
 from connectors.ingest import PROCESS, Progress, collect, holes
 from connectors.storing import Store
+from twin.clock import WALL_TIME
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.historian import Historian
 from twin.plant import Plant
-from twin.records import Reading
+from twin.records import GOOD, Reading
 
 
 @pytest.fixture
@@ -300,6 +301,58 @@ def test_memory_that_is_too_small_becomes_a_gap_and_is_filled(
     asyncio.run(story())
 
 
+def test_samples_from_the_future_are_kept_as_bad_and_blind_nothing(historian: Historian) -> None:
+    """A server dates three samples years ahead: each is a row, told once, and the tag lives on."""
+
+    async def story() -> None:
+        async with live_tank(60) as emulator:
+            plant = emulator.plant
+            async with collecting(plant, historian) as told:
+                await until(lambda: told[-1].link == "live", "the link")
+                stamps = [NOON + timedelta(days=3650, seconds=k) for k in range(3)]
+                for stamp in stamps:
+                    await emulator._show(Reading("tank.level", 3.0, GOOD, stamp, stamp))
+                wrong_at = emulator.truth.now
+
+                def lives_on() -> bool:
+                    last = historian.last_readings(plant)["tank.level"]
+                    return last.is_good and last.source_time > wrong_at + timedelta(minutes=2)
+
+                await until(lives_on, "good readings after the wrong ones")
+                plant_now = told[-1].plant_now
+                assert plant_now is not None
+                assert plant_now - emulator.truth.now < timedelta(hours=1)
+            rows = stored(plant, historian)
+            impossible = [r for r in rows.values() if r.quality == 0x80230000]
+            assert [(r.tag, r.value) for r in impossible] == [("tank.level", None)] * 3
+            assert all(NOON <= r.source_time < historian.newest(plant) for r in impossible)
+            (event,) = historian.events(plant, kind="clock")
+            assert event.subject == "tank.level"
+            assert f"dates it {stamps[0]:%Y-%m-%d %H:%M:%S} UTC" in event.message
+            assert "Check the server's clock" in event.message
+
+    asyncio.run(story())
+
+
+def test_a_stored_reading_of_the_future_hides_no_gap(historian: Historian) -> None:
+    """What was missed since the last true reading is filled, whatever a wrong stamp says."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = emulator.plant
+            historian.register(plant)
+            for name, past in emulator.past.items():
+                rows = range(len(past.times_us) - 60)
+                historian.store([past.reading(name, row) for row in rows], plant)
+            ahead = NOON + timedelta(days=3650)
+            historian.store([Reading("tank.level", 3.0, GOOD, ahead, ahead)], plant)
+            async with collecting(plant, historian):
+                await until(lambda: is_filled(historian, plant), "the gap")
+            assert stored(plant, historian).keys() == all_readings(emulator)
+
+    asyncio.run(story())
+
+
 def test_beats_tell_the_plants_clock(historian: Historian) -> None:
     """Other processes learn plant time and speed from the collector's beat alone."""
 
@@ -344,6 +397,16 @@ def test_nobody_at_the_endpoint_ends_a_patient_start(historian: Historian) -> No
     plant = one_tank(free_port())
     with pytest.raises(EndpointUnavailable, match="does not answer"):
         asyncio.run(collect(plant, historian, stop=asyncio.Event(), first_answer_within_s=0))
+
+
+def test_what_is_told_before_the_plants_time_is_known_says_so(historian: Historian) -> None:
+    """The audit's rows are of plant time; the first row of a start can only have the wall's."""
+    plant = one_tank(free_port())
+    with pytest.raises(EndpointUnavailable):
+        asyncio.run(collect(plant, historian, stop=asyncio.Event(), first_answer_within_s=0.3))
+    (told,) = historian.events(plant, kind="link")
+    assert told.message.startswith("lost: ")
+    assert told.message.endswith(WALL_TIME)
 
 
 def test_a_silent_endpoint_counts_against_the_patience_too(historian: Historian) -> None:

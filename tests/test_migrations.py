@@ -130,8 +130,9 @@ def test_unpacking_plans_gives_back_the_text(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     stored_at_first(path)
     before = triggers(path)
-    upgrade(path)
+    upgrade(path, "0002")
     assert triggers(path) == before | {"proposal_has_plan"}
+    upgrade(path)
     downgrade(path, "0001")
     assert triggers(path) == before
     with closing(sqlite3.connect(path)) as connection:

@@ -209,6 +209,111 @@ def stamped(value: Any, at: datetime, status: int = GOOD) -> ua.DataValue:
     return ua.DataValue(variant, ua.StatusCode(status), SourceTimestamp=at)
 
 
+IMPOSSIBLE = (None, ua.StatusCodes.BadInvalidTimestamp)
+
+
+async def show_everything(server: Server, at: datetime) -> None:
+    """Every tag of the plant shows a good value of one moment."""
+    for name in ("pump.setpoint", "drain.setpoint", "tank.level", "tank.sensor"):
+        await put(server, name, stamped(10.0, at))
+    for name in ("pump.mode", "drain.mode"):
+        await put(server, name, stamped(ua.Variant(0, ua.VariantType.Int32), at))
+
+
+@pytest.mark.parametrize("speed_node", ["plc.speed", None])
+def test_a_value_from_the_future_is_no_value_and_moves_no_clock(speed_node: str | None) -> None:
+    """It comes at its arrival, Bad and told; every one is kept, and the next true one is good."""
+
+    async def story() -> None:
+        port, told = free_port(), []
+        years = timedelta(days=3650)
+        plant = one_tank(port, speed_node=speed_node)
+        async with odd_server(port, usual_values()) as server:
+            await show_everything(server, NOON)
+            async with Session(
+                plant, wall_now=lambda: NOON, on_misdated=lambda *about: told.append(about)
+            ) as session:
+                arrived: list[Reading] = []
+                await session.subscribe(arrived.extend, ["tank.level"])
+                await until(lambda: len(arrived) == 1, "the present value")
+                ahead = [NOON + years + timedelta(seconds=k) for k in range(3)]
+                for stamp in (*ahead, NOON + timedelta(hours=1)):
+                    await put(server, "tank.level", stamped(3.0, stamp))
+                await put(server, "tank.level", stamped(4.0, NOON + timedelta(seconds=10)))
+                await until(lambda: len(arrived) == 6, "all that was shown")
+                wrong, true = arrived[1:5], arrived[5]
+                assert {(r.value, r.quality) for r in wrong} == {IMPOSSIBLE}
+                assert len({r.source_time for r in wrong}) == 4
+                assert all(NOON < r.source_time < NOON + timedelta(minutes=1) for r in wrong)
+                assert (true.value, true.is_good) == (4.0, True)
+                assert [about[:2] for about in told[:3]] == [("tank.level", at) for at in ahead]
+                assert session.clock.now() < NOON + timedelta(minutes=1)
+                await put(server, "tank.level", stamped(5.0, NOON + years))
+                read = (await session.read(["tank.level"]))["tank.level"]
+                assert (read.value, read.quality) == IMPOSSIBLE
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("speed_node", ["plc.speed", None])
+def test_a_tag_that_is_years_ahead_at_the_first_connection_starts_no_clock(
+    speed_node: str | None,
+) -> None:
+    """The others say what time it is, or the wall does."""
+
+    async def story() -> None:
+        port = free_port()
+        async with odd_server(port, usual_values()) as server:
+            await show_everything(server, NOON)
+            await put(server, "tank.level", stamped(3.0, NOON + timedelta(days=3650)))
+            plant = one_tank(port, speed_node=speed_node)
+            async with Session(plant, wall_now=lambda: NOON) as session:
+                assert timedelta(0) <= session.clock.now() - NOON < timedelta(minutes=1)
+                read = await session.read()
+                assert (read["tank.level"].value, read["tank.level"].quality) == IMPOSSIBLE
+                assert read["tank.sensor"].is_good
+
+    asyncio.run(story())
+
+
+def test_a_stamp_of_long_ago_is_old_and_that_of_a_clock_never_set_is_none() -> None:
+    """1999 stands as the time it says; 1970, where unset clocks begin, is no time."""
+
+    async def story() -> None:
+        port = free_port()
+        async with odd_server(port, usual_values()) as server:
+            await show_everything(server, NOON)
+            async with Session(one_tank(port, speed_node=None), wall_now=lambda: NOON) as session:
+                for year, quality in ((1999, GOOD), (1970, UNCERTAIN)):
+                    stamp = datetime(year, 1, 1, 0, 5, tzinfo=UTC)
+                    await put(server, "tank.level", stamped(9.0, stamp))
+                    read = (await session.read(["tank.level"]))["tank.level"]
+                    assert (read.value, read.quality) == (9.0, quality)
+                    assert read.source_time == (stamp if quality == GOOD else read.arrival_time)
+                    assert timedelta(0) <= session.clock.now() - NOON < timedelta(minutes=1)
+
+    asyncio.run(story())
+
+
+def test_a_past_that_lies_in_the_future_is_left_out() -> None:
+    """What a server's history says of years to come is told and never handed on."""
+
+    async def story() -> None:
+        async with live_tank(ends_at=NOON) as emulator:
+            stamp, told = NOON + timedelta(days=3650), []
+            emulator.past["tank.level"].append(Reading("tank.level", 3.0, GOOD, stamp, stamp))
+            async with Session(
+                emulator.plant, on_misdated=lambda *about: told.append(about[:2])
+            ) as session:
+                start = NOON - timedelta(minutes=10)
+                batches = [batch async for batch in session.history(start, stamp)]
+                times = [r.source_time for batch in batches for r in batch if r.tag == "tank.level"]
+                assert (times[0], times[-1], len(times)) == (start, NOON, 61)
+                assert told == [("tank.level", stamp)]
+
+    asyncio.run(story())
+
+
 def test_a_plc_node_that_is_not_good_shows_nothing() -> None:
     """A stop node that says false with Bad quality has not said that we may write."""
 

@@ -148,9 +148,9 @@ def test_the_table_names_every_command_and_no_other() -> None:
     helped = subprocess.run(
         [*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
-    listed = set(re.findall(r"^  ([a-z]+) {2,}", helped.split("Commands:")[1], re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z-]+) {2,}", helped.split("Commands:")[1], re.MULTILINE))
     table = "\n".join(line for line in _README.splitlines() if line.startswith("| `"))
-    shown = set(re.findall(r"`(?:plantwright )?([a-z]+)(?: [^`]*)?`", table))
+    shown = set(re.findall(r"`(?:plantwright )?([a-z-]+)(?: [^`]*)?`", table))
     assert shown == listed
     assert listed >= _ENDLESS
 

@@ -75,13 +75,13 @@ def test_a_beat_that_tells_no_trust_is_no_trust(detail: str) -> None:
     assert told_trust([broken, beat(30, **FORECASTS)], WALL) == Trust(0.91, 240)
 
 
-def test_an_empty_historian_leaves_everything_unknown_but_the_stage(historian: Historian) -> None:
-    """No trust and no travel, which the gate refuses; never moved is a fact of its own."""
+def test_an_empty_historian_leaves_everything_unknown(historian: Historian) -> None:
+    """No trust, no travel, no stage but shadow, so the gate says no; never moved is a fact."""
     context = told(historian, at(60))
     assert context.trust is None
     assert context.travel_last_h == {PUMP: None}
     assert context.last_moved_at == {PUMP: NEVER_MOVED}
-    assert context.stages == {PUMP: Stage.ADVISORY}
+    assert context.stages == {PUMP: Stage.SHADOW}
 
 
 def test_travel_is_that_of_the_last_plant_hour(historian: Historian) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from optimizer.study import StudyResult, run_study
-from optimizer.study_file import Scenario, Study, StudyControl, read_study
-from optimizer.study_plot import plot
+from optimizer.study_file import Scenario, Study, StudyControl, Total, read_study
+from optimizer.study_plot import figure, plot
 from optimizer.study_start import present_of
+from tests.command_line import CommandLine
 from twin.errors import FileFault
 from twin.historian import Historian
 from twin.physics import Physics, load_physics
@@ -69,8 +70,8 @@ def test_pairing_beats_unpaired_comparison(result: StudyResult) -> None:
 def test_equal_scenarios_do_not_differ() -> None:
     """A variant that changes nothing gives exactly the base's runs."""
     found = run_study(PLANT, _physics(), _example(variants=(Scenario("same"),)))
-    for figure in found.units:
-        assert found.difference(figure, 1).mean == 0.0
+    for name in found.units:
+        assert found.difference(name, 1).mean == 0.0
 
 
 def test_a_fixed_setpoint_is_what_the_pump_does() -> None:
@@ -104,6 +105,77 @@ def test_table_data_and_picture_show_the_same_scenarios(
     path = tmp_path / "study.png"
     plot(result, path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_without_a_number_is_told_and_not_averaged(recwarn) -> None:
+    """0 / 0 while no batch runs: "not a number" in the table, None in the data, no warning."""
+    ratio = Total("ratio", "tank_1.delivered / tank_1.demand", "h")
+    found = run_study(PLANT, _physics(), _example(totals=(ratio,), horizon_h=0.5))
+    assert found.without_number[0].startswith("ratio of base is not a number in 8 of 8 runs")
+    assert found.table().count("not a number") == 3
+    figures = json.loads(json.dumps(found.to_dict(), allow_nan=False))["scenarios"][1]["figures"]
+    assert figures["ratio"]["mean"] is None
+    assert figures["ratio"]["difference"]["low"] is None
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_the_table_says_what_a_figure_means(result: StudyResult) -> None:
+    """A reader learns why the base misses volume too."""
+    assert "missed volume: What batches ask for and do not get. Also in the base" in result.table()
+
+
+def test_the_picture_shows_the_base_above_a_scenario_that_equals_it() -> None:
+    """The base's line is thinner, dashed and drawn later than what it would hide under."""
+    found = run_study(PLANT, _physics(), _example(variants=(Scenario("same"),), horizon_h=0.5))
+    by_name = {line.get_label(): line for line in figure(found).axes[0].get_lines()}
+    base, same = by_name["base"], by_name["same"]
+    assert base.get_zorder() > same.get_zorder()
+    assert base.get_linewidth() < same.get_linewidth()
+    assert (base.get_linestyle(), same.get_linestyle()) == ("--", "-")
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    """A full disk or a folder in its place: an OSError, and no half picture."""
+    (tmp_path / "study.png").mkdir()
+    with pytest.raises(OSError, match=r"study\.png"):
+        plot(result, tmp_path / "study.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.png"]
+
+
+def test_the_command_tells_table_and_fault_and_ends_in_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What could be found is shown all the same; what could not is on stderr, exit code 1."""
+    text = EXAMPLE.read_text(encoding="utf-8").replace("horizon_h: 12", "horizon_h: 0.5")
+    text = text.replace("+ pump_2.power", "* tank_1.demand / tank_1.demand")
+    path = tmp_path / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    call = CommandLine(monkeypatch, capsys)
+    answer = call("study", "four_tank", str(path))
+    assert answer.code == 1
+    assert "missed volume" in answer.out
+    assert "energy of base is not a number in 30 of 30 runs" in answer.err
+    answer = call("study", "four_tank", str(path), "--json")
+    assert answer.code == 1
+    assert len(answer.record["without_number"]) == 2
+
+
+@pytest.mark.parametrize("name", [".", "x.pdf", "folder.png", "none/x.png"])
+def test_a_place_where_no_picture_can_go_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """A wrong call: one sentence with the path."""
+    (tmp_path / "folder.png").mkdir()
+    target = str(tmp_path / name) if name != "." else name
+    answer = CommandLine(monkeypatch, capsys)("study", "four_tank", str(EXAMPLE), "--plot", target)
+    assert answer.code == 2
+    assert f"--plot {target}" in answer.err
+    assert "figure" not in answer.out
 
 
 def test_progress_counts_every_run() -> None:
@@ -176,6 +248,35 @@ def test_an_unknown_tag_is_named_with_its_line_and_the_nearest_one(tmp_path: Pat
     assert fault.line == line
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("tank_1.demand: 1.3,", "tank_1.demand: -1.3,", "-1.3 must be 0 or above"),
+        ("tank_1.demand: 1.3,", "tank_1.demand: 1.0e+308,", "1e+308 must be 100 or below"),
+        ("tank_1.demand: 1.3,", "tank_1.demand: 1e308,", "'1e308' is not a number. Write it"),
+        ("pump_1.power + pump_2.power", "pump_1.power / 0", "'0' is zero"),
+        ("name: missed volume", "name: cost", "'cost' is the name of another figure"),
+        ("at: 2026-01-05T06:00:00Z", "at: 7", "7 is not a time"),
+        ("replications: 30", "replications: 9999", "7199280 rows a scenario; 2000000 fit"),
+        ("replications: 30", "replications: yes", "True is not a whole number"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_one_fault(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    """Told with its rule, once, before anything is run."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (fault,) = _faults(tmp_path, text.replace(old, new)).faults
+    assert told in str(fault)
+
+
+def test_a_study_without_variants_has_nothing_to_compare(tmp_path: Path) -> None:
+    """One fault, which names them."""
+    (fault,) = _faults(tmp_path, "study: a\nvariants: []\n").faults
+    assert fault.where == "variants"
+
+
 def test_every_fault_of_a_study_is_told_at_once(tmp_path: Path) -> None:
     """Wrong tag, role, range, double steering, formula, unit, missing states: one message."""
     faults = _faults(
@@ -219,7 +320,7 @@ totals:
     ("text", "told"),
     [
         ("study: a\nvariants: [{name: b}]\nreplicatons: 9\n", "Did you mean replications"),
-        ("study: a\nvariants: [{name: b}]\nreplications: 2\n", "2 does not fit"),
+        ("study: a\nvariants: [{name: b}]\nreplications: 2\n", "2 must be 5 or above"),
         ("study: a\n", "variants"),
         ("study: [\n", "not YAML"),
         ("- 1\n", "no keys at its top level"),

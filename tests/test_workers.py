@@ -11,9 +11,14 @@ from pathlib import Path
 
 import psutil
 from command_line import start
-from lived_plant import fill, four_tank
+from lived_plant import NOON, beats, fill, four_tank
 
+from dashboard.settings import Settings
+from dashboard.workers.planner import plan_once
+from twin.clock import wall_now
 from twin.historian import Historian
+from twin.plant import Role
+from twin.records import Stage
 
 # Beside the large packages, Python's search for garbage on the way out took 1.1 s and more.
 _LONGEST_WAY_OUT_CPU_S = 0.7
@@ -49,6 +54,23 @@ def test_a_training_is_left_in_the_middle_when_told_to_end(tmp_path: Path) -> No
         assert "in the middle of a training" in err
         assert historian.active_model(plant) is None
     assert not list((tmp_path / "models").glob("**/*"))
+
+
+def test_a_planner_heeds_what_the_writer_says_of_the_plants_stop(tmp_path: Path) -> None:
+    """In closed loop nothing is proposed while the writer's living beat tells of it."""
+    settings = Settings(state_dir=tmp_path, database=None)
+    plant = four_tank()
+    with Historian.create(settings.database_url(plant)) as historian:
+        fill(historian, plant)
+        beats(historian, plant, wall_now())
+        for mv in plant.with_role(Role.MV):
+            historian.set_stage(plant, mv.name, Stage.CLOSED_LOOP, "Ada", "a test", NOON)
+        historian.beat(plant, "write", wall_now(), 103, '{"plant_stop": true}')
+        planned = plan_once(plant, settings, historian)
+        assert "the plant's own stop is set" in planned.reason
+        assert historian.proposals(plant) == []
+        historian.beat(plant, "write", wall_now(), 103, '{"plant_stop": false}')
+        assert plan_once(plant, settings, historian).proposal is not None
 
 
 def test_a_process_is_gone_soon_after_its_last_word(tmp_path: Path) -> None:

@@ -5,114 +5,39 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from itertools import count, pairwise
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from one_tank import PUMPS, Tank, live_tank, until
+from one_tank import live_tank, until
 from small_plant import PUMP, accept, at, outcome, proposal, small_plant
+from written_plant import Site, heartbeats, new_site, tell, writing
 
 from connectors.emulator import Emulator
+from connectors.handback import shed
 from connectors.opcua import Session
 from connectors.stop import StopLatch
-from connectors.writeback import Writer, write_accepted
-from connectors.writer import run_writer, shed
+from connectors.writeback import write_accepted
+from connectors.writer import run_writer
 from twin.clock import wall_now
 from twin.errors import DatabaseUnavailable, EndpointUnavailable
 from twin.historian import Historian
-from twin.plant import Plant
 from twin.records import (
     Clearance,
-    Decision,
-    Plan,
-    PlanStatus,
-    Proposal,
     ProposalStatus,
-    Verdict,
     WriteOutcome,
     WriteStatus,
 )
 
 SPEED = 30.0
-_numbers = count(1)
-
-
-@dataclass
-class Site:
-    """An emulated plant, its historian and a writer for it."""
-
-    emulator: Emulator
-    historian: Historian
-    is_stopped: Callable[[], bool | None] = lambda: False
-    read_back_wall_s: float = 0.5
-    plant: Plant = field(init=False)
-    truth: Tank = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.plant = self.emulator.plant
-        assert isinstance(self.emulator.truth, Tank)
-        self.truth = self.emulator.truth
-
-    @property
-    def writer(self) -> Writer:
-        return Writer(
-            self.plant, self.historian, self.is_stopped, read_back_wall_s=self.read_back_wall_s
-        )
-
-    async def propose(
-        self,
-        session: Session,
-        setpoints: dict[str, float],
-        by: str = "Ada",
-        expires_in_s: float = 300,
-        is_accepted: bool = True,
-    ) -> str:
-        """A proposal as the planner would store it, decided; fresh readings and trust beside it."""
-        self.historian.store((await session.read()).values(), self.plant)
-        trust = json.dumps({"coverage90": 0.9, "coverage_count": 60})
-        self.historian.beat(self.plant, "plan", wall_now(), os.getpid(), trust)
-        now = session.clock.now()
-        new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=expires_in_s))
-        self.historian.store_proposal(new)
-        self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
-        return new.proposal_id
-
-    def status(self, proposal_id: str) -> ProposalStatus:
-        found = self.historian.proposal(proposal_id)
-        assert found is not None
-        return found.status
-
-
-def _proposal(
-    plant: Plant, setpoints: dict[str, float], now: datetime, expires_at: datetime
-) -> Proposal:
-    moves = {mv: np.array([value]) for mv, value in setpoints.items()}
-    return Proposal(
-        proposal_id=f"p{next(_numbers)}",
-        plant=plant.plant,
-        created_at=now,
-        expires_at=expires_at,
-        open_until_wall=wall_now() + timedelta(minutes=5),
-        current=dict.fromkeys(setpoints, 5.0),
-        setpoints=setpoints,
-        plan=Plan(PlanStatus.SOLVED, "", now, plant.step_s, moves),
-        forecast=None,
-        verdict=Verdict(True, (), now, setpoints),
-        status=ProposalStatus.OPEN,
-        reason="a test",
-        benefit_per_h=1.0,
-        binding=(),
-        model="physics",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -139,32 +64,6 @@ def away(*_: object) -> bool:
     raise DatabaseUnavailable("the disk is gone")
 
 
-def new_site(emulator: Emulator, folder: Path) -> Site:
-    historian = Historian.create(folder / "plant.db")
-    historian.register(emulator.plant)
-    site = Site(emulator, historian)
-    truth = site.truth
-    truth.setpoints, truth.modes = dict.fromkeys(PUMPS, 5.0), dict.fromkeys(PUMPS, 0)
-    truth.is_stopped = truth.drops_writes = truth.is_frozen = False
-    truth.refusal, truth.on_setpoint = None, lambda: None
-    truth.writes.clear()
-    return site
-
-
-def tell(runner: asyncio.Runner, site: Site, story: Callable[[Session], Awaitable[None]]) -> None:
-    """Run a story over a session that begins after the plant has shown its present state."""
-
-    async def whole() -> None:
-        shown = site.truth.now
-        await until(lambda: site.truth.now > shown + timedelta(seconds=20), "fresh samples")
-        async with Session(site.plant) as session:
-            await session.write("plc.stop", 0)
-            site.truth.writes.clear()
-            await story(session)
-
-    runner.run(whole())
-
-
 def test_an_accepted_proposal_moves_the_plant_and_is_read_back(
     runner: asyncio.Runner, site: Site
 ) -> None:
@@ -178,7 +77,8 @@ def test_an_accepted_proposal_moves_the_plant_and_is_read_back(
         assert site.truth.setpoints == {"pump": 7.5, "drain": 4.0}
         assert site.truth.modes == {"pump": 1, "drain": 1}
         assert site.status(proposal) is ProposalStatus.WRITTEN
-        told = [event.kind for event in reversed(site.historian.events(site.plant))]
+        events = site.historian.events(site.plant, subject=proposal)
+        told = [event.kind for event in reversed(events)]
         assert told == [
             "proposal",
             "decision",
@@ -190,6 +90,27 @@ def test_an_accepted_proposal_moves_the_plant_and_is_read_back(
         ]
         assert await write_accepted(site.writer, session) == []
         assert len(site.truth.setpoints_written) == 2
+
+    tell(runner, site, story)
+
+
+@pytest.mark.parametrize("damage", ["setpoints = 'x'", "verdict = '0'", "forecast = x'ff'"])
+def test_an_accepted_proposal_that_cannot_be_read_is_never_written(
+    runner: asyncio.Runner, site: Site, damage: str
+) -> None:
+    """Damaged after the acceptance: nothing of it is sent, and the next one is written."""
+
+    async def story(session: Session) -> None:
+        await site.propose(session, {"pump.setpoint": 7.5})
+        with closing(sqlite3.connect(site.historian.path)) as raw, raw:
+            raw.execute("DROP TRIGGER proposal_only_status")
+            raw.execute(f"UPDATE proposal SET {damage}")
+        assert await write_accepted(site.writer, session) == []
+        assert site.truth.setpoints_written == []
+        await site.propose(session, {"drain.setpoint": 4.0})
+        (outcome,) = await write_accepted(site.writer, session)
+        assert outcome.status is WriteStatus.VERIFIED
+        assert site.truth.setpoints_written == [("drain.setpoint", 4.0)]
 
     tell(runner, site, story)
 
@@ -247,17 +168,31 @@ def test_the_gate_refuses_on_readings_that_have_grown_stale(
     tell(runner, site, story)
 
 
-def test_without_told_trust_nothing_is_written(runner: asyncio.Runner, site: Site) -> None:
+TRUSTED = json.dumps({"coverage90": 0.9, "coverage_count": 60})
+
+
+@pytest.mark.parametrize(
+    ("age_s", "told", "expected"),
+    [
+        (5, TRUSTED, WriteStatus.VERIFIED),
+        (600, TRUSTED, WriteStatus.REFUSED),  # too old to count
+        (5, "{}", WriteStatus.REFUSED),  # of now, but without a word on forecasts
+    ],
+)
+def test_without_told_trust_nothing_is_written(
+    runner: asyncio.Runner, site: Site, age_s: float, told: str, expected: WriteStatus
+) -> None:
     """A planner that no longer says how good its model is leaves the gate with a no."""
 
     async def story(session: Session) -> None:
         await site.propose(session, {"pump.setpoint": 7.5})
-        long_ago = wall_now() - timedelta(minutes=10)
-        site.historian.beat(site.plant, "plan", long_ago, os.getpid(), "{}")
+        said_at = wall_now() - timedelta(seconds=age_s)
+        site.historian.beat(site.plant, "plan", said_at, os.getpid(), told)
         (outcome,) = await write_accepted(site.writer, session)
-        assert outcome.status is WriteStatus.REFUSED
-        assert "forecast" in outcome.reason
-        assert site.truth.setpoints_written == []
+        assert outcome.status is expected
+        is_refused = expected is WriteStatus.REFUSED
+        assert ("forecast" in outcome.reason) is is_refused
+        assert (site.truth.setpoints_written == []) is is_refused
 
     tell(runner, site, story)
 
@@ -398,17 +333,15 @@ def test_closed_loop_never_reaches_beyond_this_machine(runner: asyncio.Runner, s
 def test_shedding_gives_the_pumps_back_even_when_stopped(
     runner: asyncio.Runner, site: Site
 ) -> None:
-    """Letting go needs no permission; what stands in AUTO afterwards is read back and told."""
+    """Letting go needs no permission; what stands in AUTO afterwards is read back."""
 
     async def story(session: Session) -> None:
         await site.propose(session, {"pump.setpoint": 7.5})
         await write_accepted(site.writer, session)
         assert site.truth.modes["pump"] == 1
         site.is_stopped = lambda: True
-        assert await shed(site.writer, session, ["pump.setpoint"], "the planner fell silent") == []
+        assert await shed(site.writer, session, ["pump.setpoint"]) == []
         assert site.truth.modes["pump"] == 0
-        (event,) = site.historian.events(site.plant, kind="shed")
-        assert event.message == "the planner fell silent: in AUTO"
 
     tell(runner, site, story)
 
@@ -441,23 +374,6 @@ def test_the_writing_process_beats_stops_and_writes(
         assert "write" in names
 
     tell(runner, site, story)
-
-
-def heartbeats(site: Site) -> list[float]:
-    return [value for name, value in site.truth.writes if name == "plc.heartbeat"]
-
-
-@asynccontextmanager
-async def writing(site: Site, **options: Any) -> AsyncIterator[None]:
-    """The writing process beside the test; ended in order at the end."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_writer(site.writer, stop=stop, poll_s=0.02, **options))
-    try:
-        yield
-        assert not task.done(), "the writer lives"
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
 
 
 @pytest.mark.parametrize("is_released", ["while it writes", "while nobody writes"])

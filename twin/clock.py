@@ -1,15 +1,30 @@
 """Plant time: the last trusted source time, carried on by this machine's monotonic clock.
 
 Freshness is judged against this clock, never against the newest reading itself, so a frozen
-source grows old. Leases, logins and expiry towards people use the wall clock instead.
+source grows old. A source time that cannot be true yet never moves it. Leases, logins and expiry
+towards people use the wall clock instead.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# How far clocks may differ: a wrong summer time, of an hour, must not pass for the present; a clock
+# that nobody sets drifts by some minutes a month.
+_CLOCKS_DIFFER_S = 1_740.0
+# How late a whole plant may be, as after a stall of an emulator: wall time, so it grows with speed.
+# At most a day: at no speed may years ahead pass for a delay.
+_LATE_WALL_S, _LATE_AT_MOST_S = 60.0, 86_400.0
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+#: Said in the audit of what is dated by the wall, for want of the plant's time.
+WALL_TIME = "(wall clock; the plant's time is not known yet)"
 
 
 def utc(moment: datetime) -> datetime:
@@ -24,17 +39,34 @@ def wall_now() -> datetime:
     return datetime.now(UTC)
 
 
+def on_grid(moment: datetime, step_s: float) -> datetime:
+    """The last multiple of `step_s` since 1970 UTC at or before `moment`."""
+    seconds = (utc(moment) - _EPOCH).total_seconds()
+    return _EPOCH + timedelta(seconds=math.floor(seconds / step_s) * step_s)
+
+
+def latest_believable(now: datetime, speed: float = 1.0) -> datetime:
+    """The latest source time that can be true at plant time `now`: 30 min ahead at speed 1.
+
+    A later one is a fault of a clock or of a file, and is never taken for a measurement's time.
+    """
+    ahead_s = _CLOCKS_DIFFER_S + min(_LATE_WALL_S * speed, _LATE_AT_MOST_S)
+    return min(utc(now), _END_OF_TIME - timedelta(seconds=ahead_s)) + timedelta(seconds=ahead_s)
+
+
 @dataclass
 class PlantClock:
     """Plant time = `anchor` + speed × monotonic seconds since the anchor was set.
 
     `speed` is 1 unless an emulator declares another. `trust` moves the anchor when a good
-    reading carries a later source time than the clock shows; it never moves time backwards.
+    reading carries a later source time than the clock shows; it never moves time backwards, nor
+    beyond what can be true: near this clock or, for a plant that lives in real time, near `wall`.
     """
 
     anchor: datetime
     speed: float = 1.0
     monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], datetime] | None = None
 
     def __post_init__(self) -> None:
         if not self.speed > 0:
@@ -42,14 +74,49 @@ class PlantClock:
         self.anchor = utc(self.anchor)
         self._anchored_at_s = self.monotonic()
 
+    @classmethod
+    def start(
+        cls,
+        source_times: Iterable[datetime],
+        *,
+        wall: Callable[[], datetime],
+        has_own_time: bool,
+        speed: float = 1.0,
+        earlier: PlantClock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """A clock that begins at the newest of the tags' source times that can be the present.
+
+        That is one near the wall. A plant that `has_own_time` (an emulator) may live in any year:
+        there it is one near the middle one of the times, so that under half of the tags may be
+        wrong. Where none is, or there are none, it begins at the wall or at the `earlier` clock,
+        behind which it never falls.
+        """
+        times = sorted(source_times)
+        begun = [earlier.now()] if earlier is not None else []
+        if has_own_time:
+            voters = times or begun or [wall()]
+            present = voters[(len(voters) - 1) // 2]
+        else:
+            present = utc(wall())
+        most = latest_believable(present, speed) - present
+        near = [time for time in times if abs(time - present) <= most]
+        anchor = max([*(near or [present]), *begun])
+        return cls(anchor, speed, monotonic, None if has_own_time else wall)
+
     def now(self) -> datetime:
         """The present moment of the plant, aware UTC."""
         elapsed_s = self.monotonic() - self._anchored_at_s
         return self.anchor + timedelta(seconds=self.speed * elapsed_s)
 
+    def latest(self) -> datetime:
+        """The latest source time that can be true now."""
+        present = self.now() if self.wall is None else self.wall()
+        return latest_believable(present, self.speed)
+
     def trust(self, source_time: datetime) -> None:
-        """Move on to `source_time` if it is ahead of this clock."""
-        if source_time > self.now():
+        """Move on to `source_time` if it is ahead of this clock and can be true."""
+        if self.now() < source_time <= self.latest():
             self.anchor = utc(source_time)
             self._anchored_at_s = self.monotonic()
 

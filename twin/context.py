@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from twin.errors import RecordUnreadable
 from twin.historian import Historian, ProcessBeat
 from twin.plant import Plant, Role
 from twin.records import WriteStatus
@@ -55,7 +56,7 @@ def told_trust(beats: Iterable[ProcessBeat], wall_now: datetime) -> Trust | None
             continue
         try:
             said = json.loads(beat.detail)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(said, dict):
             continue
@@ -65,11 +66,22 @@ def told_trust(beats: Iterable[ProcessBeat], wall_now: datetime) -> Trust | None
     return None
 
 
-def _last_moved(plant: Plant, historian: Historian, mvs: Iterable[str]) -> dict[str, datetime]:
+def _last_moved(
+    plant: Plant, historian: Historian, mvs: Iterable[str]
+) -> dict[str, datetime | None]:
     """When each MV was last written; a write whose end is unknown or failed may have moved it."""
-    moved = {mv: historian.last_moved_at(plant, mv) or NEVER_MOVED for mv in mvs}
+    moved = {mv: _verified_move(plant, historian, mv) for mv in mvs}
     for outcome in historian.outcomes(plant, limit=_RECENT_OUTCOMES):
         if outcome.status in (WriteStatus.UNKNOWN, WriteStatus.FAILED):
             for mv in outcome.setpoints:
-                moved[mv] = max(moved.get(mv, NEVER_MOVED), outcome.finished_at)
+                before = moved.get(mv, NEVER_MOVED)
+                moved[mv] = None if before is None else max(before, outcome.finished_at)
     return moved
+
+
+def _verified_move(plant: Plant, historian: Historian, mv: str) -> datetime | None:
+    """When a write of an MV was last verified; None, the gate's no, where that cannot be read."""
+    try:
+        return historian.last_moved_at(plant, mv) or NEVER_MOVED
+    except RecordUnreadable:
+        return None

@@ -8,7 +8,8 @@
     ├── HistorianError             the database cannot be used
     │   ├── DatabaseUnavailable    it does not open
     │   ├── WrongMigration         it stands at another schema than this version needs
-    │   └── RecordRefused          a safety rule of the database forbids a record
+    │   ├── RecordRefused          a safety rule of the database forbids a record
+    │   └── RecordUnreadable       a stored row is damaged
     ├── ConnectorError             the plant's side of the fence
     │   ├── EndpointUnavailable    nothing answers, or the address is wrong or taken
     │   ├── NodeFault              nodes are missing or have the wrong type; carries all of them
@@ -87,6 +88,10 @@ class WrongMigration(HistorianError):
 
 class RecordRefused(HistorianError):
     """A safety rule of the database forbids a record; nothing of it was stored."""
+
+
+class RecordUnreadable(HistorianError):
+    """A stored row is damaged: it cannot be read as what it should be."""
 
 
 class ConnectorError(PlantwrightError):

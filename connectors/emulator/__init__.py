@@ -21,10 +21,10 @@ from connectors.emulator.server import (
     READINGS_EMITTED_LIVE,
     SECURITY_WARNING,
     Emulator,
-    on_grid,
     source_of,
 )
 from connectors.emulator.truth import Truth, TruthFactory, load_truth
+from twin.clock import on_grid
 from twin.plant import Plant
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "Truth",
     "TruthFactory",
     "load_truth",
-    "on_grid",
     "serve",
 ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from connectors.emulator.past import HistoryService, TagHistory, data_value
 from connectors.emulator.plc import PlcDoor
 from connectors.emulator.truth import Truth
 from connectors.opcua import quiet_library_log
-from twin.clock import utc
 from twin.errors import EndpointUnavailable, UsageError
 from twin.plant import OpcUaSource, Plant, Role, Tag, is_loopback
 from twin.records import Reading
@@ -36,7 +34,6 @@ READINGS_EMITTED = "plc.readings_emitted"
 READINGS_EMITTED_LIVE = "plc.readings_emitted_live"
 
 _LOG = logging.getLogger(__name__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def source_of(plant: Plant) -> OpcUaSource:
@@ -44,12 +41,6 @@ def source_of(plant: Plant) -> OpcUaSource:
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part. Add one.")
     return plant.opcua
-
-
-def on_grid(moment: datetime, step_s: float) -> datetime:
-    """The last multiple of `step_s` since 1970 UTC at or before `moment`."""
-    seconds = (utc(moment) - _EPOCH).total_seconds()
-    return _EPOCH + timedelta(seconds=math.floor(seconds / step_s) * step_s)
 
 
 class Emulator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from asyncua import ua
@@ -20,13 +20,16 @@ from connectors.opcua.nodes import Node, check_nodes, find_namespace
 from connectors.opcua.subscription import subscribe
 from connectors.opcua.values import (
     is_unanswered,
+    misdated,
     quality_of,
     raw_value,
     reading_of,
     source_time_of,
+    stamp_of,
     typed,
 )
 from twin.clock import PlantClock, utc
+from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError, WriteFault
 from twin.plant import Plant
 from twin.records import Reading, reading
@@ -36,9 +39,15 @@ class Session:
     """One connection to the plant's OPC UA server; use it with `async with`.
 
     Connecting resolves the namespace, checks every node of the plant file and starts the plant
-    clock (`clock`) from the newest source time, or from the `clock` of an earlier session where
-    that is ahead: a frozen source does not grow young by reconnecting. `faulty` names tags left
-    out, always empty unless `is_strict` is False.
+    clock (`clock`) from the newest believable source time (`PlantClock.start`; a plant file with
+    a speed node is an emulator's, which has a time of its own), or from the `clock` of an earlier
+    session where that is ahead: a frozen source does not grow young by reconnecting. `faulty`
+    names tags left out, always empty unless `is_strict` is False.
+
+    A value stamped later than can be true (`PlantClock.latest`) never moves the clock. It comes as
+    a reading without value at the time of its arrival, quality Bad_InvalidTimestamp, and
+    `on_misdated` hears its tag, its stamp and the latest that can be true. One stamped before
+    1971 has no time, and one stamped any other time ago comes as it is: old, and so not usable.
 
     Raises on connecting:
         EndpointUnavailable: nothing answers, or it is no OPC UA server.
@@ -53,6 +62,8 @@ class Session:
         request_timeout_s: float = 4.0,
         is_strict: bool = True,
         clock: PlantClock | None = None,
+        on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
+        wall_now: Callable[[], datetime] = read_wall_clock,
     ) -> None:
         if plant.opcua is None:
             raise UsageError(f"{plant.plant}: the plant file has no `opcua` part. Add one.")
@@ -61,6 +72,9 @@ class Session:
         self.faulty: tuple[str, ...] = ()
         self.clock: PlantClock
         self._earlier_clock = clock
+        self._on_misdated = on_misdated
+        self._wall_now = wall_now
+        self._misdated_at: datetime | None = None
         self._source = plant.opcua
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
@@ -117,9 +131,13 @@ class Session:
         stamps = [(source_time_of(value), value) for value in values]
         times = [time for time, _ in stamps if time is not None]
         trusted = [time for time, value in stamps if time is not None and _is_good(value)]
-        earlier = [self._earlier_clock.now()] if self._earlier_clock is not None else []
-        newest = max([*(trusted or times), *earlier], default=datetime.now(UTC))
-        self.clock = PlantClock(newest, speed=await self._speed())
+        self.clock = PlantClock.start(
+            trusted or times,
+            wall=self._wall_now,
+            has_own_time=self._source.speed_node is not None,
+            speed=await self._speed(),
+            earlier=self._earlier_clock,
+        )
 
     async def _speed(self) -> float:
         """Plant seconds per second: as the server shows, else as it was, else 1."""
@@ -160,8 +178,18 @@ class Session:
             source_time = source_time_of(value)
             if source_time is not None and _is_good(value):
                 self.clock.trust(source_time)
-        arrival = self.clock.now()
-        return [reading_of(tag, value, arrival) for tag, value in raw]
+        arrival, latest = self.clock.now(), self.clock.latest()
+        return [self._reading(tag, value, arrival, latest) for tag, value in raw]
+
+    def _reading(self, tag: str, value: Any, arrival: datetime, latest: datetime) -> Reading:
+        stamp = stamp_of(value)
+        if stamp is None or stamp <= latest:
+            return reading_of(tag, value, arrival)
+        self._on_misdated(tag, stamp, latest)
+        # A microsecond each: of two readings of a tag with one time only the first would be kept.
+        arrived = max(arrival, self._misdated_at or arrival) + timedelta(microseconds=1)
+        self._misdated_at = arrived
+        return misdated(tag, arrived)
 
     def _node_ids(self, tags: Iterable[str] | None) -> dict[str, Any]:
         return {name: self._node(name).node_id for name in (self._tags() if tags is None else tags)}
@@ -240,6 +268,9 @@ class Session:
     ) -> AsyncGenerator[list[Reading], None]:
         """Batches of past readings from `start` to `end`, both included, roughly in time order.
 
+        What has no time at all, or one that cannot be true, is not of that past: it is left out,
+        and `on_misdated` hears of the latter.
+
         Raises:
             NodeFault: at the end, naming all tags of which the server keeps no history.
             EndpointUnavailable: the link broke; what was yielded stands.
@@ -248,8 +279,19 @@ class Session:
         past = read_history(self._link, nodes, utc(start), utc(end))
         async with contextlib.aclosing(past):
             async for batch in past:
-                arrival = self.clock.now()
-                yield [reading_of(name, value, arrival) for name, value in batch]
+                if readings := self._past_readings(batch):
+                    yield readings
+
+    def _past_readings(self, raw: Sequence[tuple[str, Any]]) -> list[Reading]:
+        arrival, latest = self.clock.now(), self.clock.latest()
+        readings: list[Reading] = []
+        for tag, value in raw:
+            stamp = stamp_of(value)
+            if stamp is not None and stamp <= latest:
+                readings.append(reading_of(tag, value, arrival))
+            elif stamp is not None:
+                self._on_misdated(tag, stamp, latest)
+        return readings
 
 
 def _is_good(value: Any) -> bool:

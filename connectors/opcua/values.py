@@ -50,7 +50,9 @@ _LARGEST_FLOAT = 3.4028234e38
 _NUMBERS = (ua.VariantType.Boolean, *_WHOLE, ua.VariantType.Float, ua.VariantType.Double)
 # Bits of a status code (OPC 10000-4, 7.39.1): what the low bits are about, and "values were lost".
 _INFO_TYPE, _OF_DATA_VALUE, _OVERFLOW = 0xC00, 0x400, 0x080
-_EARLIEST_YEAR, _LATEST_YEAR = 1601, 9999
+# OPC UA's earliest and latest time stand for none (OPC 10000-6, 5.2.2.5), and the year in which
+# Unix began counting for a clock that was never set.
+_NO_TIME_UNTIL, _NO_TIME_FROM = 1970, 9999
 _BUILT_IN = 25  # ids 1 to 25 of namespace 0 are the built-in types
 
 
@@ -119,18 +121,31 @@ def source_time_of(value: Any) -> datetime | None:
     return _moment(value.SourceTimestamp)
 
 
+def stamp_of(value: Any) -> datetime | None:
+    """The source's time, else the server's; None where neither says one."""
+    return source_time_of(value) or _moment(value.ServerTimestamp)
+
+
+def misdated(tag: str, arrival: datetime) -> Reading:
+    """What is kept of a value whose time cannot be true: that it came, and why it is none."""
+    return Reading(tag, None, int(ua.StatusCodes.BadInvalidTimestamp), arrival, arrival)
+
+
 def reading_of(tag: str, value: Any, arrival: datetime) -> Reading:
-    """A data value as a Reading; without any time from the source it is Uncertain at best."""
+    """A data value as a Reading; without any time from the source it is Uncertain at best.
+
+    A time in the past stands as it is, however long ago: such a reading is old at once.
+    """
     quality = quality_of(value)
     source_time = source_time_of(value)
     if source_time is None:
-        source_time = _moment(value.ServerTimestamp) or arrival
+        source_time = stamp_of(value) or arrival
         quality = quality if quality >> 30 else UNCERTAIN
     return reading(tag, raw_value(value), quality, source_time, arrival)
 
 
 def _moment(stamp: datetime | None) -> datetime | None:
-    """The stamp in UTC; the earliest and the latest stand for no time (OPC 10000-6, 5.2.2.5)."""
-    if stamp is None or not _EARLIEST_YEAR < stamp.year < _LATEST_YEAR:
+    """The stamp in UTC; None for one that stands for no time, as that of a clock never set."""
+    if stamp is None or not _NO_TIME_UNTIL < stamp.year < _NO_TIME_FROM:
         return None
     return utc(stamp)

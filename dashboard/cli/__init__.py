@@ -37,6 +37,7 @@ for _command in (
     deciding.propose,
     deciding.accept,
     deciding.reject,
+    deciding.give_back,
     deciding.stage,
     operating.stop,
     operating.release,
@@ -46,7 +47,7 @@ for _command in (
     operating.demo,
     models.study,
 ):
-    app.command(_command.__name__.rstrip("_"))(_command)
+    app.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 for _command in (database.upgrade, database.status):
     db_app.command(_command.__name__)(_command)
 

@@ -1,4 +1,4 @@
-"""`propose`, `accept`, `reject`, `stage`: what the computer asks and a person answers."""
+"""`propose`, `accept`, `reject`, `give-back`, `stage`: the computer asks, a person answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dashboard.cli.options import (
     until_told,
 )
 from twin.clock import wall_now
-from twin.errors import UsageError
+from twin.errors import RecordUnreadable, UsageError
 from twin.plant import Role
 from twin.records import Stage
 
@@ -115,8 +115,13 @@ def _decide(
     if reason or not is_accepted:
         named("reason", reason)
     plant, _, historian = opened(name, database)
+    verb = "accepted" if is_accepted else "rejected"
     with historian:
-        found = historian.proposal(proposal_id)
+        try:
+            found = historian.proposal(proposal_id)
+        except RecordUnreadable as fault:
+            record = {"proposal": proposal_id, "done": False, "reason": str(fault)}
+            refuse(as_json, record, f"{proposal_id} was not {verb}. {fault}")
         if found is None:
             raise UsageError(f"{proposal_id!r}: no such proposal. See `plantwright status {name}`.")
         facts = read_facts(historian, plant, wall_now())
@@ -126,11 +131,35 @@ def _decide(
             taken = Decision(proposal_id, is_accepted, by, reason, facts.now)
             decided = historian.decide(taken)
             refusal = None if decided.is_taken else decided.reason
-    verb = "accepted" if is_accepted else "rejected"
     record = {"proposal": proposal_id, "done": refusal is None, "reason": refusal or ""}
     if refusal is not None:
         refuse(as_json, record, f"{proposal_id} was not {verb}. {refusal}")
     tell(as_json, record, f"{proposal_id} is {verb}.")
+
+
+def give_back(
+    plant: PlantArgument,
+    mv: Annotated[str, typer.Argument(help="The MV that the PLC shall have back.")],
+    by: ByOption,
+    reason: ReasonOption,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for an MV to be given back to the PLC.
+
+    The writing process does it, also while stopped. From closed loop the MV goes to advisory.
+    """
+    by, reason = named("by", by), named("reason", reason)
+    found, _, historian = opened(plant, database)
+    with historian:
+        if found.tag(mv).role is not Role.MV:
+            raise UsageError(f"{mv} is not an MV; only MVs are given back.")
+        refusal = historian.ask_back(found, mv, by, reason, plant_now(found, historian))
+        at = historian.stage(found).get(mv)
+    record = {"mv": mv, "done": refusal is None, "reason": refusal or "", "stage": at}
+    if refusal is not None:
+        refuse(as_json, record, refusal)
+    tell(as_json, record, f"Asked: the writing process gives {mv} back to the PLC.")
 
 
 def stage(

@@ -90,6 +90,7 @@ def import_(
     Doing it twice changes nothing.
     """
     from connectors.files import import_file
+    from twin.clock import wall_now
     from twin.historian import Historian
 
     settings = settings_of(database)
@@ -103,7 +104,7 @@ def import_(
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        report = import_file(found, historian, file, progress)
+        report = import_file(found, historian, file, now=wall_now(), progress=progress)
     tell(as_json, asdict(report), report.text())
 
 

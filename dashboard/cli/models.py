@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -74,10 +75,8 @@ def study(
     from twin.historian import Historian
     from twin.physics import load_physics
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot}: the picture is a PNG. Give it a name that ends in .png.")
-    if plot is not None and not plot.parent.is_dir():
-        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}. Make it or name one.")
+    if plot is not None:
+        _check_picture(plot)
     settings = settings_of(database)
     found = settings.plant(plant)
     physics = load_physics(found)
@@ -96,8 +95,25 @@ def study(
             bar.update(task, completed=done, total=total)
 
         result = run_study(found, physics, asked, present=present, progress=progress)
+    missing = [*result.without_number]
     if plot is not None:
         from optimizer.study_plot import plot as draw
 
-        draw(result, plot)
+        try:
+            draw(result, plot)
+        except OSError as fault:
+            missing.append(f"--plot {plot} was not written: {fault.strerror or fault}.")
     tell(as_json, result.to_dict(), result.table())
+    if missing:
+        print("\n".join(missing), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _check_picture(path: Path) -> None:
+    """Raise UsageError where no picture can go, before a study is run for nothing."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--plot {path}: the picture is a PNG. Give it a name that ends in .png.")
+    if path.is_dir():
+        raise UsageError(f"--plot {path}: is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--plot {path}: there is no folder {path.parent}. Make it or name one.")

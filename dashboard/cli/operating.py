@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dashboard.cli.door import as_text, console, tell
+from dashboard.cli.door import as_text, console, refuse, tell
 from dashboard.cli.options import (
     ByOption,
     DatabaseOption,
@@ -25,6 +25,11 @@ from dashboard.cli.options import (
 from dashboard.settings import Settings
 from twin.clock import wall_now
 from twin.plant import Plant
+
+_PLANTS_OWN_STOP = (
+    "The plant's own stop is set, so nothing is written. Clear it at the plant: Plantwright never "
+    "clears a stop that it did not set."
+)
 
 
 def stop(
@@ -62,9 +67,10 @@ def release(
 ) -> None:
     """Release the stop latch.
 
-    Who and why goes into the audit.
+    Who and why goes into the audit. A stop that was set at the plant is cleared there.
     """
     from connectors.stop import StopLatch
+    from dashboard.beats import is_stopped_at_plant
 
     by, reason = named("by", by), named("reason", reason)
     found, settings, historian = opened(plant, database)
@@ -75,8 +81,15 @@ def release(
             now = plant_now(found, historian)
             historian.event(found, "stop", found.plant, f"released: {reason}", now, by)
         was_set = latch.release()
+        at_plant = is_stopped_at_plant(historian.processes(found), wall_now())
     text = "Released." if was_set else "The stop latch was not set."
-    tell(as_json, {"stopped": False, "was_set": was_set}, text)
+    record: dict[str, object] = {"stopped": False, "was_set": was_set}
+    if at_plant:
+        record |= {"stopped_at_plant": True, "reason": _PLANTS_OWN_STOP}
+        text += f" {_PLANTS_OWN_STOP}"
+        if not was_set:
+            refuse(as_json, record, text)
+    tell(as_json, record, text)
 
 
 def status(

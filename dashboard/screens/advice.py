@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import charts, markup, shell
-from dashboard.decide import accept, last_message, reject
+from dashboard import charts, holding, markup, messages, shell
+from dashboard.decide import SAID, accept, reject
 from dashboard.facts import Facts
 from dashboard.shell import Door
 from dashboard.view import advice, text, trend
@@ -16,7 +16,6 @@ from twin.plant import Role
 from twin.records import Proposal, ProposalStatus
 
 _PAST_SHOWN = 15
-_HISTORY_REFRESH_S = 6.0
 _DECIDED = (
     ProposalStatus.ACCEPTED,
     ProposalStatus.REJECTED,
@@ -27,18 +26,28 @@ _DECIDED = (
     ProposalStatus.SUPERSEDED,
 )
 
+# Once it is written, or is not to be, the click's answer is told by how it ended.
+_AS_CLICKED = (ProposalStatus.OPEN, ProposalStatus.ACCEPTED, ProposalStatus.REJECTED)
+
 
 def draw(door: Door, facts: Facts) -> None:
-    """The waiting proposal, or the newest one and why it does not wait."""
-    if (message := last_message(facts.wall_now)) is not None:
-        st.html(markup.note(message.title, message.text, message.level))
+    """What is held, the waiting proposal or the newest one and why it does not wait; the past."""
+    holding.show(door, facts)
     shown = facts.open or facts.newest
     if shown is None:
-        st.html(
-            markup.note("No proposal yet", advice.no_proposal(facts.newest_reading is not None))
-        )
-        return
+        has_readings = facts.newest_reading is not None
+        why = advice.no_proposal(door.plant, has_readings, facts.is_starting)
+        st.html(markup.note("No proposal yet", why))
+    else:
+        _proposal(door, facts, shown)
+    # In the same refresh: a row never says OPEN beside a card that says ACCEPTED.
+    history(door, facts)
+
+
+def _proposal(door: Door, facts: Facts, shown: Proposal) -> None:
+    """One proposal: what it brings, what it moves and why, and the form while it is open."""
     standing = advice.standing(shown, facts.now, facts.wall_now)
+    messages.show(SAID, shown.proposal_id if shown.status in _AS_CLICKED else "")
     tick = shell.tick()
     st.html(markup.live(markup.facts(advice.figures(door.plant, shown, standing)), tick))
     left, right = st.columns([3, 2])
@@ -52,18 +61,20 @@ def draw(door: Door, facts: Facts) -> None:
         if standing.is_open:
             _form(door, shown)
         else:
-            st.html(markup.note("It cannot be decided", standing.reason))
+            st.html(markup.note(*advice.ended(shown, standing)))
 
 
 def history(door: Door, facts: Facts) -> None:
     """What became of the last proposals."""
-    past = door.historian.proposals(door.plant, limit=_PAST_SHOWN)
+    past = door.historian.past(door.plant, limit=_PAST_SHOWN)
+    decided = [p for p in past if isinstance(p, Proposal) and p.status in _DECIDED]
     decisions = {
         p.proposal_id: found
-        for p in past
-        if p.status in _DECIDED and (found := door.historian.decision(p.proposal_id)) is not None
+        for p in decided
+        if (found := door.historian.decision(p.proposal_id)) is not None
     }
     if past:
+        st.subheader("The last proposals", anchor=False)
         rows = advice.past_rows(door.plant, past, decisions, facts.outcomes)
         st.html(markup.live(markup.past_table(rows), shell.tick()))
 
@@ -123,5 +134,3 @@ def _outlook(door: Door, facts: Facts, shown: Proposal, tick: int) -> None:
 
 
 shell.page(draw)
-st.subheader("The last proposals", anchor=False)
-shell.page(history, _HISTORY_REFRESH_S)

@@ -19,13 +19,18 @@ _KINDS = (
     "decision",
     "clearance",
     "write",
+    "give back",
+    "shed",
+    "mode",
     "stop",
+    "plant stop",
     "stage",
     "plan",
     "model",
     "link",
     "backfill",
     "database",
+    "unreadable",
 )
 
 
@@ -41,7 +46,7 @@ def draw(door: Door, kind: str) -> None:
             text.date_time(event.at, door.plant),
             event.kind,
             event.subject,
-            event.message,
+            text.told(event.message, door.plant),
             event.by,
         )
         for event in found

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import markup, shell
+from dashboard import holding, markup, shell
 from dashboard.facts import Facts, last_hour_score
 from dashboard.shell import Door
 from dashboard.view import overview
@@ -21,8 +21,9 @@ def draw(door: Door, facts: Facts) -> None:
     """The tables of one refresh."""
     plant = door.plant
     if facts.newest_reading is None:
-        st.html(markup.note("No readings yet", overview.no_readings(plant)))
+        st.html(markup.note("No readings yet", overview.no_readings(plant, facts.is_starting)))
         return
+    holding.show(door, facts)
     rows = tag_rows(plant, facts.state, facts.stages, facts.newest, facts.open, facts.written)
     shown = overview.figures(plant, facts.open, _score(door, facts), facts.trust)
     tick = shell.tick()

@@ -18,6 +18,7 @@ _MEANING = {
     Stage.ADVISORY: "a person accepts or rejects",
     Stage.CLOSED_LOOP: "written without asking; only against an emulator on this machine",
 }
+_NOT_PLANNED = "nothing is proposed: planning needs a physics.py, and the plant file names none"
 _SAID = "stage_said"
 
 
@@ -28,7 +29,8 @@ def draw(door: Door, facts: Facts) -> None:
         mode = mode_word(door.plant, tag, facts.state)
         stage = facts.stages[tag.name]
         shown = mode.text if mode is not None else text.NOTHING
-        rows.append((tag.name, tag.description, shown, stage.value, _MEANING[stage]))
+        meaning = _MEANING[stage] if door.plant.physics is not None else _NOT_PLANNED
+        rows.append((tag.name, tag.description, shown, stage.value, meaning))
     heads = ("MV", "Description", "Mode", "Stage", "That means")
     st.html(markup.live(markup.text_table(heads, rows, "Stages"), shell.tick()))
 

@@ -30,7 +30,7 @@ def choose(plant: Plant) -> tuple[list[str], int]:
 def draw(door: Door, facts: Facts, tags: list[str], hours: int) -> None:
     """The chosen tags' panels at one refresh."""
     if facts.newest_reading is None:
-        st.html(markup.note("No readings yet", overview.no_readings(door.plant)))
+        st.html(markup.note("No readings yet", overview.no_readings(door.plant, facts.is_starting)))
         return
     if not tags:
         st.html(markup.note("No tag is chosen", "Choose one or more tags above."))

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from dashboard.view import text
 from dashboard.view.tags import Level, Word
+from twin.historian import Unreadable
 from twin.plant import Plant, Role
 from twin.records import Decision, Proposal, ProposalStatus, WriteOutcome, WriteStatus
 
@@ -26,6 +27,10 @@ REJECT_REASONS = (
     "The forecast is not believable",
     OTHER_REASON,
 )
+
+
+#: What an accepted proposal waits for.
+NOT_YET_WRITTEN = "The gate looks again at fresh readings; then it is written."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,11 @@ class MoveRow:
 
 @dataclass(frozen=True, slots=True)
 class PastRow:
-    """One line of the proposals' history. `words` is status, then write outcome if any."""
+    """One line of the proposals' history. `words` is status, then write outcome if any.
+
+    `reason` is the person's; `ended` says what came of it: a write's result, why it was refused
+    or why it is over.
+    """
 
     proposal_id: str
     created: str
@@ -61,6 +70,7 @@ class PastRow:
     words: tuple[Word, ...]
     by: str
     reason: str
+    ended: str
 
 
 def standing(proposal: Proposal, plant_now: datetime, wall_now: datetime) -> Standing:
@@ -95,17 +105,32 @@ def figures(plant: Plant, proposal: Proposal, stands: Standing) -> list[tuple[st
     made = text.date_time(proposal.created_at, plant)
     benefit = proposal.benefit_per_h
     label = "Costs more than holding" if benefit < 0 else "Saves against holding"
-    horizon = text.duration(plant.horizon_steps * plant.step_s)
+    plan, held = proposal.plan.cost_per_h, proposal.plan.hold_cost_per_h
     return [
-        (label, Word(text.money(abs(benefit), currency)), f"over {horizon}, if all moves follow"),
+        (label, Word(text.money(abs(benefit), currency)), f"holding: {holding(plant)}"),
         (
-            "Cost of the whole plan",
-            Word(text.money(proposal.plan.cost_per_h, currency)),
-            f"holding: {text.money(proposal.plan.hold_cost_per_h, currency)}",
+            f"Expected cost, next {horizon(plant)}",
+            Word(text.money(plan, currency)),
+            f"if every move of the plan follows; holding: {text.money(held, currency)}",
         ),
         ("Open for", left, until) if stands.is_open else ("It is", left, f"made {made}"),
         ("Model", Word(proposal.model), f"plan {proposal.plan.status.value}"),
     ]
+
+
+def holding(plant: Plant) -> str:
+    """What a saving is measured against, in words: no PLC in AUTO would hold for so long."""
+    mvs = plant.with_role(Role.MV)
+    kept = {1: "the setpoint", 2: "both setpoints"}.get(len(mvs), "all setpoints")
+    yardstick = f"{kept} kept for {horizon(plant)}"
+    if not any(mv.remote for mv in mvs):
+        return yardstick
+    return f"{yardstick}; the PLC in AUTO would move {'it' if len(mvs) == 1 else 'them'}"
+
+
+def horizon(plant: Plant) -> str:
+    """How far a plan looks, in the minutes it is planned in: "60 min"."""
+    return f"{plant.horizon_steps * plant.step_s / 60:g} min"
 
 
 def why(proposal: Proposal) -> str:
@@ -116,11 +141,29 @@ def why(proposal: Proposal) -> str:
     return f"{proposal.reason}\nLimits the plan touches: {touched}."
 
 
-def no_proposal(has_readings: bool) -> str:
+def no_proposal(plant: Plant, has_readings: bool, is_starting: bool) -> str:
     """What to do while there is no proposal."""
+    if plant.physics is None:
+        return (
+            f"{plant.plant} is collected and shown, not planned: planning needs the plant's "
+            "equations. Write a physics.py and name it as `physics` in the plant file."
+        )
+    if is_starting:
+        return "The processes are starting; the first proposal follows the first readings."
     if not has_readings:
         return "There are no readings yet; planning starts with them. Is `collect` running?"
     return "Planning starts once every level was measured. Is the planner alive (see Overview)?"
+
+
+def ended(proposal: Proposal, stands: Standing) -> tuple[str, str]:
+    """What stands where the buttons were: how the proposal ended, and why."""
+    why = proposal.status_reason
+    return {
+        ProposalStatus.ACCEPTED: ("Accepted", NOT_YET_WRITTEN),
+        ProposalStatus.REJECTED: ("Rejected", why),
+        ProposalStatus.WRITTEN: ("Written to the plant", why),
+        ProposalStatus.FAILED: ("The write failed", why),
+    }.get(proposal.status, ("It cannot be decided", stands.reason))
 
 
 def rejection(picked: str | None, words: str) -> str:
@@ -181,7 +224,7 @@ def outcome_word(outcome: WriteOutcome) -> Word:
 
 def past_rows(
     plant: Plant,
-    proposals: Iterable[Proposal],
+    proposals: Iterable[Proposal | Unreadable],
     decisions: Mapping[str, Decision],
     outcomes: Iterable[WriteOutcome],
 ) -> list[PastRow]:
@@ -192,6 +235,9 @@ def past_rows(
     currency = plant.economics.currency if plant.economics else ""
     rows = []
     for proposal in proposals:
+        if isinstance(proposal, Unreadable):
+            rows.append(_unreadable_row(proposal))
+            continue
         decision = decisions.get(proposal.proposal_id)
         written = newest_outcome.get(proposal.proposal_id)
         words = [status_word(proposal.status)]
@@ -204,10 +250,17 @@ def past_rows(
             benefit=text.money(proposal.benefit_per_h, currency),
             words=tuple(words),
             by=decision.by if decision is not None else text.NOTHING,
-            reason=_why(proposal, decision, written),
+            reason=(decision.reason if decision is not None else "") or text.NOTHING,
+            ended=text.told(_ended(proposal, decision, written), plant),
         )
         rows.append(row)
     return rows
+
+
+def _unreadable_row(damaged: Unreadable) -> PastRow:
+    word = Word("UNREADABLE", Level.ATTENTION, damaged.why)
+    none = text.NOTHING
+    return PastRow(damaged.key, none, none, none, (word,), none, none, ended=damaged.why)
 
 
 def written_setpoints(outcomes: Iterable[WriteOutcome]) -> dict[str, float]:
@@ -219,14 +272,11 @@ def written_setpoints(outcomes: Iterable[WriteOutcome]) -> dict[str, float]:
     return verified
 
 
-def _why(proposal: Proposal, decision: Decision | None, written: WriteOutcome | None) -> str:
-    """The most telling reason: a failed write, the person's, the gate's, or why it is over."""
-    if written is not None and written.status is not WriteStatus.VERIFIED and written.reason:
+def _ended(proposal: Proposal, decision: Decision | None, written: WriteOutcome | None) -> str:
+    """What came of it: the write's result, the gate's refusal, or why it is over."""
+    if written is not None and written.reason:
         return written.reason
-    if decision is not None and decision.reason:
-        return decision.reason
     if not proposal.verdict.is_clear:
         return " ".join(proposal.verdict.reasons)
-    if proposal.status_reason:
-        return proposal.status_reason
-    return proposal.reason if decision is None else text.NOTHING
+    is_persons = decision is not None and proposal.status_reason == decision.reason
+    return text.NOTHING if is_persons else proposal.status_reason or text.NOTHING

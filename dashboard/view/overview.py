@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dashboard.view import text
+from dashboard.view.advice import holding, horizon
 from dashboard.view.tags import Level, TagRow, Word
 from twin.economics import Score
 from twin.plant import Batches, OrderSlot, Plant
@@ -32,8 +33,7 @@ def figures(
     currency = plant.economics.currency if plant.economics else ""
     shown: list[Figure] = []
     if opened is not None:
-        benefit = text.money(opened.benefit_per_h, currency)
-        shown.append(("Open proposal saves", Word(benefit), "against holding; see Advice"))
+        shown.append(_benefit(plant, opened, currency))
     else:
         shown.append(("Open proposal", Word("none"), "nothing waits for a decision"))
     if plant.economics is not None:
@@ -43,8 +43,10 @@ def figures(
     return shown
 
 
-def no_readings(plant: Plant) -> str:
+def no_readings(plant: Plant, is_starting: bool = False) -> str:
     """What to do when the database holds nothing of this plant."""
+    if is_starting:
+        return "The processes are starting; readings follow within seconds. Nothing is to be done."
     endpoint = plant.opcua.endpoint if plant.opcua is not None else "the plant"
     return (
         f"The database holds nothing of {plant.plant}. Start `plantwright collect {plant.plant}` "
@@ -80,6 +82,17 @@ def without_orders(plant: Plant, rows: Iterable[TagRow]) -> list[TagRow]:
     slots = [slot for block in blocks for slot in block.slots]
     names = {name for slot in slots for name in (slot.start, slot.draw, slot.duration)}
     return [row for row in rows if row.name not in names]
+
+
+def _benefit(plant: Plant, opened: Proposal, currency: str) -> Figure:
+    """What the open proposal saves, and the two costs that part it from the last hour's."""
+    benefit, plan = opened.benefit_per_h, opened.plan
+    label = "Open proposal costs more" if benefit < 0 else "Open proposal saves"
+    costs = (
+        f"next {horizon(plant)}: {text.money(plan.cost_per_h, currency)}, "
+        f"holding {text.money(plan.hold_cost_per_h, currency)}"
+    )
+    return (label, Word(text.money(abs(benefit), currency)), f"{costs} ({holding(plant)})")
 
 
 def _order(state: PlantState, slot: OrderSlot) -> tuple[float, float, float] | None:

@@ -120,6 +120,12 @@ def mode_word(plant: Plant, tag: Tag, state: PlantState) -> Word | None:
     return Word(f"MODE {mode:g}", Level.ATTENTION, f"{tag.remote.tag} has an undeclared value.")
 
 
+def is_remote(plant: Plant, tag: Tag, state: PlantState) -> bool:
+    """Whether an MV reads REMOTE: it stands at our setpoint."""
+    mode = mode_word(plant, tag, state)
+    return mode is not None and mode.text == _REMOTE
+
+
 def _limit_words(tag: Tag, value: float) -> list[Word]:
     for limits, double, level in (
         (tag.engineering, True, Level.ALARM),
@@ -166,9 +172,9 @@ def _row(
 
 
 def _setpoint(plant: Plant, tag: Tag, state: PlantState, written: Mapping[str, float]) -> str:
-    mode = mode_word(plant, tag, state)
-    if mode is not None and mode.text == _REMOTE:
+    if is_remote(plant, tag, state):
         return text.number(written.get(tag.name), tag.decimals)
+    mode = mode_word(plant, tag, state)
     return "PLC" if mode is not None and mode.text == _AUTO else text.NOTHING
 
 

@@ -13,10 +13,17 @@ from zoneinfo import ZoneInfo
 
 from twin.plant import Limits, Plant
 
+_LONGEST = 1000  # characters, chosen: some ten lines of a table
 NOTHING = "–"  # the mark for "no value"; a minus sign would look like a number
 
 _SUPERSCRIPTS = {"**2": "²", "**3": "³", "**4": "⁴", "**5": "⁵"}
 _PRODUCT = re.compile(r"(?<=\w)\*(?=\w)")
+# Severities of OPC UA status codes, by their top two bits (OPC 10000-4, 7.39).
+_SEVERITIES = ("good", "uncertain", "bad", "bad")
+_STATUS_CODE = re.compile(r"\b0x([0-9a-fA-F]{8})\b")
+_ITSELF = re.compile(r"(?<!\S)(\S+) needs \1: \1: ")
+_ISO_TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
+_SEAL = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\.[0-9a-f]{64}\b")
 
 
 def in_zone(moment: datetime, plant: Plant) -> datetime:
@@ -34,8 +41,15 @@ def date_time(moment: datetime | None, plant: Plant) -> str:
     return in_zone(moment, plant).strftime("%Y-%m-%d %H:%M:%S") if moment is not None else NOTHING
 
 
+def hour_minute(moment: datetime | None, plant: Plant) -> str:
+    """Hours and minutes in the plant's zone."""
+    return in_zone(moment, plant).strftime("%H:%M") if moment is not None else NOTHING
+
+
 def zone_name(moment: datetime, plant: Plant) -> str:
-    """The plant's zone and its present offset: "Europe/Berlin, UTC+01:00"."""
+    """The plant's zone and its present offset: "Europe/Berlin, UTC+01:00"; "UTC" alone."""
+    if plant.time_zone == "UTC":
+        return "UTC"
     offset = in_zone(moment, plant).strftime("%z")
     return f"{plant.time_zone}, UTC{offset[:3]}:{offset[3:]}"
 
@@ -56,10 +70,28 @@ def signed(value: float | None, decimals: int = 2) -> str:
 
 
 def on_paper(sentence: str) -> str:
-    """A unit, or a sentence with units, as one writes them: "7.4 cm**3/s" becomes "7.4 cm³/s"."""
+    """A sentence as one writes it for people: "7.4 cm**3/s" becomes "7.4 cm³/s".
+
+    A status code becomes its severity ("bad"), and a tag that needs itself is named once.
+    """
     for power, sign in _SUPERSCRIPTS.items():
         sentence = sentence.replace(power, sign)
+    sentence = _STATUS_CODE.sub(lambda code: _SEVERITIES[int(code[1], 16) >> 30], sentence)
+    sentence = _ITSELF.sub(r"\1: ", sentence)
     return _PRODUCT.sub("·", sentence)
+
+
+def told(sentence: str, plant: Plant) -> str:
+    """A stored sentence for the screen: its times in the plant's zone, seals by their beginning."""
+    local = _ISO_TIME.sub(lambda found: _local(found[0], plant), shortened(sentence))
+    return _SEAL.sub(r"\1", local)
+
+
+def shortened(sentence: str, most: int = _LONGEST) -> str:
+    """A sentence that cannot flood the page: its beginning, and how much was left out."""
+    if len(sentence) <= most:
+        return sentence
+    return f"{sentence[:most]} … ({len(sentence) - most} more characters)"
 
 
 def money(value: float | None, currency: str, per: str = "h") -> str:
@@ -92,6 +124,14 @@ def duration(seconds: float | None) -> str:
 def percent(share: float | None) -> str:
     """A share between 0 and 1 in percent."""
     return f"{100 * share:.0f} %" if share is not None and math.isfinite(share) else NOTHING
+
+
+def _local(iso_time: str, plant: Plant) -> str:
+    # Anybody may have written it: what is no time stays as it stands.
+    try:
+        return date_time(datetime.fromisoformat(iso_time), plant)
+    except (ValueError, OverflowError):
+        return iso_time
 
 
 def _two(whole: int, large_s: int, large: str, small_s: int, small: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from connectors.emulator import Live, serve
+from dashboard.workers import EMULATOR_START
 from dashboard.workers.ending import say, until_told
 from twin.clock import wall_now
 from twin.plant import Plant
-
-#: Where an emulated plant's clock stands when it goes live: fixed, so that a seed is a story.
-EMULATOR_START = datetime(2026, 1, 7, tzinfo=UTC)
 
 
 def run_emulator(

@@ -7,13 +7,13 @@ import secrets
 from datetime import datetime
 
 from connectors.stop import StopLatch
-from dashboard.beats import clock_detail, plant_moment
+from dashboard.beats import clock_detail, is_stopped_at_plant, latest_known, plant_moment
 from dashboard.settings import Settings
 from dashboard.workers.ending import ending, say
 from dashboard.workers.history import is_first_history_awaited
 from optimizer.controller import Controller, Model, error_band
-from optimizer.cycle import Planned, plan_round, step_floor
-from twin.clock import wall_now
+from optimizer.cycle import Planned, plan_round
+from twin.clock import on_grid, wall_now
 from twin.context import gate_context
 from twin.dynamics.models import PHYSICS
 from twin.dynamics.registry import load
@@ -80,17 +80,17 @@ class _PlannerLoop:
     def poll(self) -> Planned:
         """One round if a step is due: the proposal it stored, or why there is none."""
         plant, historian = self._plant, self._historian
-        newest = historian.newest(plant)
-        beats = historian.processes(plant)
+        beats, wall = historian.processes(plant), wall_now()
+        newest = historian.newest(plant, until=latest_known(plant, beats, wall))
         if newest is None:
             return Planned(None, "no reading is stored yet")
-        now, speed = plant_moment(plant, beats, newest, wall_now())
+        now, speed = plant_moment(plant, beats, newest, wall)
         gaps = historian.gaps(plant)
         if is_first_history_awaited(gaps):
             waiting = "waiting for the plant's history"
             self._tell(None, now, speed, waiting)
             return Planned(None, waiting)
-        due = step_floor(plant, newest)
+        due = on_grid(min(newest, now), plant.step_s)
         if self._done_until is not None and due <= self._done_until:
             return Planned(None, "no step is due yet")
         self._done_until = due
@@ -115,6 +115,7 @@ class _PlannerLoop:
             wall_now=wall_now(),
             speed=speed,
             proposal_id=secrets.token_hex(8),
+            is_stopped_at_plant=is_stopped_at_plant(beats, wall),
         )
         self._tell(controller, now, speed, planned.reason)
         return planned

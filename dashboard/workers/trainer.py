@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import torch
 
+from dashboard.beats import latest_known
 from dashboard.settings import Settings
 from dashboard.workers.ending import ending, say
 from dashboard.workers.history import is_first_history_awaited
@@ -44,9 +45,10 @@ def train_once(
         ModelFault: there is too little history.
     """
     torch.set_num_threads(1)
-    newest = historian.newest(plant)
+    newest = _newest(plant, historian)
     if newest is None:
-        raise ModelFault(f"{plant.plant}: the database has no readings. Run `plantwright collect`.")
+        empty = "the database has no readings. Run `plantwright collect PLANT`."
+        raise ModelFault(f"{plant.plant}: {empty}")
     physics = load_physics(plant)
     signals = signals_of(plant, physics)
     oldest = historian.facts().oldest or newest
@@ -71,7 +73,7 @@ def run_trainer(plant: Plant, settings: Settings) -> None:
 
         while not stop.wait(_POLL_S):
             try:
-                newest = historian.newest(plant)
+                newest = _newest(plant, historian)
                 historian.beat(plant, "train", wall_now(), os.getpid(), "waiting for history")
                 if newest is not None and _is_training_due(plant, historian, newest):
                     historian.beat(plant, "train", wall_now(), os.getpid(), "training")
@@ -86,6 +88,12 @@ def run_trainer(plant: Plant, settings: Settings) -> None:
 
 class _ToldToEnd(Exception):
     """Leaves a training in the middle: it stores nothing before its end."""
+
+
+def _newest(plant: Plant, historian: Historian) -> datetime | None:
+    """The newest reading whose time can be true."""
+    until = latest_known(plant, historian.processes(plant), wall_now())
+    return historian.newest(plant, until)
 
 
 def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bool:

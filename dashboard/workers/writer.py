@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from connectors.readback import Writer
 from connectors.stop import StopLatch
-from connectors.writeback import Writer
 from connectors.writer import run_writer
 from dashboard.beats import plant_moment
 from dashboard.settings import Settings
@@ -30,6 +30,7 @@ def run_writer_process(plant: Plant, settings: Settings) -> None:
                 poll_s=_POLL_S,
                 is_well=lambda: _is_planner_alive(plant, historian),
                 on_outcome=lambda outcome: say(f"{outcome.proposal_id} {outcome.status}"),
+                on_waiting=lambda holder: say(f"waiting: {holder} writes to this plant"),
             )
 
         asyncio.run(work())

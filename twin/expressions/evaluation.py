@@ -25,12 +25,20 @@ def replaced(node: Node, constants: Mapping[str, float]) -> Node:
 
 
 def folded(node: Node, text: str) -> Node:
-    """The tree with everything worked out that holds numbers only."""
+    """The tree with everything worked out that holds numbers only.
+
+    Raises:
+        ExpressionError: a number has no finite value, or something is divided by zero for ever.
+    """
     if not isinstance(node, Operation):
         return node
     parts = tuple(folded(part, text) for part in node.parts)
     again = Operation(node.operator, parts, node.start, node.end)
     if is_condition(node) or not all(isinstance(part, Number) for part in parts):
+        if node.operator == "/" and parts[1] == Number(0.0, parts[1].start, parts[1].end):
+            zero = shown(text[node.parts[1].start : node.parts[1].end])
+            place = f"{shown(text)}, column {node.parts[1].start + 1}"
+            raise ExpressionError(f"{place}: {zero} is zero, and here something is divided by it.")
         return again
     try:
         value = float(compiled(again, is_strict=False)({}, math))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn
@@ -281,6 +282,8 @@ class _Reader:
         else:
             character = self._text[self._start]
             hint = f" Write {_FOREIGN[character]!r}." if character in _FOREIGN else ""
+            if not character.isascii() and not hint:  # it may look like a letter of ours
+                hint = f" It is {unicodedata.name(character, f'U+{ord(character):04X}')}."
             self._fail(f"{character!r} is not part of an expression.{hint}")
 
     def _fail(self, message: str, start: int | None = None) -> NoReturn:

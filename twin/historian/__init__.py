@@ -8,8 +8,11 @@ refuses any other schema. Methods that take a plant take it or its name.
     samples              readings in and out
     decisions            proposals and decisions
     writes               clearances and outcomes
+    holding              which MVs we hold, and how they go back to the plant
     operation            stages, audit, processes, models
+    leases               what only one process may do at a time
     stored               records as JSON
+    unreadable           rows that cannot be read, passed over one by one
 """
 
 from __future__ import annotations
@@ -21,9 +24,19 @@ from typing import Self
 
 from sqlalchemy import func, select
 
+from twin.errors import RecordUnreadable
 from twin.historian import schema
 from twin.historian.database import BUSY_DEADLINE_S, connect, reading, sqlite_path
 from twin.historian.decisions import Decided, DecisionStore
+from twin.historian.holding import (
+    HandBack,
+    HandBackCause,
+    HandBackStatus,
+    Held,
+    HoldingStore,
+    longest_hold,
+)
+from twin.historian.leases import LeaseStore
 from twin.historian.migrations import (
     check_revision,
     current_revision,
@@ -33,6 +46,7 @@ from twin.historian.migrations import (
 )
 from twin.historian.operation import ActiveModel, Event, OperationStore, ProcessBeat
 from twin.historian.samples import Gap, SampleStore
+from twin.historian.unreadable import Unreadable
 from twin.historian.writes import WriteStore
 
 __all__ = [
@@ -40,12 +54,18 @@ __all__ = [
     "Decided",
     "Event",
     "Gap",
+    "HandBack",
+    "HandBackCause",
+    "HandBackStatus",
+    "Held",
     "Historian",
     "ProcessBeat",
     "StorageFacts",
+    "Unreadable",
     "current_revision",
     "downgrade",
     "head_revision",
+    "longest_hold",
     "upgrade",
 ]
 
@@ -62,7 +82,7 @@ class StorageFacts:
     newest: datetime | None
 
 
-class Historian(SampleStore, DecisionStore, WriteStore, OperationStore):
+class Historian(SampleStore, DecisionStore, WriteStore, HoldingStore, OperationStore, LeaseStore):
     """One open database at this version's schema. Threads and processes may share the file."""
 
     def __init__(self, url: str | Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> None:
@@ -120,6 +140,14 @@ class Historian(SampleStore, DecisionStore, WriteStore, OperationStore):
             revision=head_revision(),
             rows=rows,
             size_bytes=sum(file.stat().st_size for file in files if file.exists()),
-            oldest=None if oldest is None else schema.moment(oldest),
-            newest=None if newest is None else schema.moment(newest),
+            oldest=_known_moment(oldest),
+            newest=_known_moment(newest),
         )
+
+
+def _known_moment(us: int | None) -> datetime | None:
+    """The time of a sample; None where there is none, or its time cannot be read."""
+    try:
+        return None if us is None else schema.moment(us)
+    except RecordUnreadable:
+        return None

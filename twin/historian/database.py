@@ -26,6 +26,9 @@ BUSY_DEADLINE_S = 10.0
 _BUSY_ROUND_MS = 40
 _WRITES = "plantwright_writes"
 
+#: Stands for bytes that are no text: a damaged text is read with it, and hides no other row.
+REPLACED = "\ufffd"
+
 
 def sqlite_path(url: str | Path) -> Path:
     """The database file that `url` names: a file path or `sqlite:///path`.
@@ -62,6 +65,7 @@ def connect(path: Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # this module says BEGIN itself
+        connection.text_factory = _text
         for setting in (
             "synchronous = NORMAL",
             "foreign_keys = ON",
@@ -81,6 +85,10 @@ def connect(path: Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Engine:
             raw.execute("BEGIN")
 
     return engine
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="replace")
 
 
 def fetch(

@@ -21,6 +21,9 @@ from twin.errors import DatabaseUnavailable, WrongMigration
 from twin.historian.database import connect, reading, sqlite_path, writing
 
 _REMEDY = "Run `plantwright db upgrade PLANT`."
+_ELSEWHERE = (
+    "Or name the one that is meant: with --database, or its folder with PLANTWRIGHT_STATE_DIR."
+)
 _NEWER = "Install the version of Plantwright that wrote it, or a newer one."
 # Alembic keeps the migration under way in module globals: one at a time per process.
 _one_at_a_time = threading.Lock()
@@ -68,7 +71,7 @@ def check_revision(engine: Engine) -> None:
     Raises:
         WrongMigration: with both revisions and what to do.
     """
-    path, head = Path(str(engine.url.database)), head_revision()
+    path, head = Path(str(engine.url.database)).absolute(), head_revision()
     revision = None
     if path.exists():
         with reading(engine) as connection:
@@ -77,7 +80,7 @@ def check_revision(engine: Engine) -> None:
         return
     if revision is None:
         stands = "has no schema yet" if path.exists() else "does not exist yet"
-        remedy = _REMEDY
+        remedy = f"{_REMEDY} {_ELSEWHERE}"
     else:
         stands = f"is at revision {revision}"
         remedy = _REMEDY if _is_known(revision) else _NEWER

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from twin.historian import stored
 from twin.historian.database import reading, writing
 from twin.historian.samples import plant_name
 from twin.historian.schema import event, microseconds, model, moment, process, stage
+from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant, Role
 from twin.records import Stage
+
+#: The kind of the audit rows that tell of a row which cannot be read.
+UNREADABLE = "unreadable"
+
+_OURSELVES = "plantwright"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +73,24 @@ def add_event(
     )
 
 
-class OperationStore:
+class OperationStore(SkippingStore):
     """The part of the historian that holds stages, audit, heartbeats and models."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
     def stage(self, plant: Plant) -> dict[str, Stage]:
-        """The stage of every MV: the last one decided, advisory before any.
+        """The stage of every MV: the last one decided; shadow before any, or if it is unreadable.
 
         A closed loop that was decided for an emulator counts as advisory once the plant file
         names another host.
         """
         newest = select(func.max(stage.c.id)).where(stage.c.plant == plant.plant)
-        query = select(stage.c.mv, stage.c.stage).where(stage.c.id.in_(newest.group_by(stage.c.mv)))
+        query = select(stage).where(stage.c.id.in_(newest.group_by(stage.c.mv)))
         with reading(self._engine) as connection:
-            decided = {row.mv: Stage(row.stage) for row in connection.execute(query)}
-        answer = {mv.name: decided.get(mv.name, Stage.ADVISORY) for mv in plant.with_role(Role.MV)}
+            rows = connection.execute(query).all()
+        decided = {row.mv: self._read(plant.plant, "stage", row.id, row, _stage) for row in rows}
+        answer: dict[str, Stage] = {}
+        for mv in plant.with_role(Role.MV):
+            found = decided.get(mv.name)
+            answer[mv.name] = found if isinstance(found, Stage) else Stage.SHADOW
         if not plant.is_on_this_machine:
             return {
                 mv: Stage.ADVISORY if at is Stage.CLOSED_LOOP else at for mv, at in answer.items()
@@ -101,19 +108,36 @@ class OperationStore:
         refusal = _stage_refusal(plant, mv, to, by, reason)
         with writing(self._engine) as connection:
             if refusal is None:
-                connection.execute(
-                    insert(stage).values(
-                        plant=plant.plant,
-                        mv=mv,
-                        stage=to.value,
-                        actor=by,
-                        reason=reason,
-                        decided_at=microseconds(at),
-                    )
-                )
-            message = f"{to}: {reason}" if refusal is None else f"{to} refused: {refusal}"
-            add_event(connection, plant.plant, "stage", mv, message, at, by)
+                decide_stage(connection, plant.plant, mv, to, by, reason, at)
+            else:
+                message = f"{to} refused: {refusal}"
+                add_event(connection, plant.plant, "stage", mv, message, at, by)
         return refusal
+
+    def start_stages(self, plant: Plant, at: datetime) -> None:
+        """Let every MV whose stage nobody has decided yet start as advisory: a person accepts."""
+        known = select(stage.c.mv).where(stage.c.plant == plant.plant)
+        reason = "first start: a person accepts or rejects"
+        with writing(self._engine) as connection:
+            decided = set(connection.execute(known).scalars())
+            new = [mv.name for mv in plant.with_role(Role.MV) if mv.name not in decided]
+            for mv in new:
+                decide_stage(connection, plant.plant, mv, Stage.ADVISORY, _OURSELVES, reason, at)
+
+    def tell_unreadable(self, plant: Plant | str, at: datetime, by: str) -> None:
+        """Tell once in the audit of every row of the plant that this object could not read."""
+        name = plant_name(plant)
+        for each in self.unreadable(name):
+            if each in self._told:
+                continue
+            subject = each.key if each.kind == "proposal" else f"{each.kind} {each.key}"
+            with writing(self._engine) as connection:
+                known = select(event.c.id).where(
+                    event.c.plant == name, event.c.kind == UNREADABLE, event.c.subject == subject
+                )
+                if connection.execute(known.limit(1)).first() is None:
+                    add_event(connection, name, UNREADABLE, subject, each.why, at, by)
+            self._told.add(each)
 
     def event(
         self, plant: Plant | str, kind: str, subject: str, message: str, at: datetime, by: str
@@ -137,10 +161,8 @@ class OperationStore:
             query = query.where(event.c.subject == subject)
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(event.c.id.desc()).limit(limit)).all()
-        return [
-            Event(row.id, row.plant, row.kind, row.subject, row.message, moment(row.at), row.actor)
-            for row in rows
-        ]
+        name = plant_name(plant)
+        return readable(self._read(name, "event", row.id, row, _event) for row in rows)
 
     def beat(
         self, plant: Plant | str, process_name: str, at: datetime, pid: int, detail: str = ""
@@ -156,11 +178,12 @@ class OperationStore:
             )
 
     def processes(self, plant: Plant | str) -> list[ProcessBeat]:
-        """Every process that ever beat, by name."""
+        """Every process that ever beat, by name; one whose beat cannot be read is left out."""
         query = select(process).where(process.c.plant == plant_name(plant)).order_by(process.c.name)
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [ProcessBeat(row.name, moment(row.at), row.pid, row.detail) for row in rows]
+        name = plant_name(plant)
+        return readable(self._read(name, "process", row.name, row, _beat) for row in rows)
 
     def set_active_model(
         self,
@@ -184,7 +207,7 @@ class OperationStore:
             add_event(connection, name, "model", version, f"{version} is in use", at, by)
 
     def active_model(self, plant: Plant | str) -> ActiveModel | None:
-        """The model in use; None before the first."""
+        """The model in use; None before the first, or where its row cannot be read."""
         models = self.models(plant, limit=1)
         return models[0] if models else None
 
@@ -198,10 +221,32 @@ class OperationStore:
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [
-            ActiveModel(row.version, stored.card(row.card), moment(row.activated_at))
-            for row in rows
-        ]
+        name = plant_name(plant)
+        return readable(self._read(name, "model", row.id, row, _model) for row in rows)
+
+
+def decide_stage(
+    connection: Connection, plant: str, mv: str, to: Stage, by: str, reason: str, at: datetime
+) -> None:
+    values = {"plant": plant, "mv": mv, "stage": to.value, "actor": by, "reason": reason}
+    connection.execute(insert(stage).values(decided_at=microseconds(at), **values))
+    add_event(connection, plant, "stage", mv, f"{to}: {reason}", at, by)
+
+
+def _stage(row: Row[Any]) -> Stage:
+    return stored.one_of(Stage, row.stage)
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(row.id, row.plant, row.kind, row.subject, row.message, moment(row.at), row.actor)
+
+
+def _beat(row: Row[Any]) -> ProcessBeat:
+    return ProcessBeat(row.name, moment(row.at), row.pid, row.detail)
+
+
+def _model(row: Row[Any]) -> ActiveModel:
+    return ActiveModel(row.version, stored.card(row.card), moment(row.activated_at))
 
 
 def _stage_refusal(plant: Plant, mv: str, to: Stage, by: str, reason: str) -> str | None:

@@ -15,12 +15,13 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import Engine, Row, Select, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from twin.errors import UnknownTag
 from twin.historian.database import fetch, reading, writing
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag
+from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
 from twin.records import BAD, Reading, Samples
 
@@ -57,11 +58,11 @@ def plant_name(plant: Plant | str) -> str:
     return plant if isinstance(plant, str) else plant.plant
 
 
-class SampleStore:
+class SampleStore(SkippingStore):
     """The part of the historian that holds readings."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._tag_ids: dict[str, dict[str, int]] = {}
         self._stored_for: set[str] = set()
 
@@ -117,7 +118,13 @@ class SampleStore:
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         names = {number: name for name, number in ids.items()}
-        return {names[row[0]]: _reading(names[row[0]], *row[1:]) for row in rows}
+
+        def parsed(row: Row[Any]) -> Reading:
+            return _reading(names[row.tag_id], row.ts, row.value, row.quality, row.arrival)
+
+        name = plant_name(plant)
+        found = readable(self._read(name, "reading", names[row[0]], row, parsed) for row in rows)
+        return {each.tag: each for each in found}
 
     def samples(
         self, plant: Plant | str, tags: Sequence[str], start: datetime, end: datetime
@@ -160,8 +167,14 @@ class SampleStore:
         with reading(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
 
-    def newest(self, plant: Plant | str) -> datetime | None:
-        """The latest source time of any tag; None while nothing is stored."""
+    def newest(self, plant: Plant | str, until: datetime | None = None) -> datetime | None:
+        """The latest source time of any tag; None while nothing is stored.
+
+        With `until`, the latest that is not after it: a wrong stamp of years ahead is no present.
+        """
+        if until is not None:
+            known = self.last_readings(plant, at=until).values()
+            return max((each.source_time for each in known), default=None)
         query = (
             select(func.max(last_value.c.ts))
             .join(tag, tag.c.id == last_value.c.tag_id)
@@ -222,16 +235,8 @@ class SampleStore:
             query = query.where(gap.c.ended_at.is_(None) | (gap.c.ended_at > microseconds(since)))
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [
-            Gap(
-                started_at=moment(row.started_at),
-                ended_at=None if row.ended_at is None else moment(row.ended_at),
-                reason=row.reason,
-                tag=row.tag or None,
-                is_filled=bool(row.is_filled),
-            )
-            for row in rows
-        ]
+        name = plant_name(plant)
+        return readable(self._read(name, "gap", row.started_at, row, _gap) for row in rows)
 
     def _plant_of_readings(self, plant: Plant | str | None) -> str:
         if plant is not None:
@@ -303,6 +308,16 @@ def _newest_before(at_us: int) -> Select[Any]:
 def _not_registered(unknown: set[str], plant: str) -> str:
     names = ", ".join(sorted(unknown))
     return f"{names}: not registered for plant {plant}. Check the plant file's tags."
+
+
+def _gap(row: Row[Any]) -> Gap:
+    return Gap(
+        started_at=moment(row.started_at),
+        ended_at=None if row.ended_at is None else moment(row.ended_at),
+        reason=row.reason,
+        tag=row.tag or None,
+        is_filled=bool(row.is_filled),
+    )
 
 
 def _reading(name: str, ts: int, value: float | None, quality: int, arrival: int) -> Reading:

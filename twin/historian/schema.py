@@ -28,8 +28,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from twin.errors import RecordUnreadable
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: Times that can be read: inside the years 1 and 9999 by a day, so that every zone can show them.
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 Whole = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's INTEGER already has 64 bits
 Number: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
@@ -54,7 +59,13 @@ def microseconds(moment: datetime) -> int:
 
 
 def moment(us: int) -> datetime:
-    """The aware UTC time of `us` microseconds since 1970."""
+    """The aware UTC time of `us` microseconds since 1970.
+
+    Raises:
+        RecordUnreadable: it lies before `EARLIEST` or after `LATEST`.
+    """
+    if not microseconds(EARLIEST) <= us <= microseconds(LATEST):
+        raise RecordUnreadable(f"{us} µs since 1970 is no time a plant can have")
     return _EPOCH + timedelta(microseconds=us)
 
 
@@ -185,6 +196,28 @@ written_value = Table(
     Column("setpoint", Number),
     Column("read_back", Number),
     Column("is_read_back", Integer, nullable=False),  # 0: the outcome says nothing of this MV
+    Index(None, "mv", "outcome_id"),
+    sqlite_strict=True,
+)
+
+hand_back = Table(
+    "hand_back",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("plant", Text, nullable=False),
+    Column("mv", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", Whole, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("ended_at", Whole),
+    # The newest write of the MV that this ended; none where nothing was written before.
+    Column("outcome_id", Integer, ForeignKey("write_outcome.id")),
+    CheckConstraint("(status = 'open') = (ended_at IS NULL)", name="is_ended"),
+    Index(None, "plant", "mv"),
+    Index(None, "plant", "status"),
     sqlite_strict=True,
 )
 
@@ -225,6 +258,16 @@ process = Table(
     Column("at", Whole, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("detail", Text, nullable=False),
+    sqlite_strict=True,
+)
+
+lease = Table(
+    "lease",
+    METADATA,
+    Column("plant", Text, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", Whole, nullable=False),  # wall time
     sqlite_strict=True,
 )
 

@@ -2,7 +2,8 @@
 
 Single numbers keep every digit, series six significant ones. What is not a number becomes
 null and comes back as NaN (None, where the record says so). Packed JSON is compressed by zlib, to
-a quarter of its size. Nothing here knows tables.
+a quarter of its size. What does not read as what it should be raises RecordUnreadable: whoever
+can write to the database file can damage or forge a row. Nothing here knows tables.
 """
 
 from __future__ import annotations
@@ -10,16 +11,48 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import numpy as np
 
+from twin.clock import utc
+from twin.errors import RecordUnreadable
 from twin.records import Forecast, Plan, PlanStatus, Series, Verdict
 
 # Six digits tell 10 µm in a 10 m tank; more would double the size of a stored forecast.
 _SERIES_FORMAT = "%.6g"
+# The largest plan or forecast, unpacked: a hundred times that of four tanks.
+_LARGEST_BYTES = 32 << 20
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+@contextmanager
+def _read_as(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a damaged text into one error that says what it was."""
+    try:
+        yield
+    except KeyError as missing:
+        raise RecordUnreadable(f"{what}: {missing} is missing") from missing
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        zlib.error,
+    ) as fault:
+        raise RecordUnreadable(f"{what}: {fault!s:.120}") from fault
+
+
+def one_of(kind: type[_E], text: str) -> _E:
+    """The member of a word list that is stored under its word."""
+    with _read_as(kind.__name__):
+        return kind(text)
 
 
 def finite(value: float | None) -> float | None:
@@ -29,7 +62,11 @@ def finite(value: float | None) -> float | None:
 
 def number(value: float | None) -> float:
     """The stored number; NaN where none was."""
-    return math.nan if value is None else float(value)
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no number")
+    return float(value)
 
 
 def numbers_text(numbers: Mapping[str, float | None]) -> str:
@@ -37,9 +74,10 @@ def numbers_text(numbers: Mapping[str, float | None]) -> str:
     return _text({name: finite(value) for name, value in sorted(numbers.items())})
 
 
-def numbers(text: str) -> dict[str, float]:
-    """The map of numbers; null comes back as NaN."""
-    return {name: number(value) for name, value in json.loads(text).items()}
+def numbers(text: str, what: str = "numbers") -> dict[str, float]:
+    """The map of numbers, called `what` where it cannot be read; null comes back as NaN."""
+    with _read_as(what):
+        return {name: number(value) for name, value in json.loads(text).items()}
 
 
 def names_text(names: tuple[str, ...]) -> str:
@@ -47,9 +85,10 @@ def names_text(names: tuple[str, ...]) -> str:
     return _text(list(names))
 
 
+@_read_as("names")
 def names(text: str) -> tuple[str, ...]:
     """The list of names."""
-    return tuple(json.loads(text))
+    return _words(json.loads(text))
 
 
 def packed_plan(plan: Plan) -> bytes:
@@ -70,19 +109,20 @@ def packed_plan(plan: Plan) -> bytes:
     )
 
 
+@_read_as("plan")
 def plan(packed: bytes) -> Plan:
     """The stored plan."""
     stored = _unpacked(packed)
     return Plan(
         status=PlanStatus(stored["status"]),
-        reason=stored["reason"],
-        start=datetime.fromisoformat(stored["start"]),
-        step_s=stored["step_s"],
+        reason=_word(stored["reason"]),
+        start=_time(stored["start"]),
+        step_s=_above_zero(stored["step_s"]),
         moves=_series(stored["moves"]),
         predicted=_series(stored["predicted"]),
         cost_per_h=number(stored["cost_per_h"]),
         hold_cost_per_h=number(stored["hold_cost_per_h"]),
-        binding=tuple(stored["binding"]),
+        binding=_words(stored["binding"]),
         solve_ms=number(stored["solve_ms"]),
     )
 
@@ -105,15 +145,16 @@ def packed_forecast(forecast: Forecast) -> bytes:
     )
 
 
+@_read_as("forecast")
 def forecast(packed: bytes) -> Forecast:
     """The stored forecast."""
     stored = _unpacked(packed)
     return Forecast(
-        start=datetime.fromisoformat(stored["start"]),
-        step_s=stored["step_s"],
-        model=stored["model"],
-        replications=stored["replications"],
-        seed=stored["seed"],
+        start=_time(stored["start"]),
+        step_s=_above_zero(stored["step_s"]),
+        model=_word(stored["model"]),
+        replications=_whole(stored["replications"]),
+        seed=_whole(stored["seed"]),
         middle=_series(stored["middle"]),
         low=_series(stored["low"]),
         high=_series(stored["high"]),
@@ -134,13 +175,15 @@ def verdict_text(verdict: Verdict) -> str:
     )
 
 
+@_read_as("verdict")
 def verdict(text: str) -> Verdict:
     """The stored verdict."""
     stored = json.loads(text)
     return Verdict(
-        is_clear=stored["is_clear"],
-        reasons=tuple(stored["reasons"]),
-        checked_at=datetime.fromisoformat(stored["checked_at"]),
+        # Anything but a plain yes is a no.
+        is_clear=stored["is_clear"] is True,
+        reasons=_words(stored["reasons"]),
+        checked_at=_time(stored["checked_at"]),
         setpoints={name: number(v) for name, v in stored["setpoints"].items()},
     )
 
@@ -150,9 +193,12 @@ def card_text(card: Mapping[str, Any]) -> str:
     return json.dumps(card, separators=(",", ":"), allow_nan=False)
 
 
+@_read_as("card")
 def card(text: str) -> dict[str, Any]:
     """The stored card."""
-    stored: dict[str, Any] = json.loads(text)
+    stored = json.loads(text)
+    if not isinstance(stored, dict):
+        raise TypeError(f"{text:.40} is no object")
     return stored
 
 
@@ -165,7 +211,39 @@ def _packed(content: object) -> bytes:
 
 
 def _unpacked(packed: bytes) -> Any:
-    return json.loads(zlib.decompress(packed))
+    unpacking = zlib.decompressobj()
+    text = unpacking.decompress(packed, _LARGEST_BYTES)
+    if not unpacking.eof:
+        raise ValueError(f"cut short, or more than {_LARGEST_BYTES} bytes")
+    return json.loads(text)
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _words(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.40} is no list")
+    return tuple(_word(value) for value in values)
+
+
+def _time(text: object) -> datetime:
+    return utc(datetime.fromisoformat(_word(text)))
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _above_zero(value: float | None) -> float:
+    if not number(value) > 0:
+        raise ValueError(f"{value!r:.40} is not above 0")
+    return number(value)
 
 
 def _series_map(series: Mapping[str, Series]) -> dict[str, list[float | None]]:
@@ -178,4 +256,8 @@ def _rounded(values: Series) -> list[float | None]:
 
 
 def _series(stored: Mapping[str, list[float | None]]) -> dict[str, Series]:
-    return {name: np.array(values, dtype=np.float64) for name, values in stored.items()}
+    series = {name: np.array(values, dtype=np.float64) for name, values in stored.items()}
+    for name, values in series.items():
+        if values.ndim != 1:
+            raise ValueError(f"{name} is no series of numbers")
+    return series

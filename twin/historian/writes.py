@@ -3,36 +3,40 @@
 A clearance is used once, before it expires; an outcome that is not a refusal names a used
 clearance of its own proposal. The database's triggers hold both, whoever writes. Whether a
 setpoint is safe is never judged here.
+
+An outcome that cannot be read is a failed write: begun, perhaps sent, never written again.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
+from twin.errors import RecordUnreadable
 from twin.historian import stored
 from twin.historian.database import reading, writing
 from twin.historian.decisions import audit_proposal
 from twin.historian.samples import plant_name
 from twin.historian.schema import (
+    EARLIEST,
     clearance,
     microseconds,
     moment,
     proposal,
+    tag,
     write_outcome,
     written_value,
 )
+from twin.historian.unreadable import SkippingStore, Unreadable
 from twin.plant import Plant
 from twin.records import Clearance, WriteOutcome, WriteStatus
 
 
-class WriteStore:
+class WriteStore(SkippingStore):
     """The part of the historian that holds clearances and how writes ended."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def store_clearance(self, new: Clearance) -> None:
         """Store the gate's permission, so that it can be used once.
@@ -109,14 +113,18 @@ class WriteStore:
             values = _written_rows(number, new)
             if values:
                 connection.execute(insert(written_value), values)
-            message = f"{new.status}: {new.reason}" if new.reason else str(new.status)
+            outcome = f"{_moves(connection, new)} {new.status}".lstrip()
+            message = f"{outcome}: {new.reason}" if new.reason else outcome
             told = (message, new.finished_at, "writer")
             audit_proposal(connection, new.proposal_id, "write", *told)
 
     def outcomes(
         self, plant: Plant | str, limit: int = 100, proposal_id: str | None = None
     ) -> list[WriteOutcome]:
-        """The newest outcomes first; only those of one proposal, if given."""
+        """The newest outcomes first; only those of one proposal, if given.
+
+        One that cannot be read is FAILED and says so; a time that is lost is the earliest there is.
+        """
         query = (
             select(write_outcome)
             .join(proposal, proposal.c.proposal_id == write_outcome.c.proposal_id)
@@ -132,12 +140,21 @@ class WriteStore:
             values = connection.execute(
                 select(written_value).where(written_value.c.outcome_id.in_(numbers))
             ).all()
-        return [_outcome(row, [v for v in values if v.outcome_id == row.id]) for row in rows]
+        answer = []
+        for row in rows:
+            moved = [value for value in values if value.outcome_id == row.id]
+            found = self._read(plant_name(plant), "outcome", row.id, row, partial(_outcome, moved))
+            answer.append(_lost(moved, row, found) if isinstance(found, Unreadable) else found)
+        return answer
 
     def last_moved_at(
         self, plant: Plant | str, mv: str, before: datetime | None = None
     ) -> datetime | None:
-        """When the last verified write of an MV finished (at or before `before`); else None."""
+        """When the last verified write of an MV finished (at or before `before`); else None.
+
+        Raises:
+            RecordUnreadable: there was one, and its time cannot be read.
+        """
         query = (
             select(func.max(write_outcome.c.finished_at))
             .join(written_value, written_value.c.outcome_id == write_outcome.c.id)
@@ -150,6 +167,20 @@ class WriteStore:
         with reading(self._engine) as connection:
             finished_at = connection.execute(query).scalar_one()
         return None if finished_at is None else moment(finished_at)
+
+
+def _moves(connection: Connection, new: WriteOutcome) -> str:
+    """What was to be written, with units: "pump_1.setpoint 7.43 cm**3/s, ..."."""
+    query = (
+        select(tag.c.name, tag.c.unit)
+        .join(proposal, proposal.c.plant == tag.c.plant)
+        .where(proposal.c.proposal_id == new.proposal_id, tag.c.name.in_(new.setpoints))
+    )
+    units = {row.name: row.unit for row in connection.execute(query)}
+    return ", ".join(
+        f"{mv} {setpoint:.6g} {units.get(mv, '')}".rstrip()
+        for mv, setpoint in new.setpoints.items()
+    )
 
 
 def _written_rows(number: int, new: WriteOutcome) -> list[dict[str, object]]:
@@ -165,13 +196,30 @@ def _written_rows(number: int, new: WriteOutcome) -> list[dict[str, object]]:
     ]
 
 
-def _outcome(row: Row[Any], values: list[Row[Any]]) -> WriteOutcome:
+def _outcome(values: list[Row[Any]], row: Row[Any]) -> WriteOutcome:
     return WriteOutcome(
         proposal_id=row.proposal_id,
         clearance_id=row.clearance_id,
-        status=WriteStatus(row.status),
+        status=stored.one_of(WriteStatus, row.status),
         setpoints={v.mv: v.setpoint for v in values if v.setpoint is not None},
         read_back={v.mv: v.read_back for v in values if v.is_read_back},
         reason=row.reason,
         finished_at=moment(row.finished_at),
+    )
+
+
+def _lost(values: list[Row[Any]], row: Row[Any], damaged: Unreadable) -> WriteOutcome:
+    """What is left of an outcome that cannot be read."""
+    try:
+        finished_at = moment(row.finished_at)
+    except RecordUnreadable:
+        finished_at = EARLIEST
+    return WriteOutcome(
+        proposal_id=row.proposal_id,
+        clearance_id=row.clearance_id,
+        status=WriteStatus.FAILED,
+        setpoints={v.mv: v.setpoint for v in values if v.setpoint is not None},
+        read_back={},
+        reason=f"What became of this write cannot be read ({damaged.why}). Look at the plant.",
+        finished_at=finished_at,
     )

@@ -15,6 +15,7 @@ Place = tuple[str | int, ...]  # keys and list positions from the top of the fil
 
 _MAX_BYTES = 2_000_000  # a plant of ten thousand tags
 _MAX_NODES = 500_000  # with repeated anchors written out
+_MAX_SHOWN = 64  # letters of a name or key in a message; no sound one is longer
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Document:
         for step in place:
             content = _item(content, step)
             if isinstance(step, str):
-                text += f".{step}" if text else step
+                key = step if _is_shown(step) else repr(step[:_MAX_SHOWN])
+                text += f".{key}" if text else key
             else:
                 name = content.get("name") if isinstance(content, dict) else None
-                text += f"[{name if isinstance(name, str) else f'no. {step + 1}'}]"
+                text += f"[{name if _is_shown(name) else f'no. {step + 1}'}]"
         return text or self.path.name
 
     def faults(self, findings: list[Finding]) -> list[Fault]:
@@ -134,6 +136,11 @@ def _below(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Mark] | No
     elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return node.value[step], node.value[step].start_mark
     return None
+
+
+def _is_shown(name: Any) -> bool:
+    """Whether a name can stand in a message as it is."""
+    return isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= _MAX_SHOWN
 
 
 def _item(content: Any, step: str | int) -> Any:

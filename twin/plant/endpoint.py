@@ -7,12 +7,19 @@ from urllib.parse import urlsplit
 
 
 def is_opcua_address(endpoint: str) -> bool:
-    """Whether it reads opc.tcp://HOST:PORT, with or without a path."""
+    """Whether it reads opc.tcp://HOST:PORT, with or without a path.
+
+    A user or a password in it is refused: an address is shown and logged everywhere.
+    """
+    # urlsplit forgives blanks and drops line ends; whoever connects does neither.
+    if any(character.isspace() for character in endpoint):
+        return False
     try:
         address = urlsplit(endpoint)
         host = address.hostname or ""
         host.encode("idna")  # a name that cannot be looked up raises UnicodeError, a ValueError
-        return address.scheme == "opc.tcp" and bool(host) and bool(address.port)
+        is_whole = bool(host) and bool(address.port) and address.username is None
+        return address.scheme == "opc.tcp" and is_whole
     except ValueError:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Generator, Iterator
+from functools import lru_cache
 
 from twin.errors import ExpressionError, PlantFileError
 from twin.expressions import Expression, parse, units
@@ -13,6 +14,9 @@ from twin.plant.physics_file import read_physics_file
 from twin.plant.shape import Batches, Block, FileSource, Plant, Role, Trips, nearest
 from twin.plant.tag_rules import tag_findings, unknown
 
+# Demand is foreseen by convolutions, whose time grows with the square: half a second of a round.
+_MOST_STEPS_AHEAD = 5000
+
 
 def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
     """Every broken rule of a plant whose values are each allowed.
@@ -20,6 +24,9 @@ def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
     `hidden` are names of tags of the file that are not in `plant` because they have faults of
     their own; nothing is said about what depends on them.
     """
+    if not plant.tags:  # nothing that names a tag can be judged
+        yield Finding(("tags",), "has no tags.", "Add at least one.")
+        return
     names = frozenset(tag.name for tag in plant.tags) | hidden
     yield from tag_findings(plant, names)
     yield from _steps_and_zone(plant)
@@ -31,16 +38,20 @@ def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
 
 
 def _steps_and_zone(plant: Plant) -> Iterator[Finding]:
-    if not plant.tags:
-        yield Finding(("tags",), "has no tags.", "Add at least one.")
     if plant.step_s < plant.sample_s:
         message = f"{plant.step_s:g} s is shorter than sample_s, {plant.sample_s:g} s."
         yield Finding(("step_s",), message, "A planning step holds at least one sample.")
-    zones = zoneinfo.available_timezones()
+    zones = _time_zones()
     if plant.time_zone not in zones:
         near = nearest(plant.time_zone, zones).strip()
         message = f"{plant.time_zone!r} is not a time zone."
         yield Finding(("time_zone",), message, near or "Write it like Europe/Berlin.")
+
+
+@lru_cache(maxsize=1)
+def _time_zones() -> frozenset[str]:
+    """Every zone of this machine; finding them takes as long as all the other rules."""
+    return frozenset(zoneinfo.available_timezones())
 
 
 def _sources(plant: Plant) -> Iterator[Finding]:
@@ -49,7 +60,8 @@ def _sources(plant: Plant) -> Iterator[Finding]:
         yield Finding(("opcua",), message, "Add one of the two.")
     if plant.opcua is not None and not is_opcua_address(plant.opcua.endpoint):
         message = f"{plant.opcua.endpoint!r} is not an OPC UA address."
-        yield Finding(("opcua", "endpoint"), message, "Write it like opc.tcp://host:4840/path.")
+        remedy = "Write it like opc.tcp://host:4840/path, without blanks and without a user."
+        yield Finding(("opcua", "endpoint"), message, remedy)
     if plant.files is not None:
         yield from _tables(plant, plant.files)
 
@@ -168,8 +180,21 @@ def _blocks(plant: Plant, names: frozenset[str]) -> Iterator[Finding]:
             if low > high:
                 message = f"{low:g} is above {high:g}."
                 yield Finding((*at, key), message, "Give the smaller number first.")
-        if isinstance(block, Batches) and not block.slots:
-            yield Finding((*at, "slots"), "has no lines.", "Add the lines of the order list.")
+        if isinstance(block, Batches):
+            yield from _batches(plant, block, at)
+
+
+def _batches(plant: Plant, block: Batches, at: Place) -> Iterator[Finding]:
+    if not block.slots:
+        yield Finding((*at, "slots"), "has no lines.", "Add the lines of the order list.")
+    ahead_min = block.notice_min[1] + block.start_error_limit_min
+    steps = 60.0 * ahead_min / plant.step_s
+    if steps > _MOST_STEPS_AHEAD:
+        message = (
+            f"with start_error_limit_min batches are known {ahead_min:g} min ahead, {steps:.0f} "
+            f"steps of {plant.step_s:g} s; demand is foreseen for {_MOST_STEPS_AHEAD} at most."
+        )
+        yield Finding((*at, "notice_min"), message, "Shorten the notice or lengthen step_s.")
 
 
 def _block_tags(

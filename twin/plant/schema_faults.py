@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
 from twin.plant.document import Finding, Place
 from twin.plant.shape import Plant, nearest
+from twin.plant.values import ODD_CHARACTER, foreign_letter
 
 _UNKNOWN_KEY = "unexpected_keyword_argument"
 
@@ -25,7 +28,7 @@ def finding(error: ErrorDetails, content: Any) -> tuple[Finding, Place | None]:
         meant = near.removeprefix(" Did you mean ").removesuffix("?").split(" or ")[0]
         remedy = near.strip() or f"Known here: {', '.join(known)}."
         return Finding(place, "is not a known key.", remedy), (*place[:-1], meant) if near else None
-    message, remedy = _said(error)
+    message, remedy = said(error)
     return Finding(place, message, remedy), None
 
 
@@ -82,14 +85,16 @@ def _dataclasses_in(hint: Any) -> Iterator[Any]:
             yield from _dataclasses_in(part)
 
 
-def _said(error: ErrorDetails) -> tuple[str, str]:
+def said(error: ErrorDetails) -> tuple[str, str]:
+    """What is wrong with one value, and what to do about it where that is not plain."""
     value = _value(error["input"])
     context: Mapping[str, Any] = error.get("ctx", {})
     kind = error["type"]
     if kind in _SAID:
         return _SAID[kind](value, context)
     if kind.endswith("_type") and kind.removesuffix("_type") in _KINDS:
-        return f"{value} is not {_KINDS[kind.removesuffix('_type')]}.", ""
+        remedy = _NUMBER_RULE if kind == "float_type" and _reads_as_number(error["input"]) else ""
+        return f"{value} is not {_KINDS[kind.removesuffix('_type')]}.", remedy
     return f"{value} does not fit: {error['msg']}.", ""
 
 
@@ -100,8 +105,20 @@ def _value(value: Any) -> str:
         return f"a list of {len(value)}"
     if value is None:
         return "nothing"
-    text = repr(value)
+    text = value.isoformat() if isinstance(value, date) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _reads_as_number(value: Any) -> bool:
+    """Whether it is text that a person takes for a number: YAML's 1e3 is one."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _bound(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 _KINDS = {
@@ -117,16 +134,29 @@ _KINDS = {
 }
 
 _NAME_RULE = "Use lower-case letters, digits and _, parts joined by dots, e.g. pump_1.flow."
+
+
+def _no_name(value: str, context: Mapping[str, Any]) -> tuple[str, str]:
+    foreign = foreign_letter(value)
+    return f"{value} is not a name{f': {foreign}' if foreign else ''}.", _NAME_RULE
+
+
+_NUMBER_RULE = "Write it without quotes, with point and sign where it has an e, like 1.0e+3."
 _TIME_RULE = "Write it like 2001-01-01T00:00:00Z, with its zone."
 _Saying = Callable[[str, Mapping[str, Any]], tuple[str, str]]
 
 _SAID: dict[str, _Saying] = {
     "missing": lambda value, c: ("is missing.", "Add it."),
     "finite_number": lambda value, c: (f"{value} is not a finite number.", ""),
-    "greater_than": lambda value, c: (f"{value} must be above {c['gt']:g}.", ""),
-    "greater_than_equal": lambda value, c: (f"{value} must be {c['ge']:g} or above.", ""),
-    "less_than_equal": lambda value, c: (f"{value} must be {c['le']:g} or below.", ""),
-    "string_pattern_mismatch": lambda value, c: (f"{value} is not a name.", _NAME_RULE),
+    "greater_than": lambda value, c: (f"{value} must be above {_bound(c['gt'])}.", ""),
+    "greater_than_equal": lambda value, c: (f"{value} must be {_bound(c['ge'])} or above.", ""),
+    "less_than": lambda value, c: (f"{value} must be below {_bound(c['lt'])}.", ""),
+    "less_than_equal": lambda value, c: (f"{value} must be {_bound(c['le'])} or below.", ""),
+    "string_pattern_mismatch": _no_name,
+    ODD_CHARACTER: lambda value, c: (
+        f"{value} holds {c['odd']}, which nobody sees.",
+        "Remove it; YAML's >- makes one line of several.",
+    ),
     "string_too_long": lambda value, c: (
         f"{value} is longer than {c['max_length']} characters.",
         "Shorten it.",
@@ -135,7 +165,7 @@ _SAID: dict[str, _Saying] = {
     "literal_error": lambda value, c: (f"{value} is not one of {c['expected']}.", ""),
     "enum": lambda value, c: (f"{value} is not one of {c['expected']}.", ""),
     "union_tag_invalid": lambda value, c: (
-        f"kind {c['tag']!r} is not one of {c['expected_tags']}.",
+        f"kind {_value(c['tag'])} is not one of {c['expected_tags']}.",
         "",
     ),
     "union_tag_not_found": lambda value, c: ("has no kind.", "Add kind: batches, trips or tariff."),

@@ -1,7 +1,7 @@
 """The shape of a plant file: what a plant is, as frozen dataclasses checked by pydantic.
 
-What one value must be stands here; what values must be to each other stands in `rules`. Nothing
-here reads a file.
+What one value may be stands in `values`; what values must be to each other stands in `rules`.
+Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -13,22 +13,44 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from twin.errors import UnknownTag
 from twin.expressions import Expression, parse
 from twin.plant.endpoint import is_loopback
+from twin.plant.values import (
+    Address,
+    Age,
+    BetweenTrips,
+    Column,
+    FileName,
+    Finite,
+    GivenNodeText,
+    HistoryDays,
+    Label,
+    Lasting,
+    MeanGap,
+    Message,
+    Moment,
+    NodeText,
+    NonNegative,
+    Patience,
+    PlanStep,
+    PlantName,
+    Positive,
+    PublishPeriod,
+    Rank,
+    RelativeError,
+    SamplePeriod,
+    Sentence,
+    ShortText,
+    TagName,
+    Wait,
+    Whole,
+)
 
 _STRICT = ConfigDict(extra="forbid")
-
-TagName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=64)]
-# Strict: YAML's yes and "5" are not numbers.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-Whole = Annotated[int, Field(strict=True)]
-Column = Annotated[int, Field(strict=True, ge=1)] | Annotated[str, Field(min_length=1)]
 
 
 class Role(StrEnum):
@@ -78,13 +100,13 @@ class Tag:
 
     name: TagName
     role: Role
-    unit: str
-    description: str = ""
-    node: str = ""
+    unit: ShortText
+    description: Sentence = ""
+    node: NodeText = ""
     column: Column | None = None
     engineering: Limits | None = None
     operator: Limits | None = None
-    rank: Annotated[Whole, Field(ge=1)] | None = None
+    rank: Rank | None = None
     soft_price_per_h: NonNegative | None = None
     margin_low: NonNegative = 0.0
     margin_high: NonNegative = 0.0
@@ -96,8 +118,8 @@ class Tag:
     remote: RemoteMode | None = None
     write_tolerance: Positive | None = None
     aggregate: Literal["last", "mean"] = "last"
-    max_age_s: Positive = 60.0
-    decimals: Annotated[Whole, Field(ge=0, le=9)] = 2
+    max_age_s: Age = 60.0
+    decimals: Annotated[int, Field(ge=0, le=9, strict=True)] = 2
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -105,8 +127,8 @@ class Quantity:
     """A number with its unit."""
 
     value: Finite
-    unit: str
-    source: str = ""
+    unit: ShortText
+    source: Sentence = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -117,7 +139,7 @@ class Economics:
     benefit against holding is below `smallest_benefit_per_h` is not worth a proposal.
     """
 
-    currency: str
+    currency: ShortText
     cost_per_h: str
     parameters: Mapping[str, Quantity] = Field(default_factory=dict)
     limit_price_per_min: NonNegative = 0.0
@@ -128,10 +150,10 @@ class Economics:
 class Interlock:
     """While `when` is true or unknown, the `blocks` MVs may not be moved by us."""
 
-    name: str
+    name: Label
     when: str
     blocks: tuple[TagName, ...]
-    message: str
+    message: Message
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,17 +174,17 @@ class Batches:
     """Batches drawn as announced by an order list, with errors in time and size."""
 
     kind: Literal["batches"]
-    name: str
+    name: Label
     demand: TagName
     slots: tuple[OrderSlot, ...]
-    start_error_sd_min: NonNegative
-    start_error_limit_min: NonNegative
-    draw_error_sd: NonNegative
-    duration_error_sd: NonNegative
-    notice_min: tuple[Positive, Positive]
-    gap_min: tuple[NonNegative, Positive]
+    start_error_sd_min: Wait
+    start_error_limit_min: Wait
+    draw_error_sd: RelativeError
+    duration_error_sd: RelativeError
+    notice_min: tuple[Lasting, Lasting]
+    gap_min: tuple[Wait, MeanGap]
     draw: tuple[Positive, Positive]
-    duration_min: tuple[Positive, Positive]
+    duration_min: tuple[Lasting, Lasting]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -170,10 +192,10 @@ class Trips:
     """A machine that trips at random and is repaired: tag 1 while running, else 0."""
 
     kind: Literal["trips"]
-    name: str
+    name: Label
     running: TagName
-    mean_between_h: Positive
-    repair_min: tuple[Positive, Positive]
+    mean_between_h: BetweenTrips
+    repair_min: tuple[Lasting, Lasting]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -181,7 +203,7 @@ class Tariff:
     """A price that changes on the full hour; `next` announces the following hour's."""
 
     kind: Literal["tariff"]
-    name: str
+    name: Label
     price: TagName
     next: TagName
 
@@ -193,14 +215,14 @@ Block = Annotated[Batches | Trips | Tariff, Field(discriminator="kind")]
 class OpcUaSource:
     """Where the plant's OPC UA server is. Tags' nodes are string identifiers in `namespace`."""
 
-    endpoint: str
-    namespace: str
-    heartbeat_node: str | None = None
-    heartbeat_timeout_s: Positive = 600.0
-    stop_node: str | None = None
-    speed_node: str | None = None
-    publishing_interval_ms: Positive = 250.0
-    history_days: NonNegative = 2.0
+    endpoint: Address
+    namespace: GivenNodeText
+    heartbeat_node: GivenNodeText | None = None
+    heartbeat_timeout_s: Patience = 600.0
+    stop_node: GivenNodeText | None = None
+    speed_node: GivenNodeText | None = None
+    publishing_interval_ms: PublishPeriod = 250.0
+    history_days: HistoryDays = 2.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -216,33 +238,33 @@ class FileSource:
 
     time_column: Column | None = None
     time_unit: Literal["iso8601", "s", "ms", "min", "h"] = "iso8601"
-    start: AwareDatetime | None = None
-    step_s: Positive | None = None
-    breaks: tuple[Annotated[Whole, Field(ge=2)], ...] = ()
+    start: Moment | None = None
+    step_s: Annotated[Positive, Field(le=31 * 86_400)] | None = None
+    breaks: tuple[Annotated[int, Field(ge=2, le=10**12, strict=True)], ...] = ()
     separator: Literal["comma", "semicolon", "tab", "whitespace"] = "comma"
     decimal: Literal["point", "comma"] = "point"
     has_header: bool = True
-    break_gap_s: Positive = 86_400.0
+    break_gap_s: Annotated[Positive, Field(le=366 * 86_400)] = 86_400.0
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Plant:
     """A checked plant file. `path` is where it was read."""
 
-    plant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    title: str
+    plant: PlantName
+    title: Label
     tags: tuple[Tag, ...]
-    step_s: Positive = 60.0
-    sample_s: Positive = 10.0
-    horizon_steps: Annotated[Whole, Field(ge=2, le=1000)] = 60
-    time_zone: str = "UTC"
-    physics: str | None = None
+    step_s: PlanStep = 60.0
+    sample_s: SamplePeriod = 10.0
+    horizon_steps: Annotated[int, Field(ge=2, le=1000, strict=True)] = 60
+    time_zone: ShortText = "UTC"
+    physics: FileName | None = None
     economics: Economics | None = None
     interlocks: tuple[Interlock, ...] = ()
     discrete: tuple[Block, ...] = ()
     opcua: OpcUaSource | None = None
     files: FileSource | None = None
-    proposal_open_s: Positive = 300.0
+    proposal_open_s: Patience = 300.0
     path: Path | None = None
 
     def tag(self, name: str) -> Tag:

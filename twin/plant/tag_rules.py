@@ -57,7 +57,7 @@ def _limits(tag: Tag, at: Place) -> Iterator[Finding]:
             continue
         if limits.low is None and limits.high is None:
             yield Finding((*at, key), "has neither low nor high.", "Give one or leave it out.")
-        elif limits.low is not None and limits.high is not None and limits.low > limits.high:
+        elif _are_crossed(limits):
             message = f"low {limits.low:g} is above high {limits.high:g} {tag.unit}".rstrip()
             yield Finding((*at, key), f"{message}.", "Swap or correct them.")
     yield from _operator_inside(tag, at)
@@ -71,15 +71,19 @@ def _limits(tag: Tag, at: Place) -> Iterator[Finding]:
         yield Finding((*at, "margin_low"), message, "Reduce margin_low or margin_high.")
 
 
+def _are_crossed(limits: Limits) -> bool:
+    return limits.low is not None and limits.high is not None and limits.low > limits.high
+
+
 def _operator_inside(tag: Tag, at: Place) -> Iterator[Finding]:
     outer, inner = tag.engineering, tag.operator
-    if outer is None or inner is None:
+    if outer is None or inner is None or _are_crossed(outer):
         return
     for side in ("low", "high"):
-        value, fixed = getattr(inner, side), getattr(outer, side)
+        value = getattr(inner, side)
         if value is not None and not outer.holds(value):
-            # The side it crosses; where the engineering limits cross each other, its own.
-            crossed = fixed if fixed is not None else (outer.low if side == "high" else outer.high)
+            is_below = outer.low is not None and value < outer.low
+            crossed = outer.low if is_below else outer.high
             message = f"{value:g} is outside the engineering limit {crossed:g} {tag.unit}".rstrip()
             remedy = "Operator limits lie inside the engineering limits."
             yield Finding((*at, "operator", side), f"{message}.", remedy)

@@ -156,7 +156,8 @@ def _of_mv(case: Case, name: str, asked: object) -> Iterator[str]:
         known = case.known(required)
         if isinstance(known, str):
             why = known.rstrip(".")
-            yield f"{name} needs {required}: {why}. Check the sensor and `plantwright collect`."
+            remedy = "Check the sensor and `plantwright collect PLANT`."
+            yield f"{name} needs {required}: {why}. {remedy}"
     if setpoint is not None:
         yield from _of_engineering(tag, setpoint)
         yield from _of_operator(tag, setpoint, present)

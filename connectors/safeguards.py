@@ -1,0 +1,156 @@
+"""The PLC's own safeguards, seen from us: its stop node and the heartbeat it asks for.
+
+The PLC lets go of its setpoints by itself: when our heartbeat ends, or when its stop node is set.
+The node follows our latch; a stop that was set at the plant is told and never cleared by us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+
+from connectors.handback import STOP_NODE
+from connectors.opcua import Session
+from connectors.readback import Writer, in_thread
+from twin.errors import HistorianError, WriteFault
+
+_PLANT_STOP = "plant stop"  # kind of the audit rows about a stop that is not ours
+_SHOWN, _CLEARED = "shown to the PLC", "cleared at the PLC"
+
+_HEARTBEAT_WALL_S = 5.0
+_HEARTBEATS_PER_TIMEOUT = 4.0
+
+
+class Safeguards:
+    """Stop node and heartbeat of one writing process, over its sessions.
+
+    `troubles` is what the PLC refuses, or a database that is away, in words.
+    """
+
+    def __init__(self, writer: Writer, is_well: Callable[[], bool], poll_s: float) -> None:
+        source = writer.plant.opcua
+        self._writer = writer
+        self._is_well = is_well
+        self._poll_s = poll_s
+        self._stop_node = source.stop_node if source is not None else None
+        self._heartbeat_node = source.heartbeat_node if source is not None else None
+        self._numbers = count(1)
+        self._shown: bool | None = None  # what the stop node was told in this session
+        self._have_set = False  # by this process; the audit may not know it yet
+        self._is_plants_own: bool | None = None  # as it was told last
+        self._one_at_a_time = asyncio.Lock()
+        self.troubles: dict[str, str] = {}
+
+    async def begin(self, session: Session) -> None:
+        """Tell a PLC anew that may have started anew."""
+        self._shown = None
+        await self._follow_latch(session)
+
+    async def keep_stop_shown(self, session: Session) -> None:
+        """Make the PLC's stop node follow the latch, until the link is lost."""
+        while True:
+            await self._follow_latch(session)
+            await asyncio.sleep(self._poll_s)
+
+    async def keep_heart_beating(self, session: Session) -> None:
+        """Show the PLC that we are well, for as long as we are, until the link is lost.
+
+        The beat is a number other than the last; a PLC without such a node is shown nothing.
+        """
+        while True:
+            with self._told("heartbeat"):
+                if await in_thread(self._is_well) and not self._is_stopped():
+                    if self._heartbeat_node is not None:
+                        number = next(self._numbers) % 2**31
+                        await session.write(self._heartbeat_node, number)
+                    await asyncio.sleep(_heartbeat_every_s(session))
+            await asyncio.sleep(self._poll_s)
+
+    def is_clearing_stop(self) -> bool:
+        """Whether a release has yet to reach the PLC; what is accepted since can wait for that."""
+        return self._shown is True and not self._is_stopped() and "stop" not in self.troubles
+
+    async def is_stopped_at_plant(self, session: Session) -> bool:
+        """Whether the plant's stop node is set, and not by us; an audit row when that changes."""
+        if self._stop_node is None:
+            return False
+        async with self._one_at_a_time:
+            is_set = bool(await session.read_node(self._stop_node))
+            is_own = is_set and not await self._is_ours()
+        plant = self._writer.plant.plant
+        if self._is_plants_own is None:
+            told = await self._last_note(_PLANT_STOP, plant)
+            self._is_plants_own = told.startswith("set")
+        if is_own is not self._is_plants_own:
+            text = f"{'set' if is_own else 'cleared'} at the plant ({self._stop_node})"
+            await self._note(session, _PLANT_STOP, plant, text)
+            self._is_plants_own = is_own
+        return is_own
+
+    async def _follow_latch(self, session: Session) -> None:
+        """Set the PLC's stop node with the latch; clear it after, if it was us who set it."""
+        if self._stop_node is None or self._is_stopped() is self._shown:
+            return
+        async with self._one_at_a_time:
+            with self._told("stop"):
+                if self._is_stopped():
+                    await self._show_stop(session, self._stop_node)
+                else:
+                    await self._clear_stop(session, self._stop_node)
+
+    async def _show_stop(self, session: Session, node: str) -> None:
+        """Set the node, unless the plant has set it: then that stop stands, and ours follows it."""
+        if not await session.read_node(node):
+            await session.write(node, 1.0)
+            self._have_set = True
+        elif not await self._is_ours():
+            return
+        if await self._last_note(STOP_NODE, node) != _SHOWN:
+            await self._note(session, STOP_NODE, node, _SHOWN)
+        self._shown = True
+
+    async def _clear_stop(self, session: Session, node: str) -> None:
+        if await self._is_ours():
+            if self._is_stopped():  # again, while the database was asked
+                return
+            await session.write(node, 0.0)
+            self._have_set = False
+            await self._note(session, STOP_NODE, node, _CLEARED)
+        self._shown = False
+
+    async def _is_ours(self) -> bool:
+        """Whether the stop node was set by a writer of ours, this one or an earlier one."""
+        assert self._stop_node is not None
+        return self._have_set or await self._last_note(STOP_NODE, self._stop_node) == _SHOWN
+
+    def _is_stopped(self) -> bool:
+        return self._writer.is_stopped() is not False
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Tell of what the PLC refuses, or of a database that is away, with the next beats."""
+        try:
+            yield
+        except (WriteFault, HistorianError) as fault:
+            self.troubles[what] = str(fault)
+        else:
+            self.troubles.pop(what, None)
+
+    async def _note(self, session: Session, kind: str, subject: str, message: str) -> None:
+        note = partial(self._writer.historian.event, self._writer.plant, kind, subject, message)
+        await in_thread(note, session.clock.now(), "write")
+
+    async def _last_note(self, kind: str, subject: str) -> str:
+        events = partial(self._writer.historian.events, self._writer.plant)
+        last = await in_thread(events, 1, kind, subject)
+        return last[0].message if last else ""
+
+
+def _heartbeat_every_s(session: Session) -> float:
+    """Wall seconds between heartbeats: at most five, and several per timeout of the PLC."""
+    source = session.plant.opcua
+    timeout_s = source.heartbeat_timeout_s if source is not None else _HEARTBEAT_WALL_S
+    return min(_HEARTBEAT_WALL_S, timeout_s / session.clock.speed / _HEARTBEATS_PER_TIMEOUT)

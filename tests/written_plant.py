@@ -1,0 +1,141 @@
+"""An emulated tank with a historian and a writer for it. A tool of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from one_tank import NOON, PUMPS, Tank, until
+
+from connectors.emulator import Emulator
+from connectors.opcua import Session
+from connectors.readback import Writer
+from connectors.writer import run_writer
+from twin.clock import wall_now
+from twin.historian import Historian
+from twin.plant import Plant
+from twin.records import Decision, Plan, PlanStatus, Proposal, ProposalStatus, Verdict
+
+_numbers = count(1)
+
+
+@dataclass
+class Site:
+    """An emulated plant, its historian and a writer for it."""
+
+    emulator: Emulator
+    historian: Historian
+    is_stopped: Callable[[], bool | None] = lambda: False
+    read_back_wall_s: float = 0.5
+    plant: Plant = field(init=False)
+    truth: Tank = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plant = self.emulator.plant
+        assert isinstance(self.emulator.truth, Tank)
+        self.truth = self.emulator.truth
+
+    @property
+    def writer(self) -> Writer:
+        return Writer(
+            self.plant, self.historian, self.is_stopped, read_back_wall_s=self.read_back_wall_s
+        )
+
+    async def propose(
+        self,
+        session: Session,
+        setpoints: dict[str, float],
+        by: str = "Ada",
+        expires_in_s: float = 300,
+        is_accepted: bool = True,
+    ) -> str:
+        """A proposal as the planner would store it, decided; fresh readings and trust beside it."""
+        self.historian.store((await session.read()).values(), self.plant)
+        trust = json.dumps({"coverage90": 0.9, "coverage_count": 60})
+        self.historian.beat(self.plant, "plan", wall_now(), os.getpid(), trust)
+        now = session.clock.now()
+        new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=expires_in_s))
+        self.historian.store_proposal(new)
+        self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
+        return new.proposal_id
+
+    def status(self, proposal_id: str) -> ProposalStatus:
+        found = self.historian.proposal(proposal_id)
+        assert found is not None
+        return found.status
+
+
+def _proposal(
+    plant: Plant, setpoints: dict[str, float], now: datetime, expires_at: datetime
+) -> Proposal:
+    moves = {mv: np.array([value]) for mv, value in setpoints.items()}
+    return Proposal(
+        proposal_id=f"p{next(_numbers)}",
+        plant=plant.plant,
+        created_at=now,
+        expires_at=expires_at,
+        open_until_wall=wall_now() + timedelta(minutes=5),
+        current=dict.fromkeys(setpoints, 5.0),
+        setpoints=setpoints,
+        plan=Plan(PlanStatus.SOLVED, "", now, plant.step_s, moves),
+        forecast=None,
+        verdict=Verdict(True, (), now, setpoints),
+        status=ProposalStatus.OPEN,
+        reason="a test",
+        benefit_per_h=1.0,
+        binding=(),
+        model="physics",
+    )
+
+
+def new_site(emulator: Emulator, folder: Path) -> Site:
+    historian = Historian.create(folder / "plant.db")
+    historian.register(emulator.plant)
+    historian.start_stages(emulator.plant, NOON)
+    site = Site(emulator, historian)
+    truth = site.truth
+    truth.setpoints, truth.modes = dict.fromkeys(PUMPS, 5.0), dict.fromkeys(PUMPS, 0)
+    truth.is_stopped = truth.drops_writes = truth.is_frozen = False
+    truth.refusal, truth.on_setpoint = None, lambda: None
+    truth.writes.clear()
+    return site
+
+
+def tell(runner: asyncio.Runner, site: Site, story: Callable[[Session], Awaitable[None]]) -> None:
+    """Run a story over a session that begins after the plant has shown its present state."""
+
+    async def whole() -> None:
+        shown = site.truth.now
+        await until(lambda: site.truth.now > shown + timedelta(seconds=20), "fresh samples")
+        async with Session(site.plant) as session:
+            await session.write("plc.stop", 0)
+            site.truth.writes.clear()
+            await story(session)
+
+    runner.run(whole())
+
+
+def heartbeats(site: Site) -> list[float]:
+    return [value for name, value in site.truth.writes if name == "plc.heartbeat"]
+
+
+@asynccontextmanager
+async def writing(site: Site, **options: Any) -> AsyncIterator[None]:
+    """The writing process beside the test; ended in order at the end."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_writer(site.writer, stop=stop, poll_s=0.02, **options))
+    try:
+        yield
+        assert not task.done(), "the writer lives"
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
