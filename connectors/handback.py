@@ -9,13 +9,14 @@ released stop; nothing here ever writes a setpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from datetime import datetime
 from functools import partial
 
 from connectors.opcua import Session
 from connectors.readback import Target, Writer, in_thread, read_back
 from twin.errors import WriteFault
 from twin.historian import HandBack, HandBackCause, HandBackStatus, Held, longest_hold
-from twin.records import PlantState, Stage
+from twin.records import PlantState, ProposalStatus, Stage
 from twin.safety import tripped
 from twin.state import plant_state
 
@@ -62,8 +63,8 @@ class HandBacks:
         """Let go of what must go, and note what the plant has taken back.
 
         An MV goes while an interlock blocks it; when a person asked, once; in shadow; and in
-        the advisory stage when its last write is older than `longest_hold`. `busy` MVs are being
-        written: what becomes of that comes first.
+        the advisory stage when its last write is older than `longest_hold` and no other is
+        accepted. `busy` MVs are being written: what becomes of that comes first.
 
         Raises:
             EndpointUnavailable: the link is lost; what was asked is done when it is back.
@@ -73,6 +74,7 @@ class HandBacks:
         asked = await in_thread(historian.hand_backs, writer.plant, 100, [HandBackStatus.OPEN])
         held = await in_thread(historian.held, writer.plant)
         if not (asked or held or writer.plant.interlocks):
+            self._was_away = False
             return
         state = plant_state(writer.plant, await session.read(), session.clock.now())
         done, refusing = set(busy), set[str]()
@@ -134,10 +136,21 @@ class HandBacks:
         limit = longest_hold(plant)
         if stage is Stage.SHADOW:
             return HandBackCause.SHADOW, "its stage is shadow: computed only"
-        if stage is Stage.ADVISORY and session.clock.now() - held.written_at > limit:
+        now = session.clock.now()
+        if (
+            stage is Stage.ADVISORY
+            and now - held.written_at > limit
+            and not self._is_due(held, now)
+        ):
             minutes = limit.total_seconds() / 60
             return HandBackCause.HORIZON, f"nothing newer was accepted for {minutes:g} min"
         return None
+
+    def _is_due(self, held: Held, now: datetime) -> bool:
+        """Whether an accepted proposal is about to move the MV: it shall not pass through AUTO."""
+        writer = self._writer
+        accepted = writer.historian.proposals(writer.plant, [ProposalStatus.ACCEPTED])
+        return any(held.mv in each.setpoints and now < each.expires_at for each in accepted)
 
     async def _give(
         self, session: Session, mv: str, cause: HandBackCause, reason: str, is_held: bool

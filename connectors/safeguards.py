@@ -74,16 +74,21 @@ class Safeguards:
         return self._shown is True and not self._is_stopped() and "stop" not in self.troubles
 
     async def is_stopped_at_plant(self, session: Session) -> bool:
-        """Whether the plant's stop node is set, and not by us; an audit row when that changes."""
+        """Whether the plant's stop node is set, and not by us; an audit row when that changes.
+
+        While the node shows no good number, what it showed last stands.
+        """
         if self._stop_node is None:
             return False
         async with self._one_at_a_time:
-            is_set = bool(await session.read_node(self._stop_node))
-            is_own = is_set and not await self._is_ours()
+            shown = await session.read_node(self._stop_node)
+            is_own = bool(shown) and not await self._is_ours()
         plant = self._writer.plant.plant
         if self._is_plants_own is None:
             told = await self._last_note(_PLANT_STOP, plant)
             self._is_plants_own = told.startswith("set")
+        if shown is None:
+            return self._is_plants_own
         if is_own is not self._is_plants_own:
             text = f"{'set' if is_own else 'cleared'} at the plant ({self._stop_node})"
             await self._note(session, _PLANT_STOP, plant, text)
@@ -110,6 +115,7 @@ class Safeguards:
             return
         if await self._last_note(STOP_NODE, node) != _SHOWN:
             await self._note(session, STOP_NODE, node, _SHOWN)
+        self._have_set = False  # from now on the audit knows, also of who clears it
         self._shown = True
 
     async def _clear_stop(self, session: Session, node: str) -> None:

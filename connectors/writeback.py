@@ -228,7 +228,8 @@ async def _let_go_again(
 ) -> None:
     """Give back what only a failed write took from AUTO: nobody would ever let go of it."""
     modes = {mv: mode for mv in sent if (mode := writer.plant.tag(mv).remote)}
-    taken = [mv for mv, mode in modes.items() if before[mode.tag].value == mode.auto]
+    known = {mv: before.get(mode.tag) for mv, mode in modes.items()}
+    taken = [mv for mv, then in known.items() if then and then.value == modes[mv].auto]
     if taken:
         result = " ".join(await shed(writer, session, taken)) or "in AUTO"
         note = partial(writer.historian.event, writer.plant, "shed", ", ".join(taken))
@@ -252,7 +253,24 @@ async def stop_reason(writer: Writer, session: Session) -> str:
 
 async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome:
     """What became of a write whose end nobody saw: read, never written again."""
-    return await _close(writer, session, unknown, {}, "")
+    outcome = await _close(writer, session, unknown, {}, "")
+    if outcome.status is WriteStatus.FAILED:
+        past = await in_thread(writer.historian.outcomes, writer.plant, 3, unknown.proposal_id)
+        before = await in_thread(
+            writer.historian.last_readings, writer.plant, None, past[-1].finished_at
+        )
+        sent = await _standing(writer, session, unknown.setpoints)
+        await _let_go_again(writer, session, unknown.proposal_id, sent, before)
+    return outcome
+
+
+async def _standing(writer: Writer, session: Session, setpoints: Mapping[str, float]) -> list[str]:
+    """The MVs that stand as written, in REMOTE: so far an unseen write came."""
+    wanted = _wanted(writer.plant, setpoints)
+    seen = await session.read(list(wanted))
+    met = {name for name, target in wanted.items() if target.is_met(seen[name])}
+    modes = {mv: mode.tag for mv in setpoints if (mode := writer.plant.tag(mv).remote)}
+    return [mv for mv, mode in modes.items() if {mv, mode} <= met]
 
 
 async def _close(

@@ -84,12 +84,13 @@ async def _serve(
 ) -> None:
     """Rounds of writing until `stop`, or until another process has the lease."""
     leased = asyncio.create_task(lease.keep())
-    await duty.begin(session)
-    beside = (
-        asyncio.create_task(duty.safeguards.keep_stop_shown(session)),
-        asyncio.create_task(duty.safeguards.keep_heart_beating(session)),
-    )
+    beside: list[asyncio.Task[None]] = []
     try:
+        await duty.begin(session)
+        beside += [
+            asyncio.create_task(duty.safeguards.keep_stop_shown(session)),
+            asyncio.create_task(duty.safeguards.keep_heart_beating(session)),
+        ]
         while not (stop.is_set() or leased.done()):
             for ended in (task for task in beside if task.done()):
                 ended.result()

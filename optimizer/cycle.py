@@ -316,12 +316,15 @@ def _still_pending(
     plant = controller.plant
     pending = None
     for earlier in historian.proposals(plant, _PENDING):
+        is_open = earlier.status is ProposalStatus.OPEN
+        if not is_open and historian.outcomes(plant, 1, earlier.proposal_id):
+            pending = earlier  # its write was begun: how it ended is the writer's to find out
+            continue
         if now >= earlier.expires_at and wall_now >= earlier.open_until_wall:
-            is_open = earlier.status is ProposalStatus.OPEN
             reason = "nobody decided" if is_open else "accepted, but not written in time"
             historian.set_status(earlier.proposal_id, ProposalStatus.EXPIRED, reason, now)
             continue
-        if earlier.status is ProposalStatus.OPEN:
+        if is_open:
             trusted = controller.trusted(context)
             verdict = check(plant, state, earlier.setpoints, trusted, now)
             if not verdict.is_clear:

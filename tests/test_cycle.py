@@ -44,6 +44,7 @@ from twin.plant import Limits, Plant, Role
 from twin.plants.four_tank.truth import Truth
 from twin.records import (
     BAD,
+    Clearance,
     Decision,
     Proposal,
     ProposalStatus,
@@ -51,6 +52,8 @@ from twin.records import (
     Samples,
     Stage,
     Verdict,
+    WriteOutcome,
+    WriteStatus,
 )
 from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, move_room
 from twin.state import plant_state
@@ -358,6 +361,23 @@ def test_an_accepted_proposal_waits_for_the_writer(
     published(a_round(controller, historian))
     historian.decide(Decision("p-1", True, "Ada", "looks right", NOW))
     assert a_round(controller, historian, context(is_stopped=True), proposal_id="p-2") is None
+    assert status(historian, "p-1") is ProposalStatus.ACCEPTED
+
+
+def test_a_write_that_was_begun_is_the_writers_to_end(
+    controller: Controller, historian: Historian
+) -> None:
+    """The link broke in the middle and its time is over: it was not "not written in time"."""
+    new = published(a_round(controller, historian))
+    historian.decide(Decision("p-1", True, "Ada", "looks right", NOW))
+    allowed = Clearance("c-1", "p-1", new.setpoints, NOW, NOW + timedelta(seconds=30))
+    historian.store_clearance(allowed)
+    assert historian.use_clearance("c-1", NOW)
+    lost = WriteOutcome("p-1", "c-1", WriteStatus.UNKNOWN, new.setpoints, {}, "lost", NOW)
+    historian.store_outcome(lost)
+    late, late_wall = new.expires_at + timedelta(seconds=1), WALL + timedelta(hours=1)
+    found = planned(controller, historian, now=late, wall_now=late_wall, proposal_id="p-2")
+    assert found.reason == "p-1 is accepted and waits"
     assert status(historian, "p-1") is ProposalStatus.ACCEPTED
 
 

@@ -12,16 +12,19 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from asyncua import ua
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from one_tank import PUMPS, live_tank, until
+from one_tank import NAMESPACE, PUMPS, live_tank, until
 from written_plant import Site, new_site, tell, writing
 
 from connectors.emulator import Emulator
 from connectors.handback import HandBacks
 from connectors.opcua import Session
+from connectors.safeguards import Safeguards
 from connectors.stop import StopLatch
 from connectors.writeback import settle_begun, write_accepted
+from twin.errors import EndpointUnavailable
 from twin.historian import HandBack, HandBackCause, HandBackStatus, longest_hold
 from twin.records import ProposalStatus, Stage, WriteStatus
 
@@ -178,7 +181,7 @@ def test_a_request_from_before_a_later_acceptance_does_not_fire(
     async def story(session: Session) -> None:
         await hold(site, session)
         ask(site, session)
-        await hold(site, session, pump=8.0)
+        await hold(site, session, pump=7.55)
         await Rounds(site, session).one()
         assert site.truth.modes["pump"] == _REMOTE
         assert newest(site).status is HandBackStatus.VOID
@@ -272,6 +275,24 @@ def test_what_the_plant_takes_back_is_told_once(
     tell(runner, site, story)
 
 
+def test_what_is_seen_to_go_is_not_said_to_have_gone_unseen(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """The writer has been there all along, with nothing to hold at first."""
+    site.plant = replace(site.plant, interlocks=())
+
+    async def story(session: Session) -> None:
+        rounds = Rounds(site, session)
+        await rounds.one()
+        await hold(site, session)
+        site.truth.modes["pump"] = _AUTO
+        await shown(site, session, "pump", _AUTO)
+        await rounds.one()
+        assert told(site, "mode") == ["the plant took pump.setpoint back to AUTO"]
+
+    tell(runner, site, story)
+
+
 def test_a_pump_that_went_with_our_stop_is_not_blamed_on_the_plant(
     runner: asyncio.Runner, site: Site, tmp_path: Path
 ) -> None:
@@ -329,6 +350,52 @@ def test_half_a_write_leaves_no_pump_in_remote(runner: asyncio.Runner, site: Sit
     tell(runner, site, story)
 
 
+@pytest.mark.parametrize("mode_before", [_AUTO, _REMOTE])
+def test_a_write_that_ends_half_done_unseen_leaves_no_pump_in_remote(
+    runner: asyncio.Runner, site: Site, mode_before: int
+) -> None:
+    """The link breaks after the first of two setpoints: what that one took goes back, no more."""
+
+    def cut() -> None:
+        for transport in list(site.emulator.server.iserver.asyncio_transports):
+            transport.abort()
+
+    async def story(session: Session) -> None:
+        site.truth.modes = dict.fromkeys(PUMPS, mode_before)
+        for pump in PUMPS:
+            await shown(site, session, pump, mode_before)
+        await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
+        site.truth.on_setpoint = cut
+        with pytest.raises(EndpointUnavailable):
+            await write_accepted(site.writer, session)
+        site.truth.on_setpoint = lambda: None
+        async with Session(site.plant) as again:
+            ((outcome,), _) = await settle_begun(site.writer, again)
+        assert outcome.status is WriteStatus.FAILED
+        assert len(site.truth.setpoints_written) == 1
+        assert site.truth.modes == dict.fromkeys(PUMPS, mode_before)
+
+    tell(runner, site, story)
+
+
+def test_a_new_yes_keeps_the_pump_at_the_horizons_end(runner: asyncio.Runner, site: Site) -> None:
+    """Accepted in time, written in this very round: the pump does not pass through AUTO."""
+
+    site.plant = replace(site.plant, horizon_steps=2)
+
+    async def story(session: Session) -> None:
+        await hold(site, session)
+        late = session.clock.now() + 1.5 * longest_hold(site.plant)
+        await until(lambda: site.truth.now > late, "the horizon's end")
+        anew = await site.propose(session, {PUMP: 7.0}, expires_in_s=900)
+        await Rounds(site, session).one()
+        assert site.status(anew) is ProposalStatus.WRITTEN
+        assert modes_written(site) == []
+        assert told(site, "shed") == []
+
+    tell(runner, site, story)
+
+
 def beat_of(site: Site) -> dict[str, object]:
     beats = [each for each in site.historian.processes(site.plant) if each.name == "write"]
     detail = json.loads(beats[0].detail) if beats else {}
@@ -362,6 +429,72 @@ def test_the_plants_own_stop_is_told_and_left_alone(
             "set at the plant (plc.stop)",
             "cleared at the plant (plc.stop)",
         ]
+
+    tell(runner, site, story)
+
+
+def test_a_stop_of_the_plants_that_follows_ours_stays(
+    runner: asyncio.Runner, site: Site, tmp_path: Path
+) -> None:
+    """Ours was cleared by another writer meanwhile: what stands now, this one did not set."""
+    latch = StopLatch(tmp_path / "stop")
+    site.is_stopped = latch.is_stopped
+
+    async def story(session: Session) -> None:
+        first = Safeguards(site.writer, lambda: True, 0.02)
+        latch.set("Ada", "smoke")
+        await first.begin(session)
+        latch.release()
+        await Safeguards(site.writer, lambda: True, 0.02).begin(session)
+        assert not site.truth.is_stopped, "the second cleared it"
+        await session.write("plc.stop", 1)
+        await first.begin(session)
+        assert site.truth.is_stopped
+        assert await first.is_stopped_at_plant(session)
+
+    tell(runner, site, story)
+
+
+def test_a_stop_node_without_a_good_number_is_not_cleared(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """The plant's own stop was set; what the node shows since then is unknown."""
+
+    async def story(session: Session) -> None:
+        seen = Safeguards(site.writer, lambda: True, 0.02)
+        await session.write("plc.stop", 1)
+        assert await seen.is_stopped_at_plant(session)
+        server = site.emulator.server
+        index = await server.get_namespace_index(NAMESPACE)
+        node = server.get_node(ua.NodeId("plc.stop", index))
+        await node.write_value(ua.DataValue(ua.Variant(True), ua.StatusCode(ua.StatusCodes.Bad)))
+        assert await seen.is_stopped_at_plant(session)
+        assert told(site, "plant stop") == ["set at the plant (plc.stop)"]
+        await node.write_value(True)
+
+    tell(runner, site, story)
+
+
+def test_a_link_that_breaks_at_once_leaves_no_lease_behind(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """Between two sessions nobody renews; else every try would leave one more who does."""
+
+    def cut() -> bool:
+        for transport in list(site.emulator.server.iserver.asyncio_transports):
+            transport.abort()
+        return True
+
+    def renewing() -> list[str]:
+        return [
+            name for task in asyncio.all_tasks() if "Lease.keep" in (name := str(task.get_coro()))
+        ]
+
+    async def story(session: Session) -> None:
+        site.is_stopped = cut
+        async with writing(site):
+            await until(lambda: "lost" in str(beat_of(site).get("link")), "the lost link")
+            await until(lambda: not renewing(), "an end of renewing", 0.2)
 
     tell(runner, site, story)
 
@@ -432,7 +565,8 @@ class Life:
         for pump in PUMPS:
             await self.does("accept", pump)
         await self.round()
-        assert set(self.ours) == set(PUMPS), "both are ours"
+        reasons = [each.reason for each in self.site.historian.outcomes(self.site.plant)]
+        assert set(self.ours) == set(PUMPS), reasons
         for action, pump, has_round in steps:
             await self.does(action, pump)
             if has_round:
@@ -496,5 +630,6 @@ class Life:
         asked = site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])
         stage = site.historian.stage(site.plant)[mv]
         is_late = self.session.clock.now() - since > longest_hold(site.plant)
+        is_late &= pump not in self.accepted  # then it is written, and held anew
         is_asked = mv in {each.mv for each in asked}
         return is_asked or stage is Stage.SHADOW or (stage is Stage.ADVISORY and is_late)

@@ -93,6 +93,15 @@ def test_a_lease_has_one_holder_at_any_time(turns: list[tuple[str, int, bool]]) 
             assert held.take_lease(PLANT, "write", who, now, now + length) == holder
 
 
+def test_a_lease_of_a_clock_that_was_set_back_stands_in_nobodys_way(historian: Historian) -> None:
+    """Its owner was killed an hour ahead of now; half a length ahead is another machine's clock."""
+    length = timedelta(seconds=6)
+    for ahead, holder in ((timedelta(seconds=3), "A"), (timedelta(hours=1), "B")):
+        then = NOON + ahead
+        historian.take_lease(PLANT, "write", "A", then, then + length)
+        assert historian.take_lease(PLANT, "write", "B", NOON, NOON + length) == holder
+
+
 def test_a_hand_back_is_asked_and_ended_once(historian: Historian) -> None:
     """By name and with a reason, of an MV that we hold; then we hold it no more."""
     assert "does not hold" in str(historian.ask_back(PLANT, PUMP, "Ada", "it rattles", at(30)))
@@ -139,3 +148,19 @@ def test_a_damaged_hand_back_is_passed_over(historian: Historian) -> None:
     assert historian.hand_backs(PLANT) == []
     assert [each.kind for each in historian.unreadable(PLANT.plant)] == ["hand-back"]
     assert PUMP in historian.held(PLANT)
+
+
+@pytest.mark.parametrize("damaged", [-(2**62), 2**62])
+def test_a_request_of_unknown_time_counts_as_later_than_any_yes(
+    historian: Historian, damaged: int
+) -> None:
+    """It keeps its own MV from being written, and no other."""
+    written(historian)
+    historian.ask_back(PLANT, PUMP, "Ada", "it rattles", at(30))
+    with closing(sqlite3.connect(historian.path)) as raw, raw:
+        raw.execute("DROP TRIGGER hand_back_ended_once")
+        raw.execute(f"UPDATE hand_back SET asked_at = {damaged}")
+    asked_at = historian.asked_back_at(PLANT, [PUMP])
+    assert asked_at is not None
+    assert asked_at > at(1e9)
+    assert historian.asked_back_at(PLANT, ["drain"]) is None

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
+import pytest
 from command_line import start
 from lived_plant import NOON, beats, fill, four_tank
 
 from dashboard.settings import Settings
 from dashboard.workers.planner import plan_once
+from dashboard.workers.writer import is_planner_alive
 from twin.clock import wall_now
 from twin.historian import Historian
 from twin.plant import Role
@@ -71,6 +74,20 @@ def test_a_planner_heeds_what_the_writer_says_of_the_plants_stop(tmp_path: Path)
         assert historian.proposals(plant) == []
         historian.beat(plant, "write", wall_now(), 103, '{"plant_stop": false}')
         assert plan_once(plant, settings, historian).proposal is not None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_alive"),
+    [(timedelta(0), True), (-timedelta(hours=1), False), (timedelta(hours=1), False)],
+)
+def test_the_plc_hears_nothing_for_a_planner_that_is_gone(
+    tmp_path: Path, ahead: timedelta, is_alive: bool
+) -> None:
+    """Nor where the clock was set back since its last beat."""
+    plant = four_tank()
+    with Historian.create(f"sqlite:///{tmp_path / 'four_tank.db'}") as historian:
+        historian.beat(plant, "plan", wall_now() + ahead, 103)
+        assert is_planner_alive(plant, historian) is is_alive
 
 
 def test_a_process_is_gone_soon_after_its_last_word(tmp_path: Path) -> None:

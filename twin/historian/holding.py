@@ -22,6 +22,7 @@ from twin.historian.operation import add_event, decide_stage
 from twin.historian.samples import plant_name
 from twin.historian.schema import (
     EARLIEST,
+    LATEST,
     decision,
     hand_back,
     microseconds,
@@ -139,15 +140,19 @@ class HoldingStore(SkippingStore):
         return readable(self._read(name, "hand-back", row.id, row, _hand_back) for row in rows)
 
     def asked_back_at(self, plant: Plant | str, mvs: Collection[str]) -> datetime | None:
-        """When a person last asked for one of these MVs; None if nobody did."""
-        query = select(func.max(hand_back.c.asked_at)).where(
+        """When a person last asked for one of these MVs; None if nobody did.
+
+        A request whose time cannot be read counts as the latest there is: later than any yes.
+        """
+        times = hand_back.c.asked_at
+        query = select(func.min(times), func.max(times)).where(
             hand_back.c.plant == plant_name(plant),
             hand_back.c.mv.in_(sorted(mvs)),
             hand_back.c.cause == HandBackCause.ASKED.value,
         )
         with reading(self._engine) as connection:
-            asked_at = connection.execute(query).scalar_one()
-        return None if asked_at is None else moment(asked_at)
+            ends = connection.execute(query).one()
+        return max((_time(us, LATEST) for us in ends if us is not None), default=None)
 
     def note_attempt(self, plant: Plant | str, asked: HandBack, result: str, at: datetime) -> None:
         """Tell what stands against an open hand-back; an audit row where that is news."""
@@ -286,16 +291,16 @@ def _held(connection: Connection, plant: Plant, mv: str) -> Held | None:
     )
     if row is None or row.outcome_id <= (connection.execute(let_go).scalar_one() or 0):
         return None
-    times = (_time(row.decided_at), _time(row.finished_at))
+    # Where a time cannot be read, nothing holds by it.
+    times = (_time(row.decided_at, EARLIEST), _time(row.finished_at, EARLIEST))
     return Held(mv, row.proposal_id, row.setpoint, *times)
 
 
-def _time(us: int) -> datetime:
-    """A stored time; the earliest there is where it cannot be read, so that nothing holds by it."""
+def _time(us: int, unreadable: datetime) -> datetime:
     try:
         return moment(us)
     except RecordUnreadable:
-        return EARLIEST
+        return unreadable
 
 
 def _newest_outcome(connection: Connection, plant: str, mv: str) -> int | None:

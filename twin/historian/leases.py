@@ -1,7 +1,8 @@
 """Leases: what only one process may do at a time, among all that share the database.
 
 A lease runs out by the wall unless its owner renews it, so that a killed owner stands in nobody's
-way for long. The clocks of machines that share a database must agree to well within its length.
+way for long, also where the clock was set back since. The clocks of machines that share a database
+must agree to well within its length.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ class LeaseStore:
         name = plant_name(plant)
         values = {"owner": owner, "until": microseconds(until)}
         take = upsert_into(lease).values(plant=name, role=role, **values)
+        longest = microseconds(until + (until - now))  # no clock that agrees leaves a later one
         taken = take.on_conflict_do_update(
             index_elements=["plant", "role"],
             set_=values,
-            where=(lease.c.owner == owner) | (lease.c.until <= microseconds(now)),
+            where=(lease.c.owner == owner)
+            | (lease.c.until <= microseconds(now))
+            | (lease.c.until > longest),
         )
         holder = select(lease.c.owner).where(lease.c.plant == name, lease.c.role == role)
         with writing(self._engine) as connection:
