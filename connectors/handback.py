@@ -1,19 +1,20 @@
 """MVs go back to the plant's own control: asked by a person, by rule, or taken by the plant.
 
-We let go only of what we hold: an MV that a verified write of ours took and that reads REMOTE
-since then. One that a person put in REMOTE by other means is left alone. Interlocks alone stand
-above that: what they block is given back whoever holds it. Letting go needs no clearance and no
-released stop; nothing here ever writes a setpoint.
+We let go only of what we hold: an MV that a write of ours took (a verified one, or a failed one
+from AUTO) and that reads REMOTE since then. One that a person put in REMOTE by other means is left
+alone. Interlocks alone stand above that: what they block is given back whoever holds it. Letting
+go needs no clearance and no released stop; nothing here ever writes a setpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from connectors.opcua import Session
 from connectors.readback import Target, Writer, in_thread, read_back
+from twin.context import told_judged
 from twin.errors import WriteFault
 from twin.historian import HandBack, HandBackCause, HandBackStatus, Held, longest_hold
 from twin.records import PlantState, ProposalStatus, Stage
@@ -47,6 +48,17 @@ async def shed(writer: Writer, session: Session, mvs: Sequence[str]) -> list[str
     return [*faults, *wrong]
 
 
+async def carry_out(writer: Writer, session: Session, asked: HandBack) -> None:
+    """Give back what an open hand-back names, and end it once that stands in AUTO."""
+    plant, historian = writer.plant, writer.historian
+    if faults := await shed(writer, session, [asked.mv]):
+        text = " ".join(faults)
+        await in_thread(historian.note_attempt, plant, asked, text, session.clock.now())
+        return
+    done = partial(historian.end_hand_back, plant, asked, HandBackStatus.DONE, "in AUTO")
+    await in_thread(done, session.clock.now())
+
+
 class HandBacks:
     """What a writing process lets go of, round by round. The record of it is the historian's."""
 
@@ -62,22 +74,29 @@ class HandBacks:
     async def round(self, session: Session, busy: Set[str]) -> None:
         """Let go of what must go, and note what the plant has taken back.
 
-        An MV goes while an interlock blocks it; when a person asked, once; in shadow; and in
-        the advisory stage when its last write is older than `longest_hold` and no other is
-        accepted. `busy` MVs are being written: what becomes of that comes first.
+        An MV goes while an interlock blocks it; when a person asked, once; in shadow; and when
+        its last write is older than `longest_hold` and no other is accepted, unless it is in
+        closed loop and a plan has judged since then that it is best kept. `busy` MVs are being
+        written: what becomes of that comes first.
 
         Raises:
             EndpointUnavailable: the link is lost; what was asked is done when it is back.
             HistorianError: the database is away.
         """
         writer, historian = self._writer, self._writer.historian
+        await in_thread(historian.end_unreadable_hand_backs, writer.plant, session.clock.now())
         asked = await in_thread(historian.hand_backs, writer.plant, 100, [HandBackStatus.OPEN])
+        await in_thread(historian.tell_unreadable, writer.plant, session.clock.now(), "write")
         held = await in_thread(historian.held, writer.plant)
         if not (asked or held or writer.plant.interlocks):
             self._was_away = False
             return
         state = plant_state(writer.plant, await session.read(), session.clock.now())
         done, refusing = set(busy), set[str]()
+        unknown = set[str]()
+        if self._was_away:
+            unknown = await self._leave_to_others(session, state, held, busy)
+            done |= unknown
         for mv, message in tripped(writer.plant, state).items():
             mode = writer.plant.tag(mv).remote
             if mode is not None and state.value(mode.tag) == mode.remote:
@@ -94,7 +113,32 @@ class HandBacks:
             if await self._refuses_to_go(session, state, held[mv]):
                 refusing.add(mv)
         self._told = {mv: text for mv, text in self._told.items() if mv in refusing}
-        self._was_away = False
+        self._was_away = bool(unknown or busy & held.keys())
+
+    async def _leave_to_others(
+        self, session: Session, state: PlantState, held: dict[str, Held], busy: Set[str]
+    ) -> set[str]:
+        """Hold no more what somebody set otherwise in REMOTE while we were away.
+
+        Gone from `held`; the answer names those of which that cannot be told yet.
+        """
+        plant, historian = self._writer.plant, self._writer.historian
+        unknown = set[str]()
+        for mv in sorted(held.keys() - busy):
+            if not self._reads_remote(state, mv):
+                continue
+            ours, value = held[mv].setpoint, state.last_known(mv)
+            if value is None:
+                unknown.add(mv)
+            elif not abs(value - ours) <= (plant.tag(mv).write_tolerance or 0.0):
+                text = (
+                    f"{mv} stands in REMOTE at {value:g}, not at our {ours:g}: "
+                    "somebody else set it while the writer was away; it is left alone"
+                )
+                note = partial(historian.note_let_go, plant, mv, HandBackCause.PLANT, text)
+                await in_thread(note, session.clock.now())
+                del held[mv]
+        return unknown
 
     async def _carry_out(
         self, session: Session, state: PlantState, asked: HandBack, held: Held | None
@@ -111,11 +155,11 @@ class HandBacks:
             text = "waiting: its mode reads no good number"
             await in_thread(historian.note_attempt, plant, asked, text, now())
         elif not self._reads_remote(state, asked.mv):
+            if asked.cause is HandBackCause.FAILED and not self._shows(state, asked):
+                return
             await end(HandBackStatus.DONE, f"its mode read {value:g} already", now())
-        elif faults := await shed(self._writer, session, [asked.mv]):
-            await in_thread(historian.note_attempt, plant, asked, " ".join(faults), now())
         else:
-            await end(HandBackStatus.DONE, "in AUTO", now())
+            await carry_out(self._writer, session, asked)
 
     async def _refuses_to_go(self, session: Session, state: PlantState, held: Held) -> bool:
         """Let go of an MV if a rule says so, or note that it is gone; whether it would not go."""
@@ -138,13 +182,19 @@ class HandBacks:
             return HandBackCause.SHADOW, "its stage is shadow: computed only"
         now = session.clock.now()
         if (
-            stage is Stage.ADVISORY
-            and now - held.written_at > limit
+            now - held.written_at > limit
+            and not (stage is Stage.CLOSED_LOOP and self._is_judged(held.mv, now, limit))
             and not self._is_due(held, now)
         ):
             minutes = limit.total_seconds() / 60
             return HandBackCause.HORIZON, f"nothing newer was accepted for {minutes:g} min"
         return None
+
+    def _is_judged(self, mv: str, now: datetime, limit: timedelta) -> bool:
+        """Whether a plan within the limit found the setpoint best where it stands."""
+        at = told_judged(self._writer.historian.processes(self._writer.plant)).get(mv)
+        # A time from far ahead was left by a clock that has been set back.
+        return at is not None and abs(now - at) <= limit
 
     def _is_due(self, held: Held, now: datetime) -> bool:
         """Whether an accepted proposal is about to move the MV: it shall not pass through AUTO."""
@@ -192,6 +242,13 @@ class HandBacks:
             return None
         value, last = state.value(mode.tag), state.last_known(mode.tag)
         return last if value is None and last == mode.remote else value
+
+    def _shows(self, state: PlantState, failed: HandBack) -> bool:
+        """Whether the MV's mode was sampled since a failed write, and so shows what it took."""
+        mode = self._writer.plant.tag(failed.mv).remote
+        last = state.tags[mode.tag].source_time if mode is not None else None
+        sample = timedelta(seconds=self._writer.plant.sample_s)
+        return last is not None and last > failed.asked_at + sample
 
     def _reads_remote(self, state: PlantState, mv: str) -> bool:
         mode = self._writer.plant.tag(mv).remote

@@ -30,7 +30,8 @@ _T = TypeVar("_T")
 class Writer:
     """What a round of writing needs besides the link.
 
-    A write must read back within three samples of the plant and `read_back_wall_s` more.
+    A write must read back within three samples of the plant and `read_back_wall_s` more. `latch`
+    is the path of the stop latch that `is_stopped` asks, absolute; empty where it has none.
     """
 
     plant: Plant
@@ -38,6 +39,7 @@ class Writer:
     is_stopped: StopQuestion
     wall_now: Callable[[], datetime] = read_wall_clock
     read_back_wall_s: float = 2.0
+    latch: str = ""
 
     def read_back_s(self, session: Session) -> float:
         """Wall seconds within which the plant must show a write."""

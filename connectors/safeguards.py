@@ -1,7 +1,9 @@
 """The PLC's own safeguards, seen from us: its stop node and the heartbeat it asks for.
 
 The PLC lets go of its setpoints by itself: when our heartbeat ends, or when its stop node is set.
-The node follows our latch; a stop that was set at the plant is told and never cleared by us.
+The node follows our latches; a stop that was set at the plant is told and never cleared by us.
+Writers on one database may obey a latch each: any of them sets the node, and whoever writes clears
+it once every latch that the node was told of is released.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 
 from connectors.handback import STOP_NODE
 from connectors.opcua import Session
 from connectors.readback import Writer, in_thread
+from connectors.stop import StopLatch
 from twin.errors import HistorianError, WriteFault
 
 _PLANT_STOP = "plant stop"  # kind of the audit rows about a stop that is not ours
 _SHOWN, _CLEARED = "shown to the PLC", "cleared at the PLC"
+_OF = f"{_SHOWN}: "  # and the latch
+_SHOWN_ROWS = 100  # latches told of since the node was last clear; there are seldom two
 
 _HEARTBEAT_WALL_S = 5.0
 _HEARTBEATS_PER_TIMEOUT = 4.0
@@ -38,6 +43,7 @@ class Safeguards:
         self._stop_node = source.stop_node if source is not None else None
         self._heartbeat_node = source.heartbeat_node if source is not None else None
         self._numbers = count(1)
+        self._latch = writer.latch
         self._shown: bool | None = None  # what the stop node was told in this session
         self._have_set = False  # by this process; the audit may not know it yet
         self._is_plants_own: bool | None = None  # as it was told last
@@ -47,12 +53,19 @@ class Safeguards:
     async def begin(self, session: Session) -> None:
         """Tell a PLC anew that may have started anew."""
         self._shown = None
-        await self._follow_latch(session)
+        await self.follow_latch(session)
+
+    async def show_stop(self, session: Session) -> None:
+        """Set the PLC's stop node, if need be, for a latch that is set. Anybody may stop."""
+        async with self._one_at_a_time:
+            with self._told("stop"):
+                if self._stop_node is not None and self._is_stopped():
+                    await self._show_stop(session, self._stop_node)
 
     async def keep_stop_shown(self, session: Session) -> None:
         """Make the PLC's stop node follow the latch, until the link is lost."""
         while True:
-            await self._follow_latch(session)
+            await self.follow_latch(session)
             await asyncio.sleep(self._poll_s)
 
     async def keep_heart_beating(self, session: Session) -> None:
@@ -82,7 +95,12 @@ class Safeguards:
             return False
         async with self._one_at_a_time:
             shown = await session.read_node(self._stop_node)
-            is_own = bool(shown) and not await self._is_ours()
+            is_ours = bool(shown) and await self._is_ours()
+            is_own = bool(shown) and not is_ours
+            if is_ours and not self._is_stopped():
+                self._shown = True  # by whichever writer: it is this one's to clear
+            elif not is_ours:
+                self.troubles.pop("latch", None)
         plant = self._writer.plant.plant
         if self._is_plants_own is None:
             told = await self._last_note(_PLANT_STOP, plant)
@@ -95,7 +113,7 @@ class Safeguards:
             self._is_plants_own = is_own
         return is_own
 
-    async def _follow_latch(self, session: Session) -> None:
+    async def follow_latch(self, session: Session) -> None:
         """Set the PLC's stop node with the latch; clear it after, if it was us who set it."""
         if self._stop_node is None or self._is_stopped() is self._shown:
             return
@@ -113,13 +131,24 @@ class Safeguards:
             self._have_set = True
         elif not await self._is_ours():
             return
-        if await self._last_note(STOP_NODE, node) != _SHOWN:
-            await self._note(session, STOP_NODE, node, _SHOWN)
+        if self._latch not in await self._latches_shown():
+            text = f"{_OF}{self._latch}" if self._latch else _SHOWN
+            await self._note(session, STOP_NODE, node, text)
         self._have_set = False  # from now on the audit knows, also of who clears it
         self._shown = True
 
     async def _clear_stop(self, session: Session, node: str) -> None:
         if await self._is_ours():
+            others = [each for each in await self._latches_shown() if each not in ("", self._latch)]
+            self.troubles.pop("latch", None)
+            for other in others:
+                if StopLatch(other).is_stopped():
+                    self.troubles["latch"] = (
+                        f"{node} stays set: the stop latch {other} is set too, or cannot be read. "
+                        "Release it there."
+                    )
+                    self._shown = False
+                    return
             if self._is_stopped():  # again, while the database was asked
                 return
             await session.write(node, 0.0)
@@ -130,7 +159,16 @@ class Safeguards:
     async def _is_ours(self) -> bool:
         """Whether the stop node was set by a writer of ours, this one or an earlier one."""
         assert self._stop_node is not None
-        return self._have_set or await self._last_note(STOP_NODE, self._stop_node) == _SHOWN
+        return self._have_set or bool(await self._latches_shown())
+
+    async def _latches_shown(self) -> list[str]:
+        """The latches that the stop node was told of since it was last cleared, "" for unnamed."""
+        assert self._stop_node is not None
+        rows = await self._notes(STOP_NODE, self._stop_node, _SHOWN_ROWS)
+        return [
+            text.removeprefix(_OF) if text.startswith(_OF) else ""
+            for text in takewhile(lambda told: told.startswith(_SHOWN), rows)
+        ]
 
     def _is_stopped(self) -> bool:
         return self._writer.is_stopped() is not False
@@ -150,9 +188,13 @@ class Safeguards:
         await in_thread(note, session.clock.now(), "write")
 
     async def _last_note(self, kind: str, subject: str) -> str:
+        last = await self._notes(kind, subject, 1)
+        return last[0] if last else ""
+
+    async def _notes(self, kind: str, subject: str, limit: int) -> list[str]:
+        """What the audit tells of it, the newest first."""
         events = partial(self._writer.historian.events, self._writer.plant)
-        last = await in_thread(events, 1, kind, subject)
-        return last[0].message if last else ""
+        return [each.message for each in await in_thread(events, limit, kind, subject)]
 
 
 def _heartbeat_every_s(session: Session) -> float:

@@ -20,6 +20,11 @@ class StopLatch:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
+    @property
+    def name(self) -> str:
+        """Its absolute path, the same for every process on this machine."""
+        return str(self.path.parent.resolve() / self.path.name)
+
     def is_stopped(self) -> bool:
         """Whether nothing may be written; also where that cannot be found out."""
         try:

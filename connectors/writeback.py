@@ -12,11 +12,12 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from connectors.handback import shed
+from connectors.handback import carry_out
 from connectors.opcua import Session
 from connectors.readback import Target, Writer, in_thread, read_back
 from twin.context import gate_context
 from twin.errors import EndpointUnavailable, RecordRefused, WriteFault
+from twin.historian import HandBackCause, HandBackStatus
 from twin.plant import Plant, is_loopback
 from twin.records import (
     Clearance,
@@ -151,10 +152,7 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
     )
     await in_thread(historian.store_outcome, opened)
     refusal, sent = await _send(writer, session, answer, opened)
-    outcome = await _close(writer, session, opened, fresh, refusal)
-    if outcome.status is WriteStatus.FAILED:
-        await _let_go_again(writer, session, proposal.proposal_id, sent, fresh)
-    return outcome
+    return await _close(writer, session, opened, fresh, refusal, sent)
 
 
 async def _ask_gate(
@@ -219,22 +217,25 @@ async def _send(
     return "", sent
 
 
-async def _let_go_again(
-    writer: Writer,
-    session: Session,
-    proposal_id: str,
-    sent: Sequence[str],
-    before: Mapping[str, Reading],
-) -> None:
-    """Give back what only a failed write took from AUTO: nobody would ever let go of it."""
-    modes = {mv: mode for mv in sent if (mode := writer.plant.tag(mv).remote)}
+def _taken(plant: Plant, sent: Sequence[str], before: Mapping[str, Reading]) -> list[str]:
+    """The MVs of a write that were in AUTO before it: nobody but the write took them."""
+    modes = {mv: mode for mv in sent if (mode := plant.tag(mv).remote)}
     known = {mv: before.get(mode.tag) for mv, mode in modes.items()}
-    taken = [mv for mv, then in known.items() if then and then.value == modes[mv].auto]
-    if taken:
-        result = " ".join(await shed(writer, session, taken)) or "in AUTO"
-        note = partial(writer.historian.event, writer.plant, "shed", ", ".join(taken))
-        message = f"the write of {proposal_id} failed: {result}"
-        await in_thread(note, message, session.clock.now(), "write")
+    return [mv for mv, then in known.items() if then and then.value == modes[mv].auto]
+
+
+async def _let_go_again(writer: Writer, session: Session, proposal_id: str) -> None:
+    """Give back at once what only this failed write took.
+
+    What does not go now stays ours by the record, and every round tries it again.
+    """
+    plant, historian = writer.plant, writer.historian
+    waiting = await in_thread(historian.hand_backs, plant, 100, [HandBackStatus.OPEN])
+    held = await in_thread(historian.held, plant)
+    for each in waiting:
+        holding = held.get(each.mv)
+        if each.cause is HandBackCause.FAILED and holding and holding.proposal_id == proposal_id:
+            await carry_out(writer, session, each)
 
 
 async def stop_reason(writer: Writer, session: Session) -> str:
@@ -253,24 +254,10 @@ async def stop_reason(writer: Writer, session: Session) -> str:
 
 async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome:
     """What became of a write whose end nobody saw: read, never written again."""
-    outcome = await _close(writer, session, unknown, {}, "")
-    if outcome.status is WriteStatus.FAILED:
-        past = await in_thread(writer.historian.outcomes, writer.plant, 3, unknown.proposal_id)
-        before = await in_thread(
-            writer.historian.last_readings, writer.plant, None, past[-1].finished_at
-        )
-        sent = await _standing(writer, session, unknown.setpoints)
-        await _let_go_again(writer, session, unknown.proposal_id, sent, before)
-    return outcome
-
-
-async def _standing(writer: Writer, session: Session, setpoints: Mapping[str, float]) -> list[str]:
-    """The MVs that stand as written, in REMOTE: so far an unseen write came."""
-    wanted = _wanted(writer.plant, setpoints)
-    seen = await session.read(list(wanted))
-    met = {name for name, target in wanted.items() if target.is_met(seen[name])}
-    modes = {mv: mode.tag for mv in setpoints if (mode := writer.plant.tag(mv).remote)}
-    return [mv for mv, mode in modes.items() if {mv, mode} <= met]
+    past = await in_thread(writer.historian.outcomes, writer.plant, 3, unknown.proposal_id)
+    readings = partial(writer.historian.last_readings, writer.plant, None)
+    before = await in_thread(readings, past[-1].finished_at)
+    return await _close(writer, session, unknown, before, "", None)
 
 
 async def _close(
@@ -279,9 +266,14 @@ async def _close(
     opened: WriteOutcome,
     before: Mapping[str, Reading],
     refusal: str,
+    sent: Sequence[str] | None,
 ) -> WriteOutcome:
-    """Read back, compare, store the outcome and move the proposal on."""
-    wanted = _wanted(writer.plant, opened.setpoints)
+    """Read back, compare, store the outcome, move the proposal on, give back what failed.
+
+    `sent` went out before a refusal; None where nobody saw it: then what stands as written.
+    """
+    plant, historian = writer.plant, writer.historian
+    wanted = _wanted(plant, opened.setpoints)
     patience_s = 0.0 if refusal else writer.read_back_s(session)
     wrong, seen = await read_back(session, wanted, before, patience_s)
     found = {mv: seen[mv].value for mv in opened.setpoints}
@@ -294,9 +286,21 @@ async def _close(
         reason=reason or "read back as written",
         finished_at=session.clock.now(),
     )
-    await in_thread(writer.historian.store_outcome, outcome)
+    taken: list[str] = []
+    if status is WriteStatus.FAILED:
+        taken = _taken(plant, _standing(plant, wanted, seen) if sent is None else sent, before)
+    await in_thread(historian.store_outcome, outcome, taken)
     await _set_status(writer, session, opened, _ENDS_AS[status], outcome.reason)
+    if taken:
+        await _let_go_again(writer, session, opened.proposal_id)
     return outcome
+
+
+def _standing(plant: Plant, wanted: Mapping[str, Target], seen: Mapping[str, Reading]) -> list[str]:
+    """The MVs that stand as written, in REMOTE: so far an unseen write came."""
+    met = {name for name, target in wanted.items() if target.is_met(seen[name])}
+    modes = {mv: mode.tag for mv in wanted if (mode := plant.tag(mv).remote)}
+    return [mv for mv, mode in modes.items() if {mv, mode} <= met]
 
 
 def _wanted(plant: Plant, setpoints: Mapping[str, float]) -> dict[str, Target]:

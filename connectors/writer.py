@@ -22,9 +22,11 @@ from connectors.safeguards import Safeguards
 from connectors.writeback import settle_begun, write_accepted
 from twin.clock import PlantClock
 from twin.errors import EndpointUnavailable, HistorianError
+from twin.plant import Plant
 from twin.records import WriteOutcome
 
 PROCESS = "write"
+LATCH = "latch"  # in its beat: the path of the stop latch that it obeys
 
 _BEAT_WALL_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
@@ -42,7 +44,8 @@ async def run_writer(
 ) -> None:
     """Write accepted proposals and beat for the PLC until `stop` is set; reconnect for ever.
 
-    While another process writes to this plant it waits; `on_waiting` hears who that is.
+    While another process writes to this plant it waits; `on_waiting` hears who that is. Its latch
+    is shown at the plant all the same.
     The PLC's heartbeat goes out only while `is_well()` and the stop latch is released; `is_well`
     is asked in a thread. A set latch is shown on the PLC's stop node within `poll_s`, whatever a
     round of writing waits for. Once it is released the node is cleared, also by a writer started
@@ -64,6 +67,7 @@ async def run_writer(
                 on_waiting(holder)
             waits_for = holder
             if holder:
+                await _stand_by(duty, lease, stop, endpoint)
                 await _pause(stop, _FIRST_PAUSE_S)
                 continue
             try:
@@ -77,6 +81,22 @@ async def run_writer(
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     finally:
         await lease.give_up()
+
+
+async def _stand_by(
+    duty: _Duty, lease: WriterLease, stop: asyncio.Event, endpoint: str | None
+) -> None:
+    """While another process writes and our latch is set: the stop reaches the plant all the same.
+
+    The holder of the lease may obey another latch.
+    """
+    if not duty.is_stopped():
+        return
+    with contextlib.suppress(EndpointUnavailable):  # asked again after a pause
+        async with Session(duty.plant, endpoint=endpoint) as session:
+            while duty.is_stopped() and not stop.is_set() and await lease.take():
+                await duty.safeguards.show_stop(session)
+                await _pause(stop, _FIRST_PAUSE_S)
 
 
 async def _serve(
@@ -118,6 +138,14 @@ class _Duty:
         self._beat_due_s = 0.0
         self._said: dict[str, object] = {}
 
+    @property
+    def plant(self) -> Plant:
+        return self._writer.plant
+
+    def is_stopped(self) -> bool:
+        """Whether our latch is set, or cannot be read."""
+        return self._writer.is_stopped() is not False
+
     async def begin(self, session: Session) -> None:
         """A new session: the PLC may have started anew, and let go meanwhile."""
         self._hand_backs.begin()
@@ -147,8 +175,9 @@ class _Duty:
     async def beat(self, said: Mapping[str, object]) -> None:
         """Tell the other processes that we live; silence tells the rest."""
         tell = partial(self._writer.historian.beat, self._writer.plant, PROCESS)
+        detail = json.dumps({**said, LATCH: self._writer.latch})
         with contextlib.suppress(HistorianError):
-            await in_thread(tell, self._writer.wall_now(), os.getpid(), json.dumps(said))
+            await in_thread(tell, self._writer.wall_now(), os.getpid(), detail)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

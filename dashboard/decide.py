@@ -30,8 +30,8 @@ def reject(door: Door, proposal_id: str) -> None:
     picked = st.session_state.get("reject_reason")
     words = str(st.session_state.get("reject_words", "")).strip()
     reason = advice.rejection(picked, words)
-    if not reason:
-        fault = "Choose a reason or write one."
+    fault = shell.reason_fault(words or reason, "Choose a reason or write one.")
+    if fault:
         messages.tell(SAID, Message("Say why you reject it", fault, Level.ATTENTION, proposal_id))
         return
     _decide(door, proposal_id, False, reason)

@@ -15,6 +15,7 @@ import streamlit as st
 from connectors.stop import StopLatch
 from dashboard import markup, messages, shell
 from dashboard.facts import Facts
+from dashboard.given import LONGEST_TEXT, kept
 from dashboard.messages import Message
 from dashboard.view import text
 from dashboard.view.headline import STOPPED_AT_PLANT, headline
@@ -25,7 +26,6 @@ from twin.plant import Plant
 
 _ASKED = "stop_asked"
 _SAID = "stop_said"
-_LATCH_TEXT = 200  # characters of a name or reason; anybody may have written the file
 _ASKED_FOR = timedelta(seconds=20)  # an unconfirmed stop is forgotten
 
 
@@ -105,17 +105,17 @@ def _stopped(plant: Plant, latch: StopLatch) -> None:
     st.html(markup.note("STOPPED", message, Level.ALARM))
     with st.expander("Release the stop"):
         shell.ask_name("release_name")
-        st.text_input("Why is it safe to go on?", key="release_reason", max_chars=200)
+        st.text_input("Why is it safe to go on?", key="release_reason", max_chars=LONGEST_TEXT)
         messages.show(_SAID)
         st.button("Release the stop", key="release", on_click=_release, args=(latch,))
 
 
 def _note(plant: Plant, path: Path) -> str:
-    """Who stopped and why; empty where the latch file tells nothing."""
+    """Who stopped and why, by whoever wrote the file; empty where it tells nothing."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         when = text.date_time(datetime.fromisoformat(told["at"]), plant)
-        by, reason = (text.shortened(str(told[key]), _LATCH_TEXT) for key in ("by", "reason"))
+        by, reason = (text.shortened(str(told[key]), LONGEST_TEXT) for key in ("by", "reason"))
         return f"Stopped by {by}: {reason} (wall clock {when})."
     except (OSError, ValueError, KeyError, TypeError):
         return ""
@@ -134,7 +134,7 @@ def _cancel() -> None:
 
 
 def _stop(latch: StopLatch) -> None:
-    by = shell.person() or "a person at this screen"
+    by = kept(shell.person(), "a person at this screen")
     st.session_state[_ASKED] = None
     messages.forget(_SAID)
     try:
@@ -152,7 +152,7 @@ def _stop(latch: StopLatch) -> None:
 
 def _release(latch: StopLatch) -> None:
     reason = str(st.session_state.get("release_reason", "")).strip()
-    fault = shell.name_fault() or ("" if reason else "Say why it is safe to go on.")
+    fault = shell.name_fault() or shell.reason_fault(reason, "Say why it is safe to go on.")
     if fault:
         _tell("Not released", fault)
         return

@@ -135,7 +135,7 @@ def move_table(rows: Iterable[MoveRow]) -> str:
     cells = [
         [
             _named(row.name, row.description),
-            _valued(row.current, row.unit),
+            _valued(row.current, row.unit, small=row.when_made),
             _valued(row.proposed, row.unit, " big"),
             plain(row.change, "n"),
         ]
@@ -209,8 +209,11 @@ def _named(name: str, description: str) -> Cell:
     return Cell(f"<b>{_written(name)}</b><small>{_written(description)}</small>", "head")
 
 
-def _valued(value: str, unit: str, kind: str = "") -> Cell:
-    return Cell(f'{_written(value)} <span class="pw-unit">{_written(unit)}</span>', f"n{kind}")
+def _valued(value: str, unit: str, kind: str = "", small: str = "") -> Cell:
+    below = f"<small>{_written(small)}</small>" if small else ""
+    return Cell(
+        f'{_written(value)} <span class="pw-unit">{_written(unit)}</span>{below}', f"n{kind}"
+    )
 
 
 def _written(said: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from connectors.stop import StopLatch
-from dashboard import markup
+from dashboard import given, markup
 from dashboard.facts import Facts, read_facts
 from dashboard.server import page_settings
 from dashboard.settings import Settings
@@ -24,7 +24,6 @@ from twin.clock import wall_now
 from twin.errors import PlantwrightError
 from twin.historian import Historian
 from twin.plant import Plant, read_plant
-from twin.safety import CLOSED_LOOP_DECIDER
 
 REFRESH_S = 2.0
 _STYLE = Path(__file__).parent / "style.css"
@@ -127,9 +126,16 @@ def name_fault() -> str:
     """Why the given name cannot stand under a decision; empty if it can."""
     if not person():
         return "Give your name first; every decision is kept with a name."
-    if person().casefold() == CLOSED_LOOP_DECIDER:
-        return f"{person()} is the computer's own name for its decisions. Give yours."
-    return ""
+    fault = given.name_fault(person())
+    return f"The name {fault}" if fault else ""
+
+
+def reason_fault(reason: str, ask: str) -> str:
+    """Why a reason cannot be kept, empty if it can; `ask` is what is said where there is none."""
+    if not reason:
+        return ask
+    fault = given.text_fault(reason)
+    return f"The reason {fault}" if fault else ""
 
 
 def _remember(key: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from connectors.stop import StopLatch
 from dashboard.facts import COLLECTOR, read_facts
+from dashboard.given import legible
 from dashboard.settings import Settings
 from dashboard.view import text
 from dashboard.view.headline import SILENT
@@ -91,7 +92,7 @@ def status_text(record: Mapping[str, Any]) -> str:
     told += [_process_line(each) for each in record["processes"]]
     if not record["processes"]:
         told.append("processes: none has reported to this database")
-    return "\n".join(told)
+    return "\n".join(legible(line) for line in told)
 
 
 def _process(beat: ProcessBeat, is_silent: bool, wall_now: datetime) -> dict[str, Any]:

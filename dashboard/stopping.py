@@ -25,13 +25,15 @@ _WRITER_SILENT_S = 60.0  # a writer beats every few seconds, also while it reads
 class Stopped:
     """The latch that is set now, and why the audit could not be told, if so.
 
-    `has_writer`: a writing process lately lived in the database of this latch's state folder.
-    Without one the stop may be in another folder than the plant's.
+    `has_writer`: a writing process that obeys this latch lately lived in the database of its
+    state folder. Without one the stop may be in another folder than the plant's; `obeyed` is the
+    latch that the living writer obeys instead, empty where none is known.
     """
 
     latch: Path
     trouble: str = ""
     has_writer: bool = False
+    obeyed: str = ""
 
 
 def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Stopped:
@@ -60,10 +62,12 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
             f"NOT STOPPED: the latch {latch.path} could not be set ({cause}). "
             "End the writing process, or use the plant's own stop."
         )
-    has_writer = False
+    obeyed: str | None = None
     if plant is not None:
-        trouble, has_writer = _tell_audit(plant, settings, by, reason)
-    return Stopped(latch.path.absolute(), trouble, has_writer)
+        trouble, obeyed = _tell_audit(plant, settings, by, reason)
+    if obeyed == latch.name:
+        return Stopped(latch.path.absolute(), trouble, has_writer=True)
+    return Stopped(latch.path.absolute(), trouble, obeyed=obeyed or "")
 
 
 def _name_in(path_or_name: str, fault: PlantFileError) -> str:
@@ -77,10 +81,13 @@ def _name_in(path_or_name: str, fault: PlantFileError) -> str:
     return found[1]
 
 
-def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> tuple[str, bool]:
-    """Note the stop; why that was not possible (else empty), and whether somebody writes."""
-    from connectors.writer import PROCESS
-    from dashboard.beats import plant_moment
+def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> tuple[str, str | None]:
+    """Note the stop; why that was not possible (else empty), and whose latch the writer obeys.
+
+    None where nobody writes.
+    """
+    from connectors.writer import LATCH, PROCESS
+    from dashboard.beats import plant_moment, said
     from twin.historian import Historian
 
     try:
@@ -89,6 +96,8 @@ def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> tuple
             now, _ = plant_moment(plant, beats, newest, wall)
             historian.event(plant, "stop", plant.plant, f"set: {reason}", now, by)
     except HistorianError as fault:
-        return str(fault), False
-    alive = (wall - beat.at for beat in beats if beat.name == PROCESS)
-    return "", any(age.total_seconds() < _WRITER_SILENT_S for age in alive)
+        return str(fault), None
+    for beat in beats:
+        if beat.name == PROCESS and (wall - beat.at).total_seconds() < _WRITER_SILENT_S:
+            return "", str(said(beat.detail).get(LATCH) or "")
+    return "", None

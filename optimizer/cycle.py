@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -61,12 +61,14 @@ _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?![\w.]*\w)")
 class Planned:
     """What one live round came to: a stored proposal, or else the reason why there is none.
 
-    `refusals` are the gate's reasons against a move that was worth proposing.
+    `refusals` are the gate's reasons against a move that was worth proposing. `kept` are the MVs
+    in closed loop whose setpoint the plan judged best where it stands.
     """
 
     proposal: Proposal | None
     reason: str = ""
     refusals: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
 
 def catch_up(controller: Controller, historian: Historian, until: datetime) -> None:
@@ -216,7 +218,7 @@ def plan_round(
     done = controller.round(state, context, now)
     _tell_status(historian, plant, done.plan, now)
     if reason := _not_worth_it(done, plant):
-        return Planned(None, reason)
+        return Planned(None, reason, kept=_kept(done, plant, now, moved=()))
     if is_stopped_at_plant and _is_for_closed_loop(context, done.setpoints):
         return Planned(None, "the plant's own stop is set: nothing is decided in closed loop")
     refusals = done.verdict.reasons
@@ -228,7 +230,9 @@ def plan_round(
     new = proposal(controller, done, fan, proposal_id=proposal_id, wall_now=wall_now, speed=speed)
     if (other := historian.publish(new)) is not None:
         return Planned(None, f"{other} of another planner was there first and waits")
-    return Planned(_decided_by_stage(historian, new, context, now), refusals=refusals)
+    is_clear = done.verdict.is_clear
+    kept = _kept(done, plant, now, done.setpoints) if is_clear else frozenset[str]()
+    return Planned(_decided_by_stage(historian, new, context, now), refusals=refusals, kept=kept)
 
 
 def _decided_by_stage(
@@ -246,6 +250,20 @@ def _decided_by_stage(
 
 def _is_for_closed_loop(context: GateContext, mvs: Iterable[str]) -> bool:
     return all(context.stages.get(mv) is Stage.CLOSED_LOOP for mv in mvs)
+
+
+def _kept(done: Round, plant: Plant, now: datetime, moved: Collection[str]) -> frozenset[str]:
+    """The MVs in closed loop that a solved plan leaves where they are, and the gate would too."""
+    if done.plan.status is not PlanStatus.SOLVED:
+        return frozenset()
+    stages, present = done.context.stages, done.state.value
+    return frozenset(
+        mv
+        for mv in done.plan.moves
+        if stages.get(mv) is Stage.CLOSED_LOOP and mv not in moved
+        if (value := present(mv)) is not None
+        and check(plant, done.state, {mv: value}, done.context, now).is_clear
+    )
 
 
 def _not_worth_it(done: Round, plant: Plant) -> str:

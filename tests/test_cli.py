@@ -22,9 +22,10 @@ from lived_plant import NOON, beats, fill, four_tank, proposal
 from one_tank import NAMESPACE, free_port
 from test_opcua import odd_server, usual_values
 
+from connectors.stop import StopLatch
 from dashboard.claims import only_one
 from dashboard.cli import app, db_app
-from twin.clock import wall_now
+from twin.clock import WALL_TIME, wall_now
 from twin.historian import Historian, head_revision, upgrade
 from twin.records import Clearance, Decision, ProposalStatus, Stage, WriteOutcome, WriteStatus
 
@@ -157,10 +158,26 @@ def test_no_word_asks_for_the_help(call: CommandLine) -> None:
         (["release", "four_tank", "--by", "Ada", "--reason", " "], ["--reason ' '"]),
         (["release", "four_tank", "--by", "Ada", "--reason", "\udcff"], ["--reason", "plain text"]),
         (["release", "four_tank", "--by", "A" * 201, "--reason", "x"], ["--by", "201", "200"]),
+        (["release", "four_tank", "--by", "closed loop", "--reason", "x"], ["person's name"]),
+        (["accept", "four_tank", "p\udcff", "--by", "Ada"], ["PROPOSAL", r"\udcff", "plain text"]),
+        (["accept", "four_tank", "p" * 201, "--by", "Ada"], ["PROPOSAL", "201", "200"]),
+        (["give-back", "four_tank", "\x1b[2J", "--by", "Ada", "--reason", "x"], ["MV", r"\x1b"]),
+        (
+            ["give-back", "four_tank", "m", "--by", " Closed  Loop", "--reason", "x"],
+            ["person's name"],
+        ),
+        (["stage", "four_tank", "\x1b[2J"], ["MV", r"\x1b[2J", "plain text"]),
+        (["stage", "four_tank", "m", "shadow", "--by", "A\x1b"], ["--by", r"\x1b", "plain text"]),
+        (["stage", "four_tank", "m", "shadow", "--by", "closed loop"], ["person's name"]),
+        (["stage", "four_tank", "m", "shadow", "--by", "A", "--reason", "\udcff"], ["--reason"]),
+        (
+            ["stage", "four_tank", "m", "shadow", "--by", "A", "--reason", "x" * 5000],
+            ["--reason", "5000", "200"],
+        ),
         (["study", "four_tank", "x.yaml", "--plot", "/nowhere/x.png"], ["/nowhere"]),
         (["study", "four_tank", "x.yaml", "--plot", "."], ["--plot .", ".png"]),
     ],
-    ids=lambda each: " ".join(each),
+    ids=lambda each: ascii(" ".join(each))[:60],
 )
 def test_a_wrong_call_has_exit_code_2(call: CommandLine, words: list[str], told: list[str]) -> None:
     """What is wrong with the call, before anything is touched."""
@@ -544,6 +561,38 @@ def test_a_damaged_proposal_is_decided_by_nobody(call: CommandLine, lived: Histo
     assert "unreadable rows: proposal p-1" in call("status", "four_tank").out
 
 
+def test_no_stored_or_typed_name_steers_the_terminal(
+    call: CommandLine, lived: Historian, tmp_path: Path
+) -> None:
+    """Rows that anybody may have written, a file's name, a path: their signs are shown as escapes.
+
+    A line's end in a name makes no line of its own. What cannot be encoded ends in one message.
+    """
+    with closing(sqlite3.connect(lived.path)) as raw, raw:
+        raw.execute("DROP TRIGGER proposal_only_status")
+        raw.execute(
+            "UPDATE proposal SET proposal_id = ?, setpoints = 'x'", ("\x1b[2J\nstopped: no",)
+        )
+    told = call("status", "four_tank").out
+    assert r"unreadable rows: proposal \x1b[2J\nstopped: no" in told
+    assert "\x1b" not in told
+    for words in (
+        ["check", f"{tmp_path}/\x1b[2J.yaml"],
+        ["import", "four_tank", f"{tmp_path}/\x1b[2J.csv"],
+        ["import", "four_tank", f"{tmp_path}/\udcff.csv"],
+        ["status", "four_tank", "--database", f"sqlite:///{tmp_path}/\udcff.db"],
+        ["status", "four_tank", "--database", "\x1b[2J"],
+        ["status", "\udcff"],
+        ["\x1b[2J"],
+    ):
+        answer = call(*words)
+        assert answer.code in (1, 2)
+        assert not any(sign in answer.err for sign in ("\x1b", "\udcff", "Traceback")), answer
+        in_json = call(*words, "--json")
+        assert in_json.record["message"]
+        assert in_json.out.strip().isprintable()
+
+
 # -- status --------------------------------------------------------------------------------------
 
 
@@ -655,13 +704,49 @@ def test_stop_and_release_are_in_the_audit(call: CommandLine, lived: Historian) 
     assert told == [("Bo", "released: leak fixed"), ("Ada", "set: ")]
 
 
+@pytest.mark.parametrize(
+    "given", ["\udcff", "\x1b[2J", "x" * 5000, "", "closed loop"], ids=range(5)
+)
+def test_a_stop_is_set_whatever_its_texts_are_like(
+    call: CommandLine, lived: Historian, given: str
+) -> None:
+    """Nobody in a hurry is turned away for a sign; the audit gets what can be shown of it."""
+    answer = call("stop", "four_tank", "--by", given, "--reason", given)
+    assert (answer.code, "Traceback" in answer.err) == (0, False)
+    assert call("status", "four_tank", "--json").record["stopped"] is True
+    (event,) = lived.events(four_tank(), kind="stop")
+    assert event.by.isprintable()
+    assert event.message.isprintable()
+    assert 0 < len(event.by) <= 200
+    assert len(event.message) <= 205
+    assert event.by != "closed loop"
+
+
+def test_a_release_before_the_first_beat_says_what_time_it_is_dated_by(
+    call: CommandLine, state: Path
+) -> None:
+    """The audit's rows are of plant time; one of wall time must say so."""
+    plant = four_tank()
+    call("db", "upgrade", "four_tank")
+    call("stop", "four_tank")
+    call("release", "four_tank", "--by", "Bo", "--reason", "leak fixed")
+    with Historian.open(f"sqlite:///{state / 'four_tank.db'}") as historian:
+        newest = historian.events(plant, kind="stop")[0]
+    assert newest.message == f"released: leak fixed {WALL_TIME}"
+
+
 def test_a_stop_where_nobody_writes_says_so(call: CommandLine, lived: Historian) -> None:
     """In the wrong state folder a stop must not look as if it had stopped the plant."""
     lived.beat(four_tank(), "write", wall_now() - timedelta(hours=1), 1)
     lonely = call("stop", "four_tank")
     assert "CHECK: no writing process" in lonely.err
-    assert Path(lonely.out.split("Latch: ")[1].strip()).is_absolute()
-    lived.beat(four_tank(), "write", wall_now(), 1)
+    latch = lonely.out.split("Latch: ")[1].strip()
+    assert Path(latch).is_absolute()
+    lived.beat(four_tank(), "write", wall_now(), 1, '{"latch": "/elsewhere/four_tank.stop"}')
+    other = call("stop", "four_tank")
+    assert "CHECK" in other.err
+    assert "/elsewhere/four_tank.stop" in other.err
+    lived.beat(four_tank(), "write", wall_now(), 1, json.dumps({"latch": StopLatch(latch).name}))
     assert call("stop", "four_tank").err == ""
 
 

@@ -430,6 +430,38 @@ def test_one_advisory_mv_keeps_the_decision_with_a_person(
     assert historian.decision("p-1") is None
 
 
+def test_a_round_says_which_closed_loop_setpoints_it_judged_best_kept(
+    controller: Controller, historian: Historian
+) -> None:
+    """Kept by a clear plan: not what waits for a person, not advisory ones, not while one waits."""
+    pump_1, pump_2 = PUMPS
+    joint = planned(controller, historian, context(Stage.CLOSED_LOOP, pump_1=Stage.ADVISORY))
+    assert joint.proposal is not None
+    assert (set(joint.proposal.setpoints), joint.kept) == (set(PUMPS), frozenset())
+    told = context(Stage.CLOSED_LOOP)
+    assert planned(controller, historian, told, proposal_id="p-2").kept == frozenset()
+    historian.set_status("p-1", ProposalStatus.EXPIRED, "", NOW)
+    alone = replace(told, last_moved_at={**told.last_moved_at, pump_2: NOW})
+    moved = planned(controller, historian, alone, proposal_id="p-3")
+    assert moved.proposal is not None
+    assert set(moved.proposal.setpoints) == {pump_1}
+    assert moved.kept == {pump_2}
+
+
+def test_what_is_not_worth_moving_is_kept_only_where_the_gate_would_keep_it(
+    historian: Historian, planner: Planner
+) -> None:
+    """Below the smallest benefit every setpoint in closed loop is best; under a stop none is."""
+    assert FOUR_TANK.economics is not None
+    economics = replace(FOUR_TANK.economics, smallest_benefit_per_h=1e6)
+    picky = Controller(replace(FOUR_TANK, economics=economics), PHYSICS, planner=planner)
+    mixed = context(Stage.CLOSED_LOOP, pump_1=Stage.ADVISORY)
+    done = planned(picky, historian, mixed)
+    assert "nothing is proposed" in done.reason
+    assert done.kept == {PUMPS[1]}
+    assert planned(picky, historian, replace(mixed, is_stopped=True)).kept == frozenset()
+
+
 @pytest.mark.parametrize("stage", [Stage.CLOSED_LOOP, Stage.ADVISORY])
 def test_while_the_plant_is_stopped_closed_loop_decides_nothing(
     controller: Controller, historian: Historian, stage: Stage

@@ -28,7 +28,7 @@ from dashboard.server import (
 from dashboard.settings import Settings
 from twin.clock import WALL_TIME, wall_now
 from twin.errors import UsageError
-from twin.historian import Historian
+from twin.historian import HandBackStatus, Historian
 from twin.plant import Plant, read_plant
 from twin.records import (
     BAD,
@@ -141,7 +141,7 @@ def test_overview_shows_every_tag_with_limits_target_and_move(
     assert "cm³/s" in html
     assert "5 … 17" in html
     assert "0 … 20" in html
-    assert "+0.54 → 9.35" in html
+    assert "+0.79 → 9.35" in html  # from where it reads now
     assert "REMOTE" in html
     assert "AUTO" in html
     assert "ADVISORY" in html
@@ -256,6 +256,29 @@ def test_what_we_hold_is_shown_and_given_back_by_a_named_person_with_a_reason(
     assert (asked.mv, asked.by, asked.reason) == ("pump_1.setpoint", "Nora", "night shift")
     assert "Nora has asked to give it back" in html
     assert "Give back to the PLC" not in buttons(page)
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [(HandBackStatus.DONE, "Given back: pump_1"), (HandBackStatus.VOID, "Not given back: pump_1")],
+)
+def test_who_asked_an_mv_back_is_told_how_it_ended(
+    page: AppTest, historian: Historian, plant: Plant, status: HandBackStatus, title: str
+) -> None:
+    """A quick writer has done it before the page is drawn again: the click is answered still."""
+    historian.store_proposal(proposal(plant, wall_now=wall_now()))
+    written(historian)
+    turn_to(page, "overview")
+    give_name(page, "Nora")
+    page.text_input(key="give_back_reason").set_value("night shift").run()
+    assert "Asked: pump_1.setpoint back to the PLC" in shown(press(page, "Give back to the PLC"))
+    (asked,) = historian.hand_backs(plant)
+    historian.end_hand_back(plant, asked, status, "it read AUTO", NOON)
+    html = shown(page.run())
+    assert "Asked: pump_1.setpoint" not in html
+    assert title in html
+    assert "it read AUTO" in html
+    assert title in shown(page.run()), "it stays for longer than a refresh"
 
 
 def test_an_answer_is_not_shown_over_another_proposal(
@@ -392,7 +415,7 @@ def test_accepting_stores_a_named_decision(
     assert "Accept" not in buttons(page.run())
 
 
-@pytest.mark.parametrize("name", ["", "  ", "closed loop"])
+@pytest.mark.parametrize("name", ["", "  ", "closed loop", "Closed \u2002 Loop", "A\x1bda"])
 def test_nobody_decides_without_a_name_of_their_own(
     page: AppTest, historian: Historian, plant: Plant, name: str
 ) -> None:
@@ -402,6 +425,32 @@ def test_nobody_decides_without_a_name_of_their_own(
     give_name(page, name)
     assert "Not decided yet" in shown(press(page, "Accept"))
     assert historian.decision("p-1") is None
+
+
+def test_no_page_keeps_a_reason_that_no_screen_can_show(
+    page: AppTest, historian: Historian, plant: Plant, latch: StopLatch
+) -> None:
+    """As on the command line: every form says so, and nothing is stored."""
+    historian.store_proposal(proposal(plant, "p-1", wall_now=wall_now()))
+    written(historian)
+    historian.store_proposal(proposal(plant, "p-2", wall_now=wall_now(), open_wall_s=600))
+    latch.set("Ada", "a leak")
+    turn_to(page, "advice")
+    page.text_input(key="advice_name").set_value("Ada").run()
+    for key, label in (
+        ("reject_words", "Reject"),
+        ("give_back_reason", "Give back to the PLC"),
+        ("release_reason", "Release the stop"),
+    ):
+        page.text_input(key=key).set_value("x\x1b[2J").run()
+        assert "no screen can show" in shown(press(page, label)), key
+    page.switch_page("screens/stages.py").run()
+    page.text_input(key="stage_reason").set_value("x\x1b[2J").run()
+    assert "no screen can show" in shown(press(page, "Change the stage"))
+    assert historian.decision("p-2") is None
+    assert historian.hand_backs(plant) == []
+    assert latch.is_stopped()
+    assert historian.stage(plant)["pump_1.setpoint"] is Stage.ADVISORY
 
 
 def test_rejecting_needs_a_reason(page: AppTest, historian: Historian, plant: Plant) -> None:

@@ -43,6 +43,9 @@ PLANT = four_tank()
 REAL_TIME = small_plant()
 LEVEL = PLANT.tag("tank_1.level")
 WALL = datetime(2026, 11, 20, 9, tzinfo=UTC)
+#: The MVs as `lived_plant.proposal` found them.
+STANDING = {"pump_1.setpoint": 8.81, "pump_2.setpoint": 8.02}
+TOLERANCE = PLANT.tag("pump_2.setpoint").write_tolerance or 0.0
 
 
 def known(value: float | None, quality: int = GOOD, age_s: float = 5.0) -> TagState:
@@ -130,17 +133,37 @@ def test_a_proposal_that_moves_nothing_cannot_be_accepted() -> None:
     """There is nothing to write."""
     still = proposal(PLANT, wall_now=WALL, setpoints={})
     assert "moves nothing" in advice.standing(still, NOON, WALL).reason
-    assert [row.change for row in advice.move_rows(PLANT, still)] == ["stays", "stays"]
+    rows = advice.move_rows(PLANT, still, state_of(PLANT, STANDING))
+    assert [row.change for row in rows] == ["stays", "stays"]
 
 
 def test_moves_come_before_what_stays() -> None:
     """The MV that moves is the first row."""
     one = proposal(PLANT, wall_now=WALL, setpoints={"pump_2.setpoint": 7.6})
-    rows = advice.move_rows(PLANT, one)
+    rows = advice.move_rows(PLANT, one, state_of(PLANT, STANDING))
     assert [(r.name, r.change) for r in rows] == [
         ("pump_2.setpoint", "-0.42"),
         ("pump_1.setpoint", "stays"),
     ]
+    assert [row.when_made for row in rows] == ["", ""]
+
+
+def test_a_move_is_told_from_where_the_mv_stands_now() -> None:
+    """The PLC in AUTO moved it since; who decides sees the move there will be, and that it moved.
+
+    Where nobody knows the present value there is no change to tell either.
+    """
+    waiting = proposal(PLANT, wall_now=WALL)
+    moved = {"pump_1.setpoint": 7.5, "pump_2.setpoint": 8.02 + 0.9 * TOLERANCE}
+    first, second = advice.move_rows(PLANT, waiting, state_of(PLANT, moved))
+    assert (first.current, first.proposed, first.change) == ("7.50", "9.35", "+1.85")
+    assert first.when_made == "8.81 when it was made, 13:00:00"
+    assert second.when_made == ""
+    assert "8.81 when it was made" in markup.move_table([first])
+    shown = tags.tag_rows(PLANT, state_of(PLANT, moved), {}, waiting, waiting)
+    assert next(row for row in shown if row.name == first.name).next_move == "+1.85 → 9.35"
+    old = advice.move_rows(PLANT, waiting, state_of(PLANT, moved, age_s=3600))[0]
+    assert (old.current, old.proposed, old.change) == (text.NOTHING, "9.35", text.NOTHING)
 
 
 def test_the_limits_a_plan_touches_are_named_once() -> None:

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from asyncua import ua
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from one_tank import NAMESPACE, PUMPS, live_tank, until
+from one_tank import PUMPS, live_tank, until
 from written_plant import Site, new_site, tell, writing
 
 from connectors.emulator import Emulator
 from connectors.handback import HandBacks
 from connectors.opcua import Session
-from connectors.safeguards import Safeguards
 from connectors.stop import StopLatch
 from connectors.writeback import settle_begun, write_accepted
+from twin.clock import wall_now
+from twin.context import JUDGED
 from twin.errors import EndpointUnavailable
 from twin.historian import HandBack, HandBackCause, HandBackStatus, longest_hold
-from twin.records import ProposalStatus, Stage, WriteStatus
+from twin.records import ProposalStatus, Stage, WriteOutcome, WriteStatus
 
 PUMP, DRAIN = "pump.setpoint", "drain.setpoint"
-SPEED = 300.0
+SPEED = 100.0  # a clearance holds for 0.6 s by the wall, however busy the machine is
 _AUTO, _REMOTE = 0, 1
+_NOTHING_NEWER = "nothing newer was accepted for 60 min: in AUTO"
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +72,16 @@ async def hold(site: Site, session: Session, **setpoints: float) -> str:
     """A proposal that is accepted, written and verified: the pumps are ours."""
     wanted = {f"{pump}.setpoint": value for pump, value in (setpoints or {"pump": 7.5}).items()}
     proposal = await site.propose(session, wanted)
-    (outcome,) = await write_accepted(site.writer, session)
+    outcome = await write(site, session, proposal)
     assert outcome.status is WriteStatus.VERIFIED, outcome.reason
     return proposal
+
+
+async def write(site: Site, session: Session, proposal: str) -> WriteOutcome:
+    """Write it; again where the clearance lapsed on a busy machine before it was used."""
+    while site.status(proposal) is ProposalStatus.ACCEPTED:
+        await write_accepted(site.writer, session)
+    return site.historian.outcomes(site.plant, 1, proposal)[0]
 
 
 async def shown(site: Site, session: Session, pump: str, mode: int) -> None:
@@ -206,17 +216,20 @@ def test_giving_back_ends_the_closed_loop(runner: asyncio.Runner, site: Site) ->
 
 
 @pytest.mark.parametrize(
-    ("stage", "goes", "says"),
+    ("stage", "judged", "says"),
     [
-        (Stage.ADVISORY, True, "nothing newer was accepted for 60 min: in AUTO"),
-        (Stage.CLOSED_LOOP, False, ""),
-        (Stage.SHADOW, True, "its stage is shadow: computed only: in AUTO"),
+        (Stage.ADVISORY, "now", _NOTHING_NEWER),
+        (Stage.CLOSED_LOOP, "now", ""),
+        (Stage.CLOSED_LOOP, "never", _NOTHING_NEWER),
+        (Stage.CLOSED_LOOP, "long ago", _NOTHING_NEWER),
+        (Stage.CLOSED_LOOP, "far ahead", _NOTHING_NEWER),
+        (Stage.SHADOW, "now", "its stage is shadow: computed only: in AUTO"),
     ],
 )
 def test_a_setpoint_holds_no_longer_than_anybody_judged_it(
-    runner: asyncio.Runner, site: Site, stage: Stage, goes: bool, says: str
+    runner: asyncio.Runner, site: Site, stage: Stage, judged: str, says: str
 ) -> None:
-    """Advisory: for a plan's horizon. Closed loop: judged in every round. Shadow: not at all."""
+    """For a plan's horizon; in closed loop for one from when a plan kept it. Shadow: not at all."""
 
     async def story(session: Session) -> None:
         await hold(site, session)
@@ -224,11 +237,16 @@ def test_a_setpoint_holds_no_longer_than_anybody_judged_it(
         await rounds.one()
         assert site.truth.modes["pump"] == _REMOTE, "inside the horizon nothing happens"
         site.historian.set_stage(site.plant, PUMP, stage, "Ada", "a test", session.clock.now())
+        limit = longest_hold(site.plant)
         if stage is not Stage.SHADOW:
-            session.clock.trust(session.clock.now() + longest_hold(site.plant))
+            session.clock.trust(session.clock.now() + limit)
+        if judged != "never":
+            far = {"now": 0.0, "long ago": -1.1, "far ahead": 1.1}[judged] * limit
+            beat = json.dumps({JUDGED: {PUMP: (session.clock.now() + far).isoformat()}})
+            site.historian.beat(site.plant, "plan", wall_now(), os.getpid(), beat)
         await rounds.one()
-        assert (site.truth.modes["pump"] == _AUTO) == goes
-        assert told(site, "shed") == ([says] if goes else [])
+        assert (site.truth.modes["pump"] == _AUTO) == bool(says)
+        assert told(site, "shed") == ([says] if says else [])
 
     tell(runner, site, story)
 
@@ -340,12 +358,45 @@ def test_half_a_write_leaves_no_pump_in_remote(runner: asyncio.Runner, site: Sit
     site.is_stopped = lambda: bool(site.truth.setpoints_written)
 
     async def story(session: Session) -> None:
-        await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
-        (outcome,) = await write_accepted(site.writer, session)
+        proposal = await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
+        outcome = await write(site, session, proposal)
         assert outcome.status is WriteStatus.FAILED
         assert len(site.truth.setpoints_written) == 1
         assert site.truth.modes == {"pump": _AUTO, "drain": _AUTO}
         assert told(site, "shed")[0].endswith("failed: in AUTO")
+
+    tell(runner, site, story)
+
+
+def test_what_a_failed_write_took_and_cannot_give_back_stays_ours(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """The PLC refuses AUTO at first: it is ours by the record, and goes as soon as it can."""
+
+    def turn_the_key() -> None:
+        site.truth.refusal = "the key switch stands on local"
+
+    async def story(session: Session) -> None:
+        site.truth.on_setpoint = turn_the_key
+        proposal = await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
+        outcome = await write(site, session, proposal)
+        assert outcome.status is WriteStatus.FAILED
+        assert list(site.historian.held(site.plant)) == [DRAIN], "the first that was sent"
+        rounds = Rounds(site, session)
+        for _ in range(3):
+            await rounds.one()
+        assert site.historian.hand_backs(site.plant, 1)[0].status is HandBackStatus.OPEN
+        assert len(told(site, "shed")) == 1, "told once"
+        assert ask(site, session, DRAIN) is None, "a person may ask for it too"
+        site.truth.refusal = None
+        await shown(site, session, "drain", _REMOTE)
+        moved = site.truth.now
+        await until(lambda: site.truth.now > moved + timedelta(seconds=40), "fresh samples")
+        for _ in range(2):
+            await rounds.one()
+        assert site.truth.modes == {"pump": _AUTO, "drain": _AUTO}
+        assert site.historian.held(site.plant) == {}
+        assert not site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])
 
     tell(runner, site, story)
 
@@ -378,6 +429,129 @@ def test_a_write_that_ends_half_done_unseen_leaves_no_pump_in_remote(
     tell(runner, site, story)
 
 
+@pytest.mark.parametrize("setpoint", [4.0, 7.5])
+def test_what_a_person_set_in_remote_while_we_were_away_is_theirs(
+    runner: asyncio.Runner, site: Site, setpoint: float
+) -> None:
+    """Back with the next start: another setpoint than ours is left alone, whatever was asked."""
+
+    async def story(session: Session) -> None:
+        await hold(site, session)
+        ask(site, session)
+        site.truth.setpoints["pump"] = setpoint
+        changed = site.truth.now
+        await until(lambda: site.truth.now > changed + timedelta(seconds=20), "fresh samples")
+        rounds = Rounds(site, session)
+        for _ in range(2):
+            await rounds.one()
+        assert site.historian.held(site.plant) == {}
+        if setpoint == 7.5:
+            assert site.truth.modes["pump"] == _AUTO
+            return
+        assert site.truth.writes[1:] == []
+        assert site.truth.modes["pump"] == _REMOTE
+        (text,) = told(site, "mode")
+        assert "in REMOTE at 4, not at our 7.5" in text
+
+    tell(runner, site, story)
+
+
+def test_a_request_that_cannot_be_read_is_ended_and_blocks_only_what_was_before(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """Told once; the pump stays ours, may be asked back anew, and a new yes is written."""
+
+    async def story(session: Session) -> None:
+        await hold(site, session)
+        ask(site, session)
+        with closing(sqlite3.connect(site.historian.path)) as raw, raw:
+            (guard,) = raw.execute(
+                "SELECT sql FROM sqlite_master WHERE name = 'hand_back_ended_once'"
+            ).fetchone()
+            raw.execute("DROP TRIGGER hand_back_ended_once")
+            raw.execute(f"UPDATE hand_back SET asked_at = {2**62}")
+            raw.execute(guard)
+        before = await site.propose(session, {PUMP: 7.0})
+        rounds = Rounds(site, session)
+        for _ in range(2):
+            await rounds.one()
+        assert site.status(before) is ProposalStatus.SUPERSEDED
+        assert site.truth.modes["pump"] == _REMOTE
+        ended = [text for text in told(site, "give back") if text.startswith("void")]
+        assert len(ended) == 1
+        assert "cannot be read" in ended[0]
+        assert len(told(site, "unreadable")) == 1
+        anew = await site.propose(session, {PUMP: 7.55})
+        await rounds.one()
+        assert site.status(anew) is ProposalStatus.WRITTEN
+        assert ask(site, session) is None
+        await rounds.one()
+        assert site.truth.modes["pump"] == _AUTO
+
+    tell(runner, site, story)
+
+
+_BEFORE = st.sampled_from([_AUTO, _REMOTE])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    modes=st.tuples(_BEFORE, _BEFORE),
+    fails_at=st.integers(0, 1),
+    refused_rounds=st.integers(0, 2),
+    restarts=st.booleans(),
+)
+def test_a_failed_write_takes_nothing_for_good(
+    runner: asyncio.Runner,
+    emulator: Emulator,
+    modes: tuple[int, int],
+    fails_at: int,
+    refused_rounds: int,
+    restarts: bool,
+) -> None:
+    """Whatever half of it went out, however often the PLC refuses: all modes end as they were.
+
+    Until then the record says that what it took is ours, and nothing else.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        site = new_site(emulator, Path(folder))
+        site.plant = replace(site.plant, interlocks=())
+        before = dict(zip(PUMPS, modes, strict=True))
+        site.truth.modes = dict(before)
+        tell(runner, site, lambda session: _fail(site, session, fails_at, refused_rounds, restarts))
+        assert site.truth.modes == before
+        site.historian.close()
+
+
+async def _fail(
+    site: Site, session: Session, fails_at: int, refused_rounds: int, restarts: bool
+) -> None:
+    before = dict(site.truth.modes)
+    count = iter(range(2))
+
+    def refuse_from_now_on() -> None:
+        if next(count) == fails_at:
+            site.truth.refusal = "the key switch stands on local"
+            site.truth.drops_writes = fails_at == 1
+
+    site.truth.on_setpoint = refuse_from_now_on
+    proposal = await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
+    outcome = await write(site, session, proposal)
+    assert outcome.status is WriteStatus.FAILED, outcome.reason
+    rounds = Rounds(site, session)
+    for _ in range(refused_rounds):
+        taken = {pump for pump in PUMPS if site.truth.modes[pump] != before[pump]}
+        assert {mv.split(".")[0] for mv in site.historian.held(site.plant)} >= taken
+        rounds = Rounds(site, session) if restarts else rounds
+        await rounds.one()
+    site.truth.refusal, site.truth.drops_writes = None, False
+    moved = site.truth.now
+    await until(lambda: site.truth.now > moved + timedelta(seconds=40), "fresh samples")
+    await rounds.one()
+    assert not site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])
+    assert site.historian.held(site.plant) == {}
+
+
 def test_a_new_yes_keeps_the_pump_at_the_horizons_end(runner: asyncio.Runner, site: Site) -> None:
     """Accepted in time, written in this very round: the pump does not pass through AUTO."""
 
@@ -392,130 +566,6 @@ def test_a_new_yes_keeps_the_pump_at_the_horizons_end(runner: asyncio.Runner, si
         assert site.status(anew) is ProposalStatus.WRITTEN
         assert modes_written(site) == []
         assert told(site, "shed") == []
-
-    tell(runner, site, story)
-
-
-def beat_of(site: Site) -> dict[str, object]:
-    beats = [each for each in site.historian.processes(site.plant) if each.name == "write"]
-    detail = json.loads(beats[0].detail) if beats else {}
-    assert isinstance(detail, dict)
-    return detail
-
-
-def test_the_plants_own_stop_is_told_and_left_alone(
-    runner: asyncio.Runner, site: Site, tmp_path: Path
-) -> None:
-    """In the beat while it lasts, once in the audit; our stop on top of it does not end it."""
-    latch = StopLatch(tmp_path / "stop")
-    site.is_stopped = latch.is_stopped
-
-    async def story(session: Session) -> None:
-        async with writing(site):
-            await until(lambda: beat_of(site).get("plant_stop") is False, "no stop")
-            await session.write("plc.stop", 1)
-            await until(lambda: beat_of(site).get("plant_stop") is True, "the stop in the beat")
-            latch.set("Ada", "smoke")
-            beats = len(site.truth.writes)
-            await until(lambda: site.truth.is_stopped, "stopped", 20)
-            latch.release()
-            proposal = await site.propose(session, {PUMP: 7.5})
-            await until(lambda: site.status(proposal) is ProposalStatus.REFUSED, "a refusal")
-            assert len(site.truth.setpoints_written) == 0
-            assert ("plc.stop", 0.0) not in site.truth.writes[beats:]
-            await session.write("plc.stop", 0)
-            await until(lambda: beat_of(site).get("plant_stop") is False, "no stop any more")
-        assert told(site, "plant stop") == [
-            "set at the plant (plc.stop)",
-            "cleared at the plant (plc.stop)",
-        ]
-
-    tell(runner, site, story)
-
-
-def test_a_stop_of_the_plants_that_follows_ours_stays(
-    runner: asyncio.Runner, site: Site, tmp_path: Path
-) -> None:
-    """Ours was cleared by another writer meanwhile: what stands now, this one did not set."""
-    latch = StopLatch(tmp_path / "stop")
-    site.is_stopped = latch.is_stopped
-
-    async def story(session: Session) -> None:
-        first = Safeguards(site.writer, lambda: True, 0.02)
-        latch.set("Ada", "smoke")
-        await first.begin(session)
-        latch.release()
-        await Safeguards(site.writer, lambda: True, 0.02).begin(session)
-        assert not site.truth.is_stopped, "the second cleared it"
-        await session.write("plc.stop", 1)
-        await first.begin(session)
-        assert site.truth.is_stopped
-        assert await first.is_stopped_at_plant(session)
-
-    tell(runner, site, story)
-
-
-def test_a_stop_node_without_a_good_number_is_not_cleared(
-    runner: asyncio.Runner, site: Site
-) -> None:
-    """The plant's own stop was set; what the node shows since then is unknown."""
-
-    async def story(session: Session) -> None:
-        seen = Safeguards(site.writer, lambda: True, 0.02)
-        await session.write("plc.stop", 1)
-        assert await seen.is_stopped_at_plant(session)
-        server = site.emulator.server
-        index = await server.get_namespace_index(NAMESPACE)
-        node = server.get_node(ua.NodeId("plc.stop", index))
-        await node.write_value(ua.DataValue(ua.Variant(True), ua.StatusCode(ua.StatusCodes.Bad)))
-        assert await seen.is_stopped_at_plant(session)
-        assert told(site, "plant stop") == ["set at the plant (plc.stop)"]
-        await node.write_value(True)
-
-    tell(runner, site, story)
-
-
-def test_a_link_that_breaks_at_once_leaves_no_lease_behind(
-    runner: asyncio.Runner, site: Site
-) -> None:
-    """Between two sessions nobody renews; else every try would leave one more who does."""
-
-    def cut() -> bool:
-        for transport in list(site.emulator.server.iserver.asyncio_transports):
-            transport.abort()
-        return True
-
-    def renewing() -> list[str]:
-        return [
-            name for task in asyncio.all_tasks() if "Lease.keep" in (name := str(task.get_coro()))
-        ]
-
-    async def story(session: Session) -> None:
-        site.is_stopped = cut
-        async with writing(site):
-            await until(lambda: "lost" in str(beat_of(site).get("link")), "the lost link")
-            await until(lambda: not renewing(), "an end of renewing", 0.2)
-
-    tell(runner, site, story)
-
-
-def test_one_writer_at_a_time(runner: asyncio.Runner, site: Site) -> None:
-    """A second one waits and says for whom; it takes over when the first has ended."""
-    waits: list[str] = []
-
-    async def story(session: Session) -> None:
-        async with AsyncExitStack() as first:
-            await first.enter_async_context(writing(site))
-            await until(lambda: beat_of(site).get("link") == "live", "the first writer")
-            async with writing(site, on_waiting=waits.append):
-                await until(lambda: bool(waits), "the second to wait")
-                proposal = await site.propose(session, {PUMP: 7.5})
-                await until(lambda: site.status(proposal) is ProposalStatus.WRITTEN, "the write")
-                await first.aclose()
-                newer = await site.propose(session, {PUMP: 7.0})
-                await until(lambda: site.status(newer) is ProposalStatus.WRITTEN, "the second")
-        assert "process" in waits[0]
-        assert [value for _, value in site.truth.setpoints_written] == [7.5, 7.0]
 
     tell(runner, site, story)
 
@@ -546,7 +596,9 @@ def test_whatever_happens_we_let_go_of_ours_alone_and_take_nothing_twice(
     """
     with tempfile.TemporaryDirectory() as folder:
         site = new_site(emulator, Path(folder))
-        site.plant = replace(site.plant, horizon_steps=2, interlocks=())
+        # Readings stay fresh for long: this story is about who holds, and its clock jumps.
+        tags = tuple(replace(tag, max_age_s=1e6) for tag in site.plant.tags)
+        site.plant = replace(site.plant, horizon_steps=2, interlocks=(), tags=tags)
         tell(runner, site, lambda session: Life(site, session).lives(steps))
         site.historian.close()
 
@@ -587,8 +639,7 @@ class Life:
             now = session.clock.now()
             site.historian.set_stage(site.plant, mv, Stage(action), "Ada", "a test", now)
         elif action == "wait":
-            later = session.clock.now() + 1.5 * longest_hold(site.plant)
-            await until(lambda: site.truth.now > later, "time")
+            session.clock.trust(session.clock.now() + 1.5 * longest_hold(site.plant))
         elif action == "restart":
             self.rounds = Rounds(site, session)
         else:
@@ -604,6 +655,8 @@ class Life:
         has_to_go = {pump for pump, since in self.ours.items() if self.must_go(pump, since)}
         site.truth.writes.clear()
         await self.rounds.one()
+        while self.waits():  # a clearance lapsed on a busy machine before it was used: asked again
+            await self.rounds.one()
         sent, shed = set[str](), set[str]()
         for name, value in site.truth.writes:
             pump, kind = name.split(".")
@@ -624,6 +677,12 @@ class Life:
         self.accepted.clear()
         assert not site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])
 
+    def waits(self) -> bool:
+        """Whether an accepted proposal is neither written nor refused so far."""
+        return any(
+            self.site.status(each) is ProposalStatus.ACCEPTED for each in self.accepted.values()
+        )
+
     def must_go(self, pump: str, since: datetime) -> bool:
         """Whether a rule, or a request, wants it back."""
         site, mv = self.site, f"{pump}.setpoint"
@@ -632,4 +691,4 @@ class Life:
         is_late = self.session.clock.now() - since > longest_hold(site.plant)
         is_late &= pump not in self.accepted  # then it is written, and held anew
         is_asked = mv in {each.mv for each in asked}
-        return is_asked or stage is Stage.SHADOW or (stage is Stage.ADVISORY and is_late)
+        return is_asked or stage is Stage.SHADOW or is_late

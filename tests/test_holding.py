@@ -18,6 +18,7 @@ from small_plant import NOON, PUMP, accept, at, outcome, permission, proposal, s
 
 from twin.errors import RecordRefused
 from twin.historian import HandBackStatus, Historian
+from twin.historian.schema import LATEST
 from twin.plant import RemoteMode
 from twin.records import ProposalStatus
 
@@ -146,6 +147,7 @@ def test_a_damaged_hand_back_is_passed_over(historian: Historian) -> None:
         raw.execute("DROP TRIGGER hand_back_ended_once")
         raw.execute("UPDATE hand_back SET cause = 'garbage'")
     assert historian.hand_backs(PLANT) == []
+    assert historian.asked_back_at(PLANT, [PUMP]) == LATEST, "it may have been a person's"
     assert [each.kind for each in historian.unreadable(PLANT.plant)] == ["hand-back"]
     assert PUMP in historian.held(PLANT)
 
@@ -163,4 +165,10 @@ def test_a_request_of_unknown_time_counts_as_later_than_any_yes(
     asked_at = historian.asked_back_at(PLANT, [PUMP])
     assert asked_at is not None
     assert asked_at > at(1e9)
+    assert historian.ask_back(PLANT, PUMP, "Bob", "it rattles", at(40)) is None, "anew"
+    historian.end_unreadable_hand_backs(PLANT, at(50))
+    historian.end_unreadable_hand_backs(PLANT, at(60))
+    assert historian.asked_back_at(PLANT, [PUMP]) == at(50), "only what was accepted before"
+    (left,) = historian.hand_backs(PLANT, statuses=[HandBackStatus.OPEN])
+    assert left.by == "Bob"
     assert historian.asked_back_at(PLANT, ["drain"]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ import pytest
 from command_line import start
 from lived_plant import NOON, beats, fill, four_tank
 
+from dashboard.beats import said
 from dashboard.settings import Settings
 from dashboard.workers.planner import plan_once
 from dashboard.workers.writer import is_planner_alive
 from twin.clock import wall_now
+from twin.context import told_judged
 from twin.historian import Historian
 from twin.plant import Role
 from twin.records import Stage
@@ -74,6 +77,41 @@ def test_a_planner_heeds_what_the_writer_says_of_the_plants_stop(tmp_path: Path)
         assert historian.proposals(plant) == []
         historian.beat(plant, "write", wall_now(), 103, '{"plant_stop": false}')
         assert plan_once(plant, settings, historian).proposal is not None
+
+
+def test_what_a_plan_has_judged_is_told_until_it_judges_anew(tmp_path: Path) -> None:
+    """The beat is the memory: a planner that starts anew, or waits, forgets nothing."""
+    settings = Settings(state_dir=tmp_path, database=None)
+    plant = four_tank()
+    told = {"pump_1.setpoint": NOON.isoformat(), "pump_2.setpoint": "garbage", "x": 7}
+    with Historian.create(settings.database_url(plant)) as historian:
+        fill(historian, plant)
+        beats(historian, plant, wall_now())
+        for number, detail in enumerate([json.dumps({"judged": told}), "[", '{"judged": 3}']):
+            historian.beat(plant, f"planner {number}", wall_now(), 104, detail)
+        assert told_judged(historian.processes(plant)) == {"pump_1.setpoint": NOON}
+        assert plan_once(plant, settings, historian).kept == frozenset(), "all is advisory"
+        beat = next(each for each in historian.processes(plant) if each.name == "plan")
+        assert said(beat.detail)["judged"] == {"pump_1.setpoint": NOON.isoformat()}
+
+
+def test_a_model_that_is_not_in_this_folder_leaves_the_physics_to_plan(tmp_path: Path) -> None:
+    """It was trained from another state folder: told once in the audit, and planning goes on."""
+    settings = Settings(state_dir=tmp_path, database=None)
+    plant, version = four_tank(), "four_tank-0123456789ab"
+    with Historian.create(settings.database_url(plant)) as historian:
+        fill(historian, plant)
+        beats(historian, plant, wall_now())
+        historian.set_active_model(plant, version, {}, NOON)
+        for _ in range(2):  # as after a restart
+            planned = plan_once(plant, settings, historian)
+            assert planned.proposal is None or planned.proposal.model == "physics"
+            beat = next(b for b in historian.processes(plant) if b.name == "plan")
+            assert said(beat.detail)["model"] == "physics"
+        told = [e for e in historian.events(plant, kind="model") if e.by == "planner"]
+        assert [event.subject for event in told] == [version]
+        assert f"{version}, is not in {settings.models_dir(plant).absolute()}" in told[0].message
+        assert "planned with the physics" in told[0].message
 
 
 @pytest.mark.parametrize(

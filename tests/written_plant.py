@@ -36,6 +36,7 @@ class Site:
     historian: Historian
     is_stopped: Callable[[], bool | None] = lambda: False
     read_back_wall_s: float = 0.5
+    latch: str = ""
     plant: Plant = field(init=False)
     truth: Tank = field(init=False)
 
@@ -47,7 +48,11 @@ class Site:
     @property
     def writer(self) -> Writer:
         return Writer(
-            self.plant, self.historian, self.is_stopped, read_back_wall_s=self.read_back_wall_s
+            self.plant,
+            self.historian,
+            self.is_stopped,
+            read_back_wall_s=self.read_back_wall_s,
+            latch=self.latch,
         )
 
     async def propose(
@@ -55,15 +60,20 @@ class Site:
         session: Session,
         setpoints: dict[str, float],
         by: str = "Ada",
-        expires_in_s: float = 300,
+        expires_in_s: float | None = None,
         is_accepted: bool = True,
     ) -> str:
-        """A proposal as the planner would store it, decided; fresh readings and trust beside it."""
+        """A proposal as the planner would store it, decided; fresh readings and trust beside it.
+
+        Unless told otherwise it is open for as long as the planner's: a minute by the wall.
+        """
+        by_rule_s = max(300.0, 60.0 * session.clock.speed)
+        lifetime_s = by_rule_s if expires_in_s is None else expires_in_s
         self.historian.store((await session.read()).values(), self.plant)
         trust = json.dumps({"coverage90": 0.9, "coverage_count": 60})
         self.historian.beat(self.plant, "plan", wall_now(), os.getpid(), trust)
         now = session.clock.now()
-        new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=expires_in_s))
+        new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=lifetime_s))
         self.historian.store_proposal(new)
         self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
         return new.proposal_id

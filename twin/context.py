@@ -10,7 +10,9 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
+from twin.clock import utc
 from twin.errors import RecordUnreadable
 from twin.historian import Historian, ProcessBeat
 from twin.plant import Plant, Role
@@ -19,6 +21,9 @@ from twin.safety import NEVER_MOVED, GateContext, Trust
 
 #: A planner that has not beaten for this long says nothing about the last plant hour any more.
 TRUST_LIFETIME = timedelta(minutes=3)
+#: What a planner's beat tells of MVs in closed loop: when a plan last judged that their setpoint
+#: is best where it stands.
+JUDGED = "judged"
 
 _HOUR = timedelta(hours=1)
 _RECENT_OUTCOMES = 50
@@ -54,16 +59,34 @@ def told_trust(beats: Iterable[ProcessBeat], wall_now: datetime) -> Trust | None
         # A beat from ahead was left by a clock that has been set back: no one knows its age.
         if abs(wall_now - beat.at) > TRUST_LIFETIME:
             continue
-        try:
-            said = json.loads(beat.detail)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(said, dict):
-            continue
+        said = _said(beat)
         share, count = said.get("coverage90"), said.get("coverage_count")
         if isinstance(share, int | float) and isinstance(count, int) and math.isfinite(share):
             return Trust(float(share), count)
     return None
+
+
+def told_judged(beats: Iterable[ProcessBeat]) -> dict[str, datetime]:
+    """When a plan last judged an MV's setpoint best where it stands, as the newest beats tell."""
+    judged: dict[str, datetime] = {}
+    for beat in beats:
+        told = _said(beat).get(JUDGED)
+        for mv, at in told.items() if isinstance(told, dict) else ():
+            try:
+                moment = utc(datetime.fromisoformat(at))
+            except (TypeError, ValueError, OverflowError):
+                continue
+            judged[mv] = max(moment, judged.get(mv, moment))
+    return judged
+
+
+def _said(beat: ProcessBeat) -> dict[str, Any]:
+    """A beat's detail, empty where it is no record."""
+    try:
+        said = json.loads(beat.detail)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _last_moved(

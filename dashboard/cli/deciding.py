@@ -11,10 +11,11 @@ from dashboard.cli.options import (
     ByOption,
     DatabaseOption,
     JsonOption,
+    MvArgument,
+    OptionalMvArgument,
     PlantArgument,
     ProposalArgument,
     ReasonOption,
-    named,
     opened,
     plant_now,
     until_told,
@@ -110,10 +111,6 @@ def _decide(
     from dashboard.view.advice import standing
     from twin.records import Decision
 
-    if named("by", by).casefold() == Stage.CLOSED_LOOP.value:
-        raise UsageError(f"--by {by!r} is not a person's name. Give the name of who decides.")
-    if reason or not is_accepted:
-        named("reason", reason)
     plant, _, historian = opened(name, database)
     verb = "accepted" if is_accepted else "rejected"
     with historian:
@@ -139,7 +136,7 @@ def _decide(
 
 def give_back(
     plant: PlantArgument,
-    mv: Annotated[str, typer.Argument(help="The MV that the PLC shall have back.")],
+    mv: MvArgument,
     by: ByOption,
     reason: ReasonOption,
     database: DatabaseOption = None,
@@ -149,7 +146,6 @@ def give_back(
 
     The writing process does it, also while stopped. From closed loop the MV goes to advisory.
     """
-    by, reason = named("by", by), named("reason", reason)
     found, _, historian = opened(plant, database)
     with historian:
         if found.tag(mv).role is not Role.MV:
@@ -164,9 +160,9 @@ def give_back(
 
 def stage(
     plant: PlantArgument,
-    mv: Annotated[str | None, typer.Argument(help="The MV; none shows all.")] = None,
+    mv: OptionalMvArgument = None,
     to: Annotated[Stage | None, typer.Argument(help="The stage to set.")] = None,
-    by: Annotated[str, typer.Option("--by", help="Who decides this.")] = "",
+    by: ByOption = "",
     reason: ReasonOption = "",
     database: DatabaseOption = None,
     as_json: JsonOption = False,

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dashboard.given import legible_lines
 from twin.errors import FileFault, NodeFault, PlantFileError, PlantwrightError, UsageError
 
 #: Progress bars and whatever else is not the answer.
@@ -46,6 +47,11 @@ def run(app: typer.Typer) -> NoReturn:
     sys.exit(code)
 
 
+def say(text: str) -> None:
+    """Tell a person something that is not the answer."""
+    print(legible_lines(text), file=sys.stderr)
+
+
 def _end(
     text: str, exit_code: int, error: str, faults: Sequence[Mapping[str, Any]] = ()
 ) -> NoReturn:
@@ -54,7 +60,7 @@ def _end(
         if faults:
             record["faults"] = list(faults)
         print(json.dumps(record))
-    print(text, file=sys.stderr)
+    say(text)
     sys.exit(exit_code)
 
 
@@ -72,14 +78,14 @@ def tell(as_json: bool, record: Mapping[str, Any], text: str | Table) -> None:
     elif isinstance(text, Table):
         Console().print(text)
     else:
-        print(text)
+        print(legible_lines(text))
 
 
 def refuse(as_json: bool, record: Mapping[str, Any], reason: str) -> NoReturn:
     """Say why a command was refused, and end it with exit code 1."""
     if as_json:
         tell(True, record, "")
-    print(reason, file=sys.stderr)
+    say(reason)
     raise typer.Exit(1)
 
 

@@ -21,6 +21,7 @@ from dashboard.cli.options import (
     settings_of,
     until_told,
 )
+from dashboard.given import legible
 from dashboard.settings import Settings
 from twin.plant import Plant
 
@@ -99,7 +100,7 @@ def import_(
         Progress(console=console) as bar,
         Historian.create(settings.database_url(found)) as historian,
     ):
-        task = bar.add_task(f"Reading {file.name}", total=None)
+        task = bar.add_task(f"Reading {legible(file.name)}", total=None)
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)

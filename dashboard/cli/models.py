@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from dashboard.cli.door import console, tell
+from dashboard.cli.door import console, say, tell
 from dashboard.cli.options import (
     DatabaseOption,
     JsonOption,
@@ -105,7 +104,7 @@ def study(
             missing.append(f"--plot {plot} was not written: {fault.strerror or fault}.")
     tell(as_json, result.to_dict(), result.table())
     if missing:
-        print("\n".join(missing), file=sys.stderr)
+        say("\n".join(missing))
         raise typer.Exit(1)
 
 

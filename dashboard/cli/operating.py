@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from dashboard.cli.door import as_text, console, refuse, tell
+from dashboard.cli.door import as_text, console, refuse, say, tell
 from dashboard.cli.options import (
     ByOption,
     DatabaseOption,
@@ -16,16 +15,17 @@ from dashboard.cli.options import (
     PlantArgument,
     ReasonOption,
     above_zero,
-    named,
+    dated,
     opened,
-    plant_now,
     settings_of,
     until_told,
 )
+from dashboard.given import is_computers, kept
 from dashboard.settings import Settings
 from twin.clock import wall_now
 from twin.plant import Plant
 
+_SOMEBODY = "a person at this machine"
 _PLANTS_OWN_STOP = (
     "The plant's own stop is set, so nothing is written. Clear it at the plant: Plantwright never "
     "clears a stop that it did not set."
@@ -34,8 +34,8 @@ _PLANTS_OWN_STOP = (
 
 def stop(
     plant: PlantArgument,
-    by: ByOption = "a person at this machine",
-    reason: ReasonOption = "",
+    by: Annotated[str, typer.Option(help="Who stops; kept in the audit.")] = _SOMEBODY,
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,15 +45,21 @@ def stop(
     """
     from dashboard.stopping import set_stop
 
-    stopped = set_stop(plant, settings_of(database), by, reason)
+    # The stop comes first, whatever the texts are like: the audit gets what can be kept of them.
+    who = _SOMEBODY if is_computers(by) else kept(by, _SOMEBODY)
+    stopped = set_stop(plant, settings_of(database), who, kept(reason))
     text = f"Stopped. Latch: {stopped.latch}"
     if stopped.trouble:
-        print(f"The audit could not be told: {stopped.trouble}", file=sys.stderr)
-    if not stopped.has_writer:
-        print(
+        say(f"The audit could not be told: {stopped.trouble}")
+    if stopped.obeyed:
+        say(
+            f"CHECK: the writing process obeys another latch, {stopped.obeyed}, and may go on. "
+            "Stop it with its PLANTWRIGHT_STATE_DIR, or at the plant."
+        )
+    elif not stopped.has_writer:
+        say(
             f"CHECK: no writing process is known in {stopped.latch.parent}. One that runs with "
-            "another PLANTWRIGHT_STATE_DIR goes on: stop it there, or at the plant.",
-            file=sys.stderr,
+            "another PLANTWRIGHT_STATE_DIR goes on: stop it there, or at the plant."
         )
     tell(as_json, {"stopped": True, **asdict(stopped)}, text)
 
@@ -72,14 +78,13 @@ def release(
     from connectors.stop import StopLatch
     from dashboard.beats import is_stopped_at_plant
 
-    by, reason = named("by", by), named("reason", reason)
     found, settings, historian = opened(plant, database)
     with historian:
         latch = StopLatch(settings.stop_latch(found))
         if latch.is_stopped():
             # The note comes first: a release that cannot be noted does not happen.
-            now = plant_now(found, historian)
-            historian.event(found, "stop", found.plant, f"released: {reason}", now, by)
+            message, now = dated(found, historian, f"released: {reason}")
+            historian.event(found, "stop", found.plant, message, now, by)
         was_set = latch.release()
         at_plant = is_stopped_at_plant(historian.processes(found), wall_now())
     text = "Released." if was_set else "The stop latch was not set."

@@ -11,8 +11,9 @@ import typer
 from pydantic import ValidationError
 
 from dashboard.cli.door import tell
+from dashboard.given import name_fault, text_fault
 from dashboard.settings import Settings
-from twin.clock import wall_now
+from twin.clock import WALL_TIME, wall_now
 from twin.errors import UsageError
 from twin.plant import Plant
 
@@ -23,13 +24,45 @@ if TYPE_CHECKING:
 PlantArgument = Annotated[
     str, typer.Argument(help="Path of a plant.yaml, or a shipped plant's name.")
 ]
-ProposalArgument = Annotated[str, typer.Argument(help="The proposal's id.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", help="SQLAlchemy URL; default: a SQLite file.")
 ]
-ByOption = Annotated[str, typer.Option("--by", help="Who decides this; kept in the audit.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the audit.")]
+
+
+def _text(param: typer.CallbackParam, given: str | None) -> str | None:
+    """A free text as typed, without blanks around it; refused if it cannot be kept or shown."""
+    return _checked(param, given, text_fault)
+
+
+def _person(param: typer.CallbackParam, given: str) -> str | None:
+    """The name of a person; the computer's own is refused too."""
+    return _checked(param, given, name_fault)
+
+
+def _checked(
+    param: typer.CallbackParam, given: str | None, fault_of: Callable[[str], str]
+) -> str | None:
+    if not given and not param.required:
+        return given
+    fault = fault_of(given or "")
+    if fault:
+        name = param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
+        raise UsageError(f"{name} {fault}")
+    return given.strip() if given else given
+
+
+ProposalArgument = Annotated[str, typer.Argument(callback=_text, help="The proposal's id.")]
+MvArgument = Annotated[str, typer.Argument(callback=_text, help="The MV, by its tag name.")]
+OptionalMvArgument = Annotated[
+    str | None, typer.Argument(callback=_text, help="The MV; none shows all.")
+]
+ByOption = Annotated[
+    str, typer.Option("--by", callback=_person, help="Who decides this; kept in the audit.")
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", callback=_text, help="Why; kept in the audit.")
+]
 
 
 def settings_of(database: str | None = None) -> Settings:
@@ -66,21 +99,6 @@ def above_zero(**options: float | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: give a number above 0.")
 
 
-#: Characters that the audit takes of a name or a reason; the pages' fields hold no more either.
-LONGEST_TEXT = 200
-
-
-def named(what: str, value: str) -> str:
-    """A text for the audit; refuses one that is empty, too long to show, or no text."""
-    if not value.strip():
-        raise UsageError(f"--{what} {value!r} says nothing, and the audit keeps it. Fill it in.")
-    if len(value) > LONGEST_TEXT:
-        raise UsageError(f"--{what}: {len(value)} characters; the audit takes {LONGEST_TEXT}.")
-    if not value.isprintable():
-        raise UsageError(f"--{what} {value!r} holds signs that no screen can show. Use plain text.")
-    return value.strip()
-
-
 def opened(name: str, database: str | None) -> tuple[Plant, Settings, Historian]:
     """The plant, the settings, and its historian at this version's schema."""
     from twin.historian import Historian
@@ -102,7 +120,19 @@ def until_told(
 
 def plant_now(plant: Plant, historian: Historian) -> datetime:
     """Plant time, as the collecting process last told it."""
-    from dashboard.beats import plant_moment
-
-    now, _ = plant_moment(plant, historian.processes(plant), historian.newest(plant), wall_now())
+    now, _ = _plant_time(plant, historian)
     return now
+
+
+def dated(plant: Plant, historian: Historian, message: str) -> tuple[str, datetime]:
+    """What is told in the audit, and its plant time; it says so where that is the wall's."""
+    now, is_known = _plant_time(plant, historian)
+    return (message if is_known else f"{message} {WALL_TIME}"), now
+
+
+def _plant_time(plant: Plant, historian: Historian) -> tuple[datetime, bool]:
+    from dashboard.beats import is_time_known, plant_moment
+
+    told = (plant, historian.processes(plant), historian.newest(plant), wall_now())
+    now, _ = plant_moment(*told)
+    return now, is_time_known(*told)

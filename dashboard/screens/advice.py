@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard import charts, holding, markup, messages, shell
 from dashboard.decide import SAID, accept, reject
 from dashboard.facts import Facts
+from dashboard.given import LONGEST_TEXT
 from dashboard.shell import Door
 from dashboard.view import advice, text, trend
 from dashboard.view.tags import Level
@@ -52,7 +53,7 @@ def _proposal(door: Door, facts: Facts, shown: Proposal) -> None:
     st.html(markup.live(markup.facts(advice.figures(door.plant, shown, standing)), tick))
     left, right = st.columns([3, 2])
     with left:
-        moves = markup.move_table(advice.move_rows(door.plant, shown))
+        moves = markup.move_table(advice.move_rows(door.plant, shown, facts.state))
         st.html(markup.live(moves, tick))
         st.html(markup.note("Why", advice.why(shown)))
         _outlook(door, facts, shown, tick)
@@ -107,7 +108,7 @@ def _form(door: Door, shown: Proposal) -> None:
             placeholder="Choose a reason",
             key="reject_reason",
         )
-        st.text_input("In your own words (optional)", key="reject_words", max_chars=200)
+        st.text_input("In your own words (optional)", key="reject_words", max_chars=LONGEST_TEXT)
         st.button(
             "Reject",
             key=f"reject {chosen}",

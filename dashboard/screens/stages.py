@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard import markup, shell
 from dashboard.facts import Facts
+from dashboard.given import LONGEST_TEXT
 from dashboard.shell import Door
 from dashboard.view import text
 from dashboard.view.tags import Level, mode_word
@@ -46,7 +47,7 @@ def change(door: Door, _facts: Facts) -> None:
         shell.ask_name("stage_name")
     with second:
         st.selectbox("New stage", [stage.value for stage in Stage], index=1, key="stage_to")
-        st.text_input("Reason", key="stage_reason", max_chars=200)
+        st.text_input("Reason", key="stage_reason", max_chars=LONGEST_TEXT)
     st.button("Change the stage", key="stage_change", on_click=_change, args=(door,))
 
 
@@ -54,8 +55,12 @@ def _change(door: Door) -> None:
     mv, to = str(st.session_state["stage_mv"]), Stage(st.session_state["stage_to"])
     reason = str(st.session_state.get("stage_reason", "")).strip()
     try:
-        fault = shell.name_fault() or door.historian.set_stage(
-            door.plant, mv, to, shell.person(), reason, door.facts().now
+        fault = (
+            shell.name_fault()
+            or shell.reason_fault(reason, "Say why the stage changes.")
+            or door.historian.set_stage(
+                door.plant, mv, to, shell.person(), reason, door.facts().now
+            )
         )
     except PlantwrightError as trouble:
         fault = str(trouble)

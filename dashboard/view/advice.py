@@ -12,8 +12,15 @@ from datetime import datetime
 from dashboard.view import text
 from dashboard.view.tags import Level, Word
 from twin.historian import Unreadable
-from twin.plant import Plant, Role
-from twin.records import Decision, Proposal, ProposalStatus, WriteOutcome, WriteStatus
+from twin.plant import Plant, Role, Tag
+from twin.records import (
+    Decision,
+    PlantState,
+    Proposal,
+    ProposalStatus,
+    WriteOutcome,
+    WriteStatus,
+)
 
 #: Reasons a person can pick for a rejection; the last one asks for own words.
 OTHER_REASON = "Other (say which)"
@@ -45,7 +52,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class MoveRow:
-    """One MV of a proposal: where it stands, where it should go."""
+    """One MV of a proposal: where it stands now, where it should go.
+
+    `when_made` says where it stood when the proposal was made, if it has moved since; else "".
+    """
 
     name: str
     description: str
@@ -53,6 +63,7 @@ class MoveRow:
     current: str
     proposed: str
     change: str
+    when_made: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +184,11 @@ def rejection(picked: str | None, words: str) -> str:
     return f"{picked}: {words}" if words else picked
 
 
-def move_rows(plant: Plant, proposal: Proposal) -> list[MoveRow]:
-    """A row for every MV: proposed moves first, then those that stay."""
+def move_rows(plant: Plant, proposal: Proposal, state: PlantState) -> list[MoveRow]:
+    """A row for every MV, from where it stands now: proposed moves first, then those that stay."""
     rows = []
     for tag in plant.with_role(Role.MV):
-        current, proposed = proposal.current.get(tag.name), proposal.setpoints.get(tag.name)
+        current, proposed = state.value(tag.name), proposal.setpoints.get(tag.name)
         change = "stays"
         if proposed is not None:
             change = text.signed(None if current is None else proposed - current, tag.decimals)
@@ -188,13 +199,25 @@ def move_rows(plant: Plant, proposal: Proposal) -> list[MoveRow]:
             text.number(current, tag.decimals),
             text.number(proposed if proposed is not None else current, tag.decimals),
             change,
+            _when_made(plant, proposal, tag, current),
         )
         rows.append(row)
     return sorted(rows, key=lambda row: row.change == "stays")
 
 
+def _when_made(plant: Plant, proposal: Proposal, tag: Tag, current: float | None) -> str:
+    """Where the MV stood when the proposal was made; "" where it has not moved since."""
+    before = proposal.current.get(tag.name)
+    if current is None or before is None:
+        return ""
+    if abs(current - before) <= (tag.write_tolerance or 0.0):
+        return ""
+    made = text.clock_time(proposal.created_at, plant)
+    return f"{text.number(before, tag.decimals)} when it was made, {made}"
+
+
 def moves_in_words(plant: Plant, proposal: Proposal) -> str:
-    """The moves in one line: "pump_1.setpoint 8.81 → 9.35"."""
+    """The moves in one line, from where it was made: "pump_1.setpoint 8.81 → 9.35"."""
     parts = []
     for name, proposed in proposal.setpoints.items():
         decimals = plant.tag(name).decimals

@@ -81,7 +81,9 @@ def tag_rows(
     for tag in plant.tags:
         setpoint = _setpoint(plant, tag, state, written or {})
         target = _target(tag, newest, state.at)
-        rows.append(_row(plant, tag, state, stages, setpoint, _next_move(tag, opened), target))
+        rows.append(
+            _row(plant, tag, state, stages, setpoint, _next_move(tag, opened, state), target)
+        )
     return tuple(rows)
 
 
@@ -178,9 +180,9 @@ def _setpoint(plant: Plant, tag: Tag, state: PlantState, written: Mapping[str, f
     return "PLC" if mode is not None and mode.text == _AUTO else text.NOTHING
 
 
-def _next_move(tag: Tag, opened: Proposal | None) -> str:
+def _next_move(tag: Tag, opened: Proposal | None, state: PlantState) -> str:
     proposed = opened.setpoints.get(tag.name) if opened is not None else None
-    current = opened.current.get(tag.name) if opened is not None else None
+    current = state.value(tag.name)
     if proposed is None or current is None:
         return text.NOTHING
     change = text.signed(proposed - current, tag.decimals)

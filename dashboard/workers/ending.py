@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dashboard.given import legible_lines
 from twin.clock import wall_now
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -54,4 +55,4 @@ def until_told(work: Coroutine[Any, Any, None]) -> None:
 
 def say(text: str) -> None:
     """One line for the process's log."""
-    print(f"{wall_now():%Y-%m-%d %H:%M:%S} {text}", file=sys.stderr, flush=True)
+    print(f"{wall_now():%Y-%m-%d %H:%M:%S} {legible_lines(text)}", file=sys.stderr, flush=True)

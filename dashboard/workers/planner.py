@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 from connectors.stop import StopLatch
 from dashboard.beats import clock_detail, is_stopped_at_plant, latest_known, plant_moment
@@ -14,10 +16,10 @@ from dashboard.workers.history import is_first_history_awaited
 from optimizer.controller import Controller, Model, error_band
 from optimizer.cycle import Planned, plan_round
 from twin.clock import on_grid, wall_now
-from twin.context import gate_context
+from twin.context import JUDGED, gate_context, told_judged
 from twin.dynamics.models import PHYSICS
-from twin.dynamics.registry import load
-from twin.errors import HistorianError, UsageError
+from twin.dynamics.registry import load, versions
+from twin.errors import HistorianError, ModelFault, UsageError
 from twin.historian import Historian
 from twin.physics import Physics, load_physics
 from twin.plant import Plant
@@ -66,6 +68,13 @@ def _load_model(plant: Plant, settings: Settings, version: str) -> Model:
     return Model(version, stored.residual, error_band(card.twin_band))
 
 
+def _is_elsewhere(version: str, folder: Path) -> str:
+    return (
+        f"The model in use, {version}, is not in {folder.absolute()}: it was trained with another "
+        "PLANTWRIGHT_STATE_DIR. Use one such folder per database, or train here."
+    )
+
+
 class _PlannerLoop:
     """Plans when the plant's clock passes a step of the grid, and follows the active model."""
 
@@ -88,13 +97,13 @@ class _PlannerLoop:
         gaps = historian.gaps(plant)
         if is_first_history_awaited(gaps):
             waiting = "waiting for the plant's history"
-            self._tell(None, now, speed, waiting)
+            self._tell(None, now, speed, waiting, told_judged(beats))
             return Planned(None, waiting)
         due = on_grid(min(newest, now), plant.step_s)
         if self._done_until is not None and due <= self._done_until:
             return Planned(None, "no step is due yet")
         self._done_until = due
-        controller = self._following_active_model()
+        controller = self._following_active_model(now)
         filled = sum(gap.is_filled for gap in gaps)
         if filled != self._filled_gaps:
             # Readings have arrived behind those already followed: follow all of them anew.
@@ -117,21 +126,47 @@ class _PlannerLoop:
             proposal_id=secrets.token_hex(8),
             is_stopped_at_plant=is_stopped_at_plant(beats, wall),
         )
-        self._tell(controller, now, speed, planned.reason)
+        judged = told_judged(beats) | dict.fromkeys(planned.kept, now)
+        self._tell(controller, now, speed, planned.reason, judged)
         return planned
 
-    def _following_active_model(self) -> Controller:
+    def _following_active_model(self, now: datetime) -> Controller:
         version = _active_version(self._historian, self._plant)
         if self._controller is None:
-            model = _load_model(self._plant, self._settings, version)
+            model = self._model(version, now)
             self._controller = Controller(self._plant, _physics(self._plant), model)
         elif self._controller.model.version != version:
-            self._controller.use(_load_model(self._plant, self._settings, version))
-            say(f"planning with {version} from now on")
+            model = self._model(version, now)
+            if model.version != self._controller.model.version:
+                self._controller.use(model)
+                say(f"planning with {model.version} from now on")
         return self._controller
 
-    def _tell(self, controller: Controller | None, now: datetime, speed: float, note: str) -> None:
+    def _model(self, version: str, now: datetime) -> Model:
+        """The model in use; the physics alone where it cannot be loaded, which is told once."""
+        try:
+            return _load_model(self._plant, self._settings, version)
+        except ModelFault as fault:
+            folder = self._settings.models_dir(self._plant)
+            why = str(fault) if version in versions(folder) else _is_elsewhere(version, folder)
+        message = f"{why} Until then it is planned with the physics."
+        told = self._historian.events(self._plant, kind="model", subject=version)
+        if message not in (event.message for event in told):
+            say(message)
+            self._historian.event(self._plant, "model", version, message, now, "planner")
+        return Model()
+
+    def _tell(
+        self,
+        controller: Controller | None,
+        now: datetime,
+        speed: float,
+        note: str,
+        judged: Mapping[str, datetime],
+    ) -> None:
         detail: dict[str, object] = {"note": note}
+        if judged:
+            detail[JUDGED] = {mv: at.isoformat() for mv, at in judged.items()}
         if controller is not None:
             detail["model"] = controller.model.version
         estimate = controller.estimate if controller is not None else None

@@ -25,7 +25,7 @@ def run_writer_process(plant: Plant, settings: Settings) -> None:
 
         async def work() -> None:
             await run_writer(
-                Writer(plant, historian, latch.is_stopped),
+                Writer(plant, historian, latch.is_stopped, latch=latch.name),
                 stop=told_to_end(),
                 poll_s=_POLL_S,
                 is_well=lambda: is_planner_alive(plant, historian),

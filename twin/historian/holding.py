@@ -7,13 +7,13 @@ row of the same kind. How an MV is let go at the plant is never known here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from twin.errors import RecordUnreadable
 from twin.historian import stored
@@ -46,6 +46,7 @@ class HandBackCause(StrEnum):
     HORIZON = "horizon"  # advisory, and nobody accepted anything newer for a plan's horizon
     SHADOW = "shadow"  # its stage is "compute only"
     INTERLOCK = "interlock"
+    FAILED = "failed"  # a write took it from AUTO and then failed
     STOP = "stop"  # with a stop of ours
     PLANT = "plant"  # the plant took it: heartbeat lost, or an operator at the PLC
 
@@ -78,7 +79,10 @@ class HandBack:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An MV that we hold by the record: written, verified and not let go since."""
+    """An MV that we hold by the record: written, verified and not let go since.
+
+    Or taken from AUTO by a write that failed, and not given back yet.
+    """
 
     mv: str
     proposal_id: str
@@ -88,11 +92,11 @@ class Held:
 
 
 def longest_hold(plant: Plant) -> timedelta:
-    """How long an accepted setpoint of the advisory stage holds after its last verified write.
+    """How long a setpoint holds after its last verified write.
 
     A plan's horizon, in plant time: beyond it nobody has judged what the setpoint does. Then the
-    writer gives the MV back. In closed loop the planner judges anew in every round, so there it
-    does not apply.
+    writer gives the MV back. In closed loop a plan that is clear and keeps the setpoint judges it
+    anew; the horizon counts from there.
     """
     return timedelta(seconds=plant.horizon_steps * plant.step_s)
 
@@ -115,9 +119,9 @@ class HoldingStore(SkippingStore):
             UnknownTag: the plant has no such tag.
         """
         with writing(self._engine) as connection:
-            refusal = _refusal(connection, plant, mv, by, reason)
+            refusal = self._refusal(connection, plant, mv, by, reason)
             if refusal is None:
-                asked = _new(plant, mv, HandBackCause.ASKED, by, reason, at)
+                asked = _new(plant.plant, mv, HandBackCause.ASKED, by, reason, at)
                 connection.execute(insert(hand_back).values(asked))
                 _leave_closed_loop(connection, plant, mv, by, reason, at)
             message = f"asked: {reason}" if refusal is None else f"refused: {refusal}"
@@ -136,23 +140,51 @@ class HoldingStore(SkippingStore):
             query = query.where(hand_back.c.status.in_([each.value for each in statuses]))
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(hand_back.c.id.desc()).limit(limit)).all()
-        name = plant_name(plant)
-        return readable(self._read(name, "hand-back", row.id, row, _hand_back) for row in rows)
+        return self._readable(plant_name(plant), rows)
 
     def asked_back_at(self, plant: Plant | str, mvs: Collection[str]) -> datetime | None:
         """When a person last asked for one of these MVs; None if nobody did.
 
-        A request whose time cannot be read counts as the latest there is: later than any yes.
+        A request whose time cannot be read, or a row that may have been one, counts as later than
+        any yes until it is ended; then as asked when it ended.
         """
-        times = hand_back.c.asked_at
-        query = select(func.min(times), func.max(times)).where(
-            hand_back.c.plant == plant_name(plant),
-            hand_back.c.mv.in_(sorted(mvs)),
-            hand_back.c.cause == HandBackCause.ASKED.value,
-        )
+        asked_at, ended_at = hand_back.c.asked_at, hand_back.c.ended_at
+        noticed = [each.value for each in HandBackCause if each is not HandBackCause.ASKED]
+        of_mvs = (hand_back.c.plant == plant_name(plant), hand_back.c.mv.in_(sorted(mvs)))
+        is_asked = hand_back.c.cause == HandBackCause.ASKED.value
+        is_known = is_asked & asked_at.between(microseconds(EARLIEST), microseconds(LATEST))
+        newest = select(func.max(asked_at)).where(*of_mvs, is_known)
+        damaged = select(ended_at).where(*of_mvs, ~is_known, hand_back.c.cause.not_in(noticed))
         with reading(self._engine) as connection:
-            ends = connection.execute(query).one()
-        return max((_time(us, LATEST) for us in ends if us is not None), default=None)
+            known = connection.execute(newest).scalar_one()
+            ends = connection.execute(damaged).scalars().all()
+        times = [LATEST if us is None else _time(us, LATEST) for us in ends]
+        return max([*times, *([] if known is None else [moment(known)])], default=None)
+
+    def end_unreadable_hand_backs(self, plant: Plant | str, at: datetime) -> None:
+        """End what waits for the writer and cannot be read, each with its audit row.
+
+        What it asked for is unknown: it is not carried out, and what was accepted before is not
+        written. From now on the MV may be accepted, and asked back, anew.
+        """
+        name = plant_name(plant)
+        of_plant = (hand_back.c.plant == name, hand_back.c.status == HandBackStatus.OPEN.value)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(hand_back).where(*of_plant)).all()
+        for row in rows:
+            found = self._read(name, "hand-back", row.id, row, _hand_back)
+            if isinstance(found, HandBack):
+                continue
+            result = f"cannot be read: {found.why}"
+            ended = {"status": HandBackStatus.VOID.value, "result": result}
+            with writing(self._engine) as connection:
+                connection.execute(
+                    update(hand_back)
+                    .where(hand_back.c.id == row.id)
+                    .values(ended_at=microseconds(at), **ended)
+                )
+                message = f"{HandBackStatus.VOID}: {result}. Ask again if it is still wanted."
+                add_event(connection, name, _KIND, row.mv, message, at, "write")
 
     def note_attempt(self, plant: Plant | str, asked: HandBack, result: str, at: datetime) -> None:
         """Tell what stands against an open hand-back; an audit row where that is news."""
@@ -201,11 +233,11 @@ class HoldingStore(SkippingStore):
 
         The audit row is of kind "mode" where the plant let go, "shed" where we did.
         """
-        is_ours = cause in (HandBackCause.HORIZON, HandBackCause.SHADOW, HandBackCause.INTERLOCK)
+        is_ours = cause not in (HandBackCause.STOP, HandBackCause.PLANT)
         with writing(self._engine) as connection:
             connection.execute(
                 insert(hand_back).values(
-                    _new(plant, mv, cause, "write", reason, at)
+                    _new(plant.plant, mv, cause, "write", reason, at)
                     | {
                         "status": HandBackStatus.DONE.value,
                         "result": "in AUTO",
@@ -217,32 +249,50 @@ class HoldingStore(SkippingStore):
             kind, message = ("shed", f"{reason}: in AUTO") if is_ours else ("mode", reason)
             add_event(connection, plant.plant, kind, mv, message, at, "write")
 
+    def _refusal(
+        self, connection: Connection, plant: Plant, mv: str, by: str, reason: str
+    ) -> str | None:
+        tag = plant.tag(mv)
+        if tag.role is not Role.MV or tag.remote is None:
+            return f"{mv} is no MV with a mode of its own; only such an MV can be given back."
+        if not by.strip() or not reason.strip():
+            return "An MV is given back by a named person with a reason."
+        asked = select(hand_back).where(
+            hand_back.c.plant == plant.plant,
+            hand_back.c.mv == mv,
+            hand_back.c.cause == HandBackCause.ASKED.value,
+            hand_back.c.status == HandBackStatus.OPEN.value,
+        )
+        waiting = self._readable(plant.plant, connection.execute(asked).all())
+        if waiting:
+            who = waiting[0].by
+            return f"{who} has asked for {mv} already; the writing process has yet to do it."
+        if _held(connection, plant, mv) is None:
+            return f"Plantwright does not hold {mv}: there is nothing to give back."
+        return None
 
-def _refusal(connection: Connection, plant: Plant, mv: str, by: str, reason: str) -> str | None:
-    tag = plant.tag(mv)
-    if tag.role is not Role.MV or tag.remote is None:
-        return f"{mv} is no MV with a mode of its own; only such an MV can be given back."
-    if not by.strip() or not reason.strip():
-        return "An MV is given back by a named person with a reason."
-    asked = select(hand_back.c.actor).where(
-        hand_back.c.plant == plant.plant,
-        hand_back.c.mv == mv,
-        hand_back.c.cause == HandBackCause.ASKED.value,
-        hand_back.c.status == HandBackStatus.OPEN.value,
+    def _readable(self, plant: str, rows: Iterable[Row[Any]]) -> list[HandBack]:
+        return readable(self._read(plant, "hand-back", row.id, row, _hand_back) for row in rows)
+
+
+def give_back_failed(
+    connection: Connection, mvs: Iterable[str], outcome_id: int, why: str, at: datetime
+) -> None:
+    """Note in a failed write's own transaction what it took from AUTO: ours, and to go back."""
+    of_outcome = select(proposal.c.plant).join(
+        write_outcome, write_outcome.c.proposal_id == proposal.c.proposal_id
     )
-    who = connection.execute(asked).scalars().first()
-    if who is not None:
-        return f"{who} has asked for {mv} already; the writing process has yet to do it."
-    if _held(connection, plant, mv) is None:
-        return f"Plantwright does not hold {mv}: there is nothing to give back."
-    return None
+    plant = connection.execute(of_outcome.where(write_outcome.c.id == outcome_id)).scalar_one()
+    for mv in mvs:
+        row = _new(plant, mv, HandBackCause.FAILED, "write", why, at) | {"outcome_id": outcome_id}
+        connection.execute(insert(hand_back).values(row))
 
 
 def _new(
-    plant: Plant, mv: str, cause: HandBackCause, by: str, reason: str, at: datetime
+    plant: str, mv: str, cause: HandBackCause, by: str, reason: str, at: datetime
 ) -> dict[str, object]:
     return {
-        "plant": plant.plant,
+        "plant": plant,
         "mv": mv,
         "cause": cause.value,
         "actor": by,
@@ -266,7 +316,13 @@ def _leave_closed_loop(
 
 
 def _held(connection: Connection, plant: Plant, mv: str) -> Held | None:
-    """The newest verified write of an MV, if nothing let go of it since."""
+    """The newest verified write of an MV, or failed one that took it, if not let go since."""
+    taken = select(hand_back.c.id).where(
+        hand_back.c.outcome_id == write_outcome.c.id,
+        hand_back.c.mv == mv,
+        hand_back.c.cause == HandBackCause.FAILED.value,
+        hand_back.c.status == HandBackStatus.OPEN.value,
+    )
     written = (
         select(
             written_value.c.outcome_id,
@@ -279,7 +335,7 @@ def _held(connection: Connection, plant: Plant, mv: str) -> Held | None:
         .join(proposal, proposal.c.proposal_id == write_outcome.c.proposal_id)
         .join(decision, decision.c.proposal_id == proposal.c.proposal_id)
         .where(written_value.c.mv == mv, proposal.c.plant == plant.plant)
-        .where(write_outcome.c.status == WriteStatus.VERIFIED.value)
+        .where(or_(write_outcome.c.status == WriteStatus.VERIFIED.value, taken.exists()))
         .order_by(written_value.c.outcome_id.desc())
         .limit(1)
     )

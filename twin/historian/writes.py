@@ -9,6 +9,7 @@ An outcome that cannot be read is a failed write: begun, perhaps sent, never wri
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from twin.errors import RecordUnreadable
 from twin.historian import stored
 from twin.historian.database import reading, writing
 from twin.historian.decisions import audit_proposal
+from twin.historian.holding import give_back_failed
 from twin.historian.samples import plant_name
 from twin.historian.schema import (
     EARLIEST,
@@ -91,8 +93,11 @@ class WriteStore(SkippingStore):
             audit_proposal(connection, proposal_id, "clearance", message, at, "writer")
         return True
 
-    def store_outcome(self, new: WriteOutcome) -> None:
+    def store_outcome(self, new: WriteOutcome, taken: Collection[str] = ()) -> None:
         """Store how a write ended. An unknown outcome may be followed by one settled one.
+
+        `taken` are the MVs that a failed write took from AUTO: they are ours, with an open
+        hand-back each.
 
         Raises:
             RecordRefused: it is no refusal and names no used clearance of its proposal, or that
@@ -117,6 +122,8 @@ class WriteStore(SkippingStore):
             message = f"{outcome}: {new.reason}" if new.reason else outcome
             told = (message, new.finished_at, "writer")
             audit_proposal(connection, new.proposal_id, "write", *told)
+            why = f"the write of {new.proposal_id} failed"
+            give_back_failed(connection, taken, number, why, new.finished_at)
 
     def outcomes(
         self, plant: Plant | str, limit: int = 100, proposal_id: str | None = None
