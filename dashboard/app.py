@@ -6,8 +6,11 @@ Start it with the command line of `dashboard.server.arguments`.
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from dashboard import header, shell
+from dashboard.view.furnace import furnace_of
+from twin.errors import PlantwrightError
 
 
 def main() -> None:
@@ -17,6 +20,7 @@ def main() -> None:
     chosen = st.navigation(
         [
             st.Page("screens/overview.py", title="Overview", default=True),
+            *_of_its_kind(),
             st.Page("screens/trend.py", title="Trend"),
             st.Page("screens/advice.py", title="Advice"),
             st.Page("screens/stages.py", title="Stages"),
@@ -27,6 +31,15 @@ def main() -> None:
     header.show()
     if shell.is_open():
         chosen.run()
+
+
+def _of_its_kind() -> list[StreamlitPage]:
+    """Pages for what only some plants have."""
+    try:
+        plant, _ = shell.plant_and_latch()
+    except PlantwrightError:
+        return []  # the header says what is wrong
+    return [st.Page("screens/furnace.py", title="Furnace")] if furnace_of(plant) else []
 
 
 main()

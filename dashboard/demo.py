@@ -18,11 +18,11 @@ from dashboard.claims import claim_endpoint, claim_port, only_one
 from dashboard.server import PageSettings, arguments
 from dashboard.settings import Settings
 from dashboard.supervisor import Child, Supervisor
+from dashboard.view.kinds import is_planned
 from dashboard.workers import EMULATOR_START
 from dashboard.workers.ending import ending, say
 from twin.clock import wall_now
 from twin.errors import UsageError
-from twin.physics import load_physics
 from twin.plant import Plant, shipped_plants
 
 _WATCH_S = 0.2
@@ -33,15 +33,18 @@ def command(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "dashboard.cli", *words)
 
 
-def plant_processes(name: str, settings: Settings) -> list[Child]:
-    """The processes that steer a plant: each can die and come back without the others."""
+def plant_processes(name: str, plant: Plant, settings: Settings) -> list[Child]:
+    """The processes that steer a plant: each can die and come back without the others.
+
+    Only equations are trained on, and only what is planned is written.
+    """
+    words: dict[str, tuple[str, ...]] = {"collect": ("collect", name)}
+    if plant.physics is not None:
+        words["train"] = ("train", name, "--repeat")
+    if is_planned(plant):
+        words |= {"plan": ("propose", name, "--repeat"), "write": ("write", name)}
     environment = settings.environment()
-    return [
-        Child("collect", command("collect", name), environment),
-        Child("train", command("train", name, "--repeat"), environment),
-        Child("plan", command("propose", name, "--repeat"), environment),
-        Child("write", command("write", name), environment),
-    ]
+    return [Child(child, command(*said), environment) for child, said in words.items()]
 
 
 def page_process(
@@ -56,10 +59,9 @@ def run_plant(name: str, plant: Plant, settings: Settings, *, with_dashboard: bo
     """Collect, train, plan, write and show until told to stop."""
     if plant.opcua is None:
         raise UsageError(f"{plant.plant}: the plant file has no `opcua` part to run from. Add one.")
-    children = plant_processes(name, settings)
-    if load_physics(plant) is None:
+    children = plant_processes(name, plant, settings)
+    if not is_planned(plant):
         say(f"{plant.plant} names no physics: its readings are collected and shown, not planned on")
-        children = [child for child in children if child.name == "collect"]
     lock = settings.state_dir / f"{plant.plant}.run.lock"
     with only_one(lock, f"`plantwright run` of {plant.plant}"):
         if with_dashboard:
@@ -97,7 +99,7 @@ def run_demo(name: str, settings: Settings, *, speed: float, seed: int, fresh: b
         say(f"Web page: http://127.0.0.1:{chosen.dashboard_port}   (Ctrl-C ends the demo)")
         say(f"Other commands reach this demo with PLANTWRIGHT_STATE_DIR={folder}")
         page = page_process(name, plant, chosen, wall_now())
-        children = [emulated, *plant_processes(name, chosen), page]
+        children = [emulated, *plant_processes(name, plant, chosen), page]
         _keep_running_until_told(children, chosen.logs_dir())
 
 

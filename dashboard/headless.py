@@ -59,6 +59,11 @@ def headless_demo(
     if hours < _SHORTEST_COMPARISON_H:
         raise UsageError(f"--hours {hours:g}: forecasts are judged over an hour; give 2 or more.")
     plant = settings.plant(name)
+    if plant.physics is None:
+        raise UsageError(
+            f"{plant.plant}: this comparison is for plants with equations (`physics`). A furnace "
+            "is compared by benchmarks/furnace.py; `plantwright demo furnace` shows it live."
+        )
     with (
         tempfile.TemporaryDirectory(prefix="plantwright-") as folder,
         Progress(console=console) as bar,
@@ -127,7 +132,7 @@ class _WireHour:
             emulator_process(
                 name, plant, settings, speed=_WIRE_SPEED, seed=_WIRE_SEED, hours=hours
             ),
-            *plant_processes(name, settings),
+            *plant_processes(name, plant, settings),
         ]
         self._emitted = -1
         self._first_proposal_s: float | None = None

@@ -21,6 +21,7 @@ from twin import simulation
 from twin.dynamics.card import Band
 from twin.estimator import Estimator, MissedRates
 from twin.forecast import ErrorBand, forecast
+from twin.furnace.state import FurnaceState
 from twin.physics import Physics
 from twin.plant import Plant, Role, Tag, Trips
 from twin.records import (
@@ -81,7 +82,7 @@ class Round:
 
     state: PlantState
     estimate: Estimate | None
-    twin: TwinState | None
+    twin: TwinState | FurnaceState | None
     plan: Plan
     setpoints: Mapping[str, float]
     verdict: Verdict
@@ -143,6 +144,10 @@ class Controller:
     def observed_until(self) -> datetime | None:
         """The newest plan step taken in."""
         return self._past.end if self._past is not None else None
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether a round is wanted at `now`: at every plan step."""
+        return True
 
     def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
         """Take in the newest `rows` plan steps up to `until`, which follow what is known.
@@ -211,7 +216,7 @@ class Controller:
 
     def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
         """The fan of every tag if `moves` are made, from where `done` found the plant."""
-        assert done.twin is not None
+        assert isinstance(done.twin, TwinState)
         twin, residual = done.twin, self.model.residual
         if residual is not None and self._estimator.trail is not None:
             twin = replace(twin, hidden=tuple(self._estimator.trail.hidden.tolist()))

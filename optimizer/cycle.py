@@ -7,24 +7,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from optimizer.controller import WARM_UP_H, Controller, Model, Residual, Round
+from optimizer.slab_reasons import slab_reasons
 from twin.clock import on_grid
 from twin.errors import RecordRefused
 from twin.historian import Historian
 from twin.plant import Batches, Plant, Role
+from twin.plant.furnace import Furnace
 from twin.records import (
     Decision,
+    Estimate,
     Forecast,
     Plan,
     PlanStatus,
     PlantState,
     Proposal,
     ProposalStatus,
+    Samples,
+    Series,
     Stage,
     Verdict,
 )
@@ -57,6 +63,39 @@ _REFUSALS_COMPARED = 10  # refusals may take turns, as which MVs a plan moves ch
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?![\w.]*\w)")
 
 
+class Planning(Protocol):
+    """What a round needs of a controller: four tanks and furnaces have one each."""
+
+    @property
+    def plant(self) -> Plant: ...
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def estimate(self) -> Estimate | None: ...
+
+    @property
+    def observed_until(self) -> datetime | None: ...
+
+    @property
+    def followed_tags(self) -> tuple[str, ...]: ...
+
+    def use(self, model: Model, *, forget: bool = False) -> None: ...
+
+    def is_due(self, now: datetime) -> bool: ...
+
+    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None: ...
+
+    def trusted(self, context: GateContext) -> GateContext: ...
+
+    def round(self, state: PlantState, context: GateContext, now: datetime) -> Round: ...
+
+    def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast: ...
+
+    def compared_forecast(self, done: Round, seed: int) -> Forecast: ...
+
+
 @dataclass(frozen=True)
 class Planned:
     """What one live round came to: a stored proposal, or else the reason why there is none.
@@ -71,7 +110,7 @@ class Planned:
     kept: frozenset[str] = frozenset()
 
 
-def catch_up(controller: Controller, historian: Historian, until: datetime) -> None:
+def catch_up(controller: Planning, historian: Historian, until: datetime) -> None:
     """Let the controller take in everything the historian holds up to `until`.
 
     `until` is on the step grid. While too little is known for a trust, the whole past is taken
@@ -93,11 +132,13 @@ def catch_up(controller: Controller, historian: Historian, until: datetime) -> N
     controller.observe(samples, until, rows)
 
 
-def describe(done: Round, plant: Plant) -> str:
-    """Why this plan, in one or two sentences a person can check."""
+def describe(done: Round, plant: Plant, fan: Forecast | None = None) -> str:
+    """Why this plan, in one or two sentences a person can check; `fan` is its forecast."""
     plan = done.plan
     if plan.status is not PlanStatus.SOLVED:
         return f"Holding the present setpoints: {plan.reason}."
+    if any(isinstance(block, Furnace) for block in plant.discrete):
+        return slab_reasons(plant, done, fan)
     horizon_min = plant.horizon_steps * plant.step_s / 60
     text = f"Over the next {horizon_min:g} min this {_against_holding(plan, plant)}."
     coming = _next_batch(done, plant)
@@ -147,7 +188,7 @@ def _next_batch(done: Round, plant: Plant) -> str:
 
 
 def proposal(
-    controller: Controller,
+    controller: Planning,
     done: Round,
     made_by_forecast: Forecast | None,
     *,
@@ -179,7 +220,7 @@ def proposal(
         forecast=made_by_forecast,
         verdict=done.verdict,
         status=status,
-        reason=describe(done, plant),
+        reason=describe(done, plant, made_by_forecast),
         benefit_per_h=done.plan.benefit_per_h,
         binding=done.plan.binding,
         model=controller.model.version,
@@ -187,7 +228,7 @@ def proposal(
 
 
 def plan_round(
-    controller: Controller,
+    controller: Planning,
     historian: Historian,
     context: GateContext,
     *,
@@ -215,6 +256,8 @@ def plan_round(
     waiting = _still_pending(controller, historian, state, context, now, wall_now)
     if waiting is not None:
         return Planned(None, f"{waiting.proposal_id} is {waiting.status} and waits")
+    if not controller.is_due(now):
+        return Planned(None, "no round is due yet")
     done = controller.round(state, context, now)
     _tell_status(historian, plant, done.plan, now)
     if reason := _not_worth_it(done, plant):
@@ -323,7 +366,7 @@ def _close_unreadable(historian: Historian, plant: Plant, now: datetime) -> None
 
 
 def _still_pending(
-    controller: Controller,
+    controller: Planning,
     historian: Historian,
     state: PlantState,
     context: GateContext,

@@ -197,7 +197,9 @@ def random_case(r: Random) -> Case:
     """A random plant with a random request; about half of them deserve a yes."""
     draft = Draft()
     step_s = r.choice((30, 60, 60, 120))
-    draft.plant |= {"step_s": step_s, "proposal_open_s": 300}
+    every = r.choice((1, 1, 1, 5))
+    round_s = step_s * every
+    draft.plant |= {"step_s": step_s, "plan_every_steps": every, "proposal_open_s": 300}
     draft.plant["opcua"] = {"endpoint": "opc.tcp://127.0.0.1:4840", "namespace": "urn:works"}
     cvs = [f"level_{i}.value" for i in range(r.randint(1, 3))]
     for cv in cvs:
@@ -207,7 +209,7 @@ def random_case(r: Random) -> Case:
     draft.context["trust"] = Trust(r.choice((0.75, 0.9, 1.0)), r.choice((30, 200)))
     mvs = [f"valve_{i}.setpoint" for i in range(r.randint(1, 3))]
     for mv in mvs:
-        _add_mv(r, draft, mv, cvs, step_s)
+        _add_mv(r, draft, mv, cvs, round_s)
     for mv in mvs[1:]:
         if r.random() < 0.4:
             del draft.setpoints[mv]
@@ -242,7 +244,7 @@ def _add_cv(r: Random, draft: Draft, name: str) -> None:
     draft.add(name, Role.CV, value, max_age_s=r.choice((60, 120)), **pairs)
 
 
-def _add_mv(r: Random, draft: Draft, name: str, cvs: list[str], step_s: int) -> None:
+def _add_mv(r: Random, draft: Draft, name: str, cvs: list[str], round_s: int) -> None:
     low, high = _quarter(r, -8, 0), _quarter(r, 8, 16)
     operator: dict[str, float] | None = {"low": low + _quarter(r, 0, 2)}
     operator["high"] = high - _quarter(r, 0, 2)
@@ -250,7 +252,7 @@ def _add_mv(r: Random, draft: Draft, name: str, cvs: list[str], step_s: int) -> 
     if r.random() < 0.1:
         operator = r.choice((None, {"low": operator["low"]}, {"high": operator["high"]}))
     rate, since_s = r.randint(1, 16) / 4, 15 * r.choice((0, 1, 2, 3, 4, 4, 5, 8, 8, 8, 40))
-    room = rate * min(step_s, since_s) / 60
+    room = rate * min(round_s, since_s) / 60
     sign = (
         r.choice((-1, 1)) if present == 4.0 else r.choice((-1, 1, 1)) * (1 if present < 4 else -1)
     )
@@ -279,7 +281,7 @@ def _add_mv(r: Random, draft: Draft, name: str, cvs: list[str], step_s: int) -> 
     draft.setpoints[name] = present + sign * size
     draft.context["stages"][name] = r.choice((*Stage, *(Stage.ADVISORY,) * 12))
     draft.context["travel_last_h"][name] = travel
-    never = r.random() < 0.1 and since_s >= step_s
+    never = r.random() < 0.1 and since_s >= round_s
     draft.context["last_moved_at"][name] = NEVER_MOVED if never else NOON - seconds(since_s)
 
 

@@ -126,8 +126,9 @@ def _rows_of_one(
     else:
         microseconds = (now - moved) // timedelta(microseconds=1)
         minutes = Fraction(microseconds, 60_000_000)
-        one_step = Fraction(plant.step_s) / 60
-        if size > Fraction(tag.rate_limit_per_min) * (minutes if minutes < one_step else one_step):
+        one_round = Fraction(plant.step_s) * plant.plan_every_steps / 60
+        allowed = min(minutes, one_round)
+        if size > Fraction(tag.rate_limit_per_min) * allowed:
             no.add("rate")
     travel = _exact(context.travel_last_h.get(mv))
     known_budget = tag.move_budget_per_h is not None and travel is not None and travel >= 0

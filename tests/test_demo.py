@@ -136,7 +136,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     create_database(plant, settings)
     children = [
         emulator_process("four_tank", plant, settings, speed=_SPEED, seed=1, since=wall_now()),
-        *(child for child in plant_processes("four_tank", settings) if child.name != "train"),
+        *(
+            child
+            for child in plant_processes("four_tank", plant, settings)
+            if child.name != "train"
+        ),
     ]
     supervisor = Supervisor(children, settings.logs_dir())
     with Historian.open(settings.database_url(plant)) as historian:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from asyncua import ua
+from asyncua import Client, ua
 from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
 
 from connectors.emulator import (
@@ -30,7 +31,7 @@ from connectors.emulator import (
 from connectors.opcua import Session
 from twin.clock import on_grid
 from twin.errors import EndpointUnavailable, UsageError, WriteFault
-from twin.plant import read_plant
+from twin.plant import Plant, read_plant
 from twin.records import Reading
 
 
@@ -197,7 +198,7 @@ SERVE_FOUR_TANK = """
     import asyncio, sys
     from datetime import UTC, datetime
     from connectors.emulator import serve
-    from twin.plant import read_plant
+    from twin.plant import Plant, read_plant
 
     asyncio.run(serve(
         read_plant("four_tank"), seed=1001, speed=60.0,
@@ -251,7 +252,7 @@ COLD_START = """
     from dataclasses import replace
     from datetime import datetime
     from connectors.emulator import serve
-    from twin.plant import read_plant
+    from twin.plant import Plant, read_plant
 
     plant = read_plant("four_tank")
     plant = replace(plant, opcua=replace(plant.opcua, history_days=0.1))
@@ -344,5 +345,95 @@ def test_a_plant_that_lived_on_while_its_server_was_down_catches_up_at_once() ->
             await until(lambda: truth.now >= NOON + timedelta(hours=1), "an hour", within_s=15)
             running.cancel()
         assert emulator.emitted >= 360 * len(plant.tags)
+
+    asyncio.run(story())
+
+
+def short_furnace(port: int, **source: object) -> Plant:
+    """The shipped furnace on another port, with two hours of past."""
+    plant = read_plant("furnace")
+    assert plant.opcua is not None
+    endpoint = f"opc.tcp://127.0.0.1:{port}/furnace"
+    more = {"endpoint": endpoint, "history_days": 1 / 12, "publishing_interval_ms": 50.0}
+    return replace(plant, opcua=replace(plant.opcua, **{**more, **source}))
+
+
+def _shown(live: list[Reading]) -> set[tuple[str, float | None]]:
+    return {(each.tag, each.value) for each in live}
+
+
+def test_the_furnace_is_laid_out_as_its_supplier_would_and_takes_setpoints() -> None:
+    """Folders by identifiers, records that are seldom told; each zone goes REMOTE by itself."""
+
+    async def story() -> None:
+        plant = short_furnace(free_port())
+        ready: list[Live] = []
+        serving = asyncio.create_task(
+            serve(plant, seed=1000, start=NOON, speed=60, on_ready=ready.append)
+        )
+        await until(lambda: bool(ready), "the furnace's server", 60)
+        assert plant.opcua is not None
+        async with Client(plant.opcua.endpoint) as client:
+            index = await client.get_namespace_index(plant.opcua.namespace)
+            top = await client.nodes.objects.get_child(f"{index}:furnace")
+            folders = {(await each.read_browse_name()).Name for each in await top.get_children()}
+            assert folders == {
+                "zones",
+                "header",
+                "tracker",
+                "discharge",
+                "mill",
+                "beam",
+                "yard",
+                "plc",
+            }
+            path = [f"{index}:{part}" for part in ("beam", "slot_28", "number")]
+            slab = await top.get_child(path)
+            assert slab.nodeid.Identifier == plant.tag("slot_28.slab").node
+            assert await slab.read_value() >= 28
+        async with Session(plant) as session:
+            with pytest.raises(WriteFault, match="BadNotWritable"):  # no heartbeat yet
+                await session.write("zone_2.setpoint", 1111.0)
+            await session.write("plc.heartbeat", 1)
+            with pytest.raises(WriteFault, match="BadOutOfRange"):
+                await session.write("zone_2.setpoint", 1291.0)
+            live: list[Reading] = []
+            await session.subscribe(live.extend, ["zone_2.setpoint", "zone_2.mode", "zone_1.mode"])
+            await session.write("zone_2.setpoint", 1111.0)
+            await until(lambda: ("zone_2.setpoint", 1111.0) in _shown(live), "our setpoint")
+            await until(lambda: ("zone_2.mode", 1.0) in _shown(live), "REMOTE")
+            assert ("zone_1.mode", 1.0) not in _shown(live)
+        serving.cancel()
+
+    asyncio.run(story())
+
+
+def test_slow_signals_are_published_only_when_they_are_told() -> None:
+    """Ten minutes bring a record some times, a thermocouple sixty times; all are counted."""
+
+    async def story() -> None:
+        plant = short_furnace(free_port())
+        truth = load_truth(plant)(plant, seed=1000, start=NOON - timedelta(hours=2))
+        assert plant.opcua is not None
+        emulator = Emulator(plant, truth, endpoint=plant.opcua.endpoint, speed=600)
+        await emulator.remember_until(NOON)
+        past = {name: len(each.times_us) for name, each in emulator.past.items()}
+        assert past["zone_1.temperature"] == 720
+        assert 12 <= past["slot_05.grade"] < past["slot_05.slab"] < 60
+        assert emulator.emitted == sum(past.values())
+        async with emulator, Session(plant) as session:
+            live: list[Reading] = []
+            await session.subscribe(live.extend, ["zone_1.temperature", "yard_16.grade"])
+            ends_at = NOON + timedelta(minutes=10)
+            running = asyncio.create_task(emulator.run(ends_at))
+            await until(lambda: truth.now >= ends_at, "ten minutes", 60)
+            await until(lambda: live[-1].source_time == ends_at, "the last publish")
+            running.cancel()
+            told = {tag: {r.source_time for r in live if r.tag == tag} for tag in
+                    ("zone_1.temperature", "yard_16.grade")}  # fmt: skip
+            assert len(told["zone_1.temperature"] - {NOON}) == 60
+            assert 1 <= len(told["yard_16.grade"]) <= 5
+            counted = await session.read_node(READINGS_EMITTED)
+            assert counted == sum(len(each.times_us) for each in emulator.past.values())
 
     asyncio.run(story())

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
-from connectors.emulator import Emulator
+from connectors.emulator import Emulator, load_truth
 from connectors.ingest import PROCESS, Progress, collect, holes
 from connectors.storing import Store
 from twin.clock import WALL_TIME
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.historian import Historian
-from twin.plant import Plant
+from twin.plant import Plant, read_plant
 from twin.records import GOOD, Reading
 
 
@@ -514,3 +514,35 @@ def test_holes_are_where_nothing_was_heard_for_too_long() -> None:
     assert holes(times, start, end, 30) == [(times[1], times[2]), (times[3], end)]
     assert holes([], start, end, 30) == [(start, end)]
     assert holes(times, start, times[3], 60) == []
+
+
+def test_a_furnaces_readings_are_all_stored_the_seldom_ones_too(historian: Historian) -> None:
+    """260 tags, most told when they change: stored equals emitted, and no silence is a gap."""
+
+    async def story() -> None:
+        shipped = read_plant("furnace")
+        assert shipped.opcua is not None
+        endpoint = f"opc.tcp://127.0.0.1:{free_port()}/furnace"
+        plant = replace(
+            shipped, opcua=replace(shipped.opcua, endpoint=endpoint, history_days=1 / 12)
+        )
+        truth = load_truth(plant)(plant, seed=1000, start=NOON - timedelta(hours=2))
+        emulator = Emulator(plant, truth, endpoint=endpoint, speed=120)
+        await emulator.remember_until(NOON)
+        ends_at = NOON + timedelta(minutes=11)  # all records are told every ten
+        async with emulator:
+            running = asyncio.create_task(emulator.run(ends_at))
+            async with collecting(plant, historian):
+                await until(lambda: truth.now >= ends_at, "the plant's last sample", 60)
+                await until(lambda: is_filled(historian, plant), "the backfill", 60)
+                await until(lambda: historian.count(plant) == emulator.emitted, "every reading", 60)
+            running.cancel()
+        held = stored(plant, historian)
+        assert held.keys() == all_readings(emulator)
+        for name, past in emulator.past.items():
+            for row in range(len(past.times_us)):
+                assert held[name, past.time_of(row)].value == past.reading(name, row).value
+        assert all(gap.is_filled for gap in historian.gaps(plant))
+        assert len(historian.gaps(plant)) == 1
+
+    asyncio.run(story())

@@ -92,7 +92,10 @@ def test_what_is_clear_is_inside_everything(case: Case) -> None:
         assert tag.engineering.holds(setpoint)
         inside = tag.operator is None or tag.operator.holds(setpoint)
         assert inside or not tag.operator.holds(present)
-        assert abs(setpoint - present) <= tag.rate_limit_per_min * case.plant.step_s / 60
+        assert (
+            abs(setpoint - present)
+            <= tag.rate_limit_per_min * case.plant.step_s * case.plant.plan_every_steps / 60
+        )
         travel = case.context.travel_last_h[mv]
         assert setpoint == present or travel + abs(setpoint - present) <= tag.move_budget_per_h
         for name in (mv, *tag.requires):

@@ -19,7 +19,7 @@ from twin.economics import cost_per_h, limit_minutes
 from twin.physics import Physics
 from twin.plant import Plant, Role
 from twin.records import Forecast, Series
-from twin.simulation import Residual, Trajectory, TwinState, simulate
+from twin.simulation import Residual, TwinState, simulate
 
 LOW_SHARE, HIGH_SHARE = 0.05, 0.95  # of the central 90 %
 # Equally likely errors laid around every replication. Chosen: with 30 of them the 5 % and the
@@ -78,36 +78,51 @@ def forecast(
         )
         for i in range(replications)
     ]  # fmt: skip
-    return _fan(plant, runs, state, seed, error_band, model)
-
-
-def _fan(
-    plant: Plant,
-    runs: list[Trajectory],
-    state: TwinState,
-    seed: int,
-    error_band: ErrorBand | None,
-    model: str,
-) -> Forecast:
     signals = {tag: np.array([run.values[tag] for run in runs]) for tag in runs[0].values}
-    horizons_s = plant.step_s * np.arange(1.0, len(next(iter(runs[0].values.values()))) + 1.0)
-    middle, low, high = {}, {}, {}
-    for tag, values in signals.items():
-        band = error_band.at(tag, horizons_s) if error_band is not None else None
-        spread = values if band is None else _with_error(values, *band)
-        middle[tag] = values.mean(axis=0)
-        low[tag], high[tag] = np.quantile(spread, (LOW_SHARE, HIGH_SHARE), axis=0, method="hazen")
+    middle, low, high = fan(signals, plant.step_s, error_band)
     return Forecast(
         start=state.at,
         step_s=plant.step_s,
         model=model,
-        replications=len(runs),
+        replications=replications,
         seed=seed,
         middle=middle,
         low=low,
         high=high,
         cost_per_h=float(run_costs_per_h(plant, signals).mean()),
     )
+
+
+def fan(
+    signals: Mapping[str, Series], step_s: float, error_band: ErrorBand | None
+) -> tuple[dict[str, Series], dict[str, Series], dict[str, Series]]:
+    """Per tag the middle, low and high line of runs, the model's own error around each of them.
+
+    `signals[tag]` has axes (run, step). A step counts the runs that know the tag: NaN where none
+    does.
+    """
+    middle, low, high = {}, {}, {}
+    for tag, values in signals.items():
+        horizons_s = step_s * np.arange(1.0, values.shape[1] + 1.0)
+        band = error_band.at(tag, horizons_s) if error_band is not None else None
+        spread = values if band is None else with_error(values, *band)
+        if np.isnan(values).any():
+            middle[tag], low[tag], high[tag] = _of_known(values, spread)
+            continue
+        middle[tag] = values.mean(axis=0)
+        low[tag], high[tag] = np.quantile(spread, (LOW_SHARE, HIGH_SHARE), axis=0, method="hazen")
+    return middle, low, high
+
+
+def _of_known(values: Series, spread: Series) -> tuple[Series, Series, Series]:
+    """Mean of `values` and bounds of `spread` over the runs that know a step; NaN where none."""
+    found = np.full((3, values.shape[1]), np.nan)
+    known = ~np.isnan(values).all(axis=0)
+    found[0, known] = np.nanmean(values[:, known], axis=0)
+    found[1:, known] = np.nanquantile(
+        spread[:, known], (LOW_SHARE, HIGH_SHARE), axis=0, method="hazen"
+    )
+    return found[0], found[1], found[2]
 
 
 def run_costs_per_h(plant: Plant, signals: Mapping[str, Series]) -> Series:
@@ -131,7 +146,7 @@ def run_costs_per_h(plant: Plant, signals: Mapping[str, Series]) -> Series:
     return total
 
 
-def _with_error(values: Series, low: Series, high: Series) -> Series:
+def with_error(values: Series, low: Series, high: Series) -> Series:
     """Every run with equally likely model errors around it; axes (run × error, step).
 
     A normal error through the two measured quantiles, the same share along the whole horizon.

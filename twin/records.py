@@ -136,13 +136,40 @@ class Estimate:
     coverage_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SlabOutlook:
+    """How one slab will leave the furnace: by slab, as temperatures of steel belong to slabs.
+
+    `leaves_at`: as many futures have it leave before as after. `mean_c`, `difference_k` (face less
+    core) and `surface_c` (highest of the face on its way) are means over those in which it leaves,
+    `sd_k` is how sure the mean temperature is, all in all; `low_c` and `high_c` bound its central
+    90 %, which stops make lopsided; `now_c` is its mean temperature where the forecast starts.
+    `in_spec_chance` counts temperature, difference and surface, `cold_chance` a mean temperature
+    below the spec's. `doubt` says why a slab is less sure than usual, or "".
+    """
+
+    number: int
+    leaves_at: datetime
+    mean_c: float
+    sd_k: float
+    difference_k: float
+    surface_c: float
+    in_spec_chance: float
+    cold_chance: float
+    doubt: str = ""
+    low_c: float = math.nan
+    high_c: float = math.nan
+    now_c: float = math.nan
+
+
 @dataclass(frozen=True)
 class Forecast:
     """The future of tags under a plan, one array element per step after `start`.
 
     Element k is at `start` + (k + 1) × `step_s`. `middle` is the mean over replications, `low`
-    and `high` bound the central 90 %. `cost_per_h` is the expected money per hour. `holding` is
-    the mean on the same draws if no MV moves; empty where that was not asked.
+    and `high` bound the central 90 %; NaN while no replication knows the tag. `cost_per_h` is the
+    expected money per hour. `holding` is the mean on the same draws if no MV moves; empty where
+    that was not asked. `slabs`, in the order in which they leave, where the plant has a furnace.
     """
 
     start: datetime
@@ -155,6 +182,7 @@ class Forecast:
     high: Mapping[str, Series]
     cost_per_h: float
     holding: Mapping[str, Series] = field(default_factory=dict)
+    slabs: tuple[SlabOutlook, ...] = ()
 
 
 class PlanStatus(StrEnum):

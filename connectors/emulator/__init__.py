@@ -3,10 +3,10 @@
 Serves every tag of the plant file with source times in plant time, HistoryRead of its past, and
 the few nodes a PLC lets a computer write. Nothing of it knows the twin.
 
-It keeps nothing on disk, so its restart is a PLC's cold start: every pump stands in AUTO, the stop
+It keeps nothing on disk, so its restart is a PLC's cold start: every loop stands in AUTO, the stop
 node is clear, REMOTE needs a new heartbeat. What was written before is forgotten, and the past is
-simulated anew as if AUTO had run all along: levels may stand elsewhere than before the restart,
-but AUTO carries on from them without a bump.
+simulated anew as if AUTO had run all along: the plant may stand elsewhere than before the restart,
+but AUTO carries on from there without a bump.
 """
 
 from __future__ import annotations

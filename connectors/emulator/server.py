@@ -1,5 +1,7 @@
 """The emulated plant's OPC UA server: every tag of the plant file as a node, in plant time.
 
+A node's identifier is the plant file's; its dots make the folders that a person browses.
+
 It never judges a setpoint beyond what the truth's PLC does, and it binds the loopback interface
 only, because it has no security.
 """
@@ -158,15 +160,24 @@ class Emulator:
 
     async def _add_nodes(self, server: Any) -> None:
         index = await server.register_namespace(self._source.namespace)
-        folder = await server.nodes.objects.add_folder(index, self.plant.plant)
+        top = await server.nodes.objects.add_folder(index, self.plant.plant)
+        folders: dict[tuple[str, ...], Any] = {(): top}
         readable = ua.AccessLevel.CurrentRead.mask
         writable = readable | ua.AccessLevel.CurrentWrite.mask
         historic = ua.AccessLevel.HistoryRead.mask
         written = self._writable_names()
 
+        async def folder(path: tuple[str, ...]) -> Any:
+            if path not in folders:
+                above = await folder(path[:-1])
+                folders[path] = await above.add_folder(index, path[-1])
+            return folders[path]
+
         async def add(name: str, identifier: str, variant: Any, access: int, text: str) -> None:
             node_id = ua.NodeId(identifier, index)
-            node = await folder.add_variable(node_id, f"{index}:{name}", variant)
+            *path, leaf = identifier.split(".")
+            parent = await folder(tuple(path))
+            node = await parent.add_variable(node_id, f"{index}:{leaf}", variant)
             for attribute in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
                 level = ua.DataValue(ua.Variant(access, ua.VariantType.Byte))
                 await node.write_attribute(attribute, level)
@@ -193,10 +204,10 @@ class Emulator:
             (READINGS_EMITTED_LIVE, ua.Variant(0, kinds.UInt64), readable, "... since going live"),
         ]
         if self._source.heartbeat_node:
-            text = "The computer changes this while it is well; without it, pumps go to AUTO"
+            text = "The computer changes this while it is well; without it, loops go to AUTO"
             nodes.append((self._source.heartbeat_node, ua.Variant(0, kinds.UInt32), writable, text))
         if self._source.stop_node:
-            text = "While true every pump stays in AUTO"
+            text = "While true every loop stays in AUTO"
             variant = ua.Variant(False, kinds.Boolean)
             nodes.append((self._source.stop_node, variant, writable, text))
         if self._source.speed_node:

@@ -48,7 +48,8 @@ def emulate(
 ) -> None:
     """Serve an emulated plant over OPC UA.
 
-    On this machine only, without security. The plant is two days old when it goes live.
+    On this machine only, without security. The plant has the past that its file's
+    `history_days` ask for when it goes live.
     """
     from dashboard.workers.emulator import run_emulator
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from optimizer.controller import Controller, Round
+from optimizer.controller import Round
+from optimizer.cycle import Planning
 from twin.economics import Score
 from twin.plant import Plant, Role
 from twin.records import (
@@ -30,7 +31,7 @@ from twin.records import (
     Stage,
 )
 from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, clear, tripped
-from twin.state import plant_state
+from twin.state import plant_state, window_start
 
 HISTORY_H = 48.0
 
@@ -54,7 +55,7 @@ class Lockstep:
     """One Plantwright arm on one emulated plant, stepped as fast as it can."""
 
     def __init__(
-        self, plant: Plant, truth: Any, history: Mapping[str, Samples], controller: Controller
+        self, plant: Plant, truth: Any, history: Mapping[str, Samples], controller: Planning
     ) -> None:
         self.plant = plant
         self.truth = truth
@@ -66,16 +67,19 @@ class Lockstep:
         rows = round(HISTORY_H * 3600 / plant.step_s)
         controller.observe(history, truth.now, min(rows, 26 * 60))
 
-    def step(self) -> Round:
-        """Advance the plant by one step, plan, ask the gate, write what it clears."""
+    def step(self) -> Round | None:
+        """Advance the plant by one step; plan if a round is due, and write what the gate clears."""
         plant, truth = self.plant, self.truth
         now: datetime = truth.now + timedelta(seconds=plant.step_s)
         truth.write("plc.heartbeat", float(self.result.rounds))
         self.recorder.take(truth.advance_samples(now))
-        longest_s = 180.0 + plant.step_s
+        begin_s = window_start(plant, now, 1).timestamp()
+        followed = self.controller.followed_tags
         started = time.process_time()
         state = plant_state(plant, self.recorder.last, now)
-        self.controller.observe(self.recorder.since(now.timestamp() - longest_s), now, 1)
+        self.controller.observe(self.recorder.since(begin_s, followed), now, 1)
+        if not self.controller.is_due(now):
+            return None
         done = self.controller.round(state, self._context(now), now)
         self.result.planning_cpu_ms.append(1000 * (time.process_time() - started))
         self.result.rounds += 1
@@ -138,10 +142,11 @@ class _Recorder:
                 self._values[tag].append(new.values)
                 self.last[tag] = _newest(tag, new)
 
-    def since(self, start_s: float) -> dict[str, Samples]:
-        """All samples from `start_s` on, in chunks as they came."""
+    def since(self, start_s: float, tags: Iterable[str] | None = None) -> dict[str, Samples]:
+        """All samples from `start_s` on, in chunks as they came; of `tags`, if given."""
         found = {}
-        for tag, chunks in self._times.items():
+        for tag in self._times if tags is None else tags:
+            chunks = self._times[tag]
             first = len(chunks)
             while first > 0 and chunks[first - 1][-1] >= start_s:
                 first -= 1

@@ -124,7 +124,8 @@ def _steer(run: Lockstep, hours: float, *, with_fans: bool) -> ArmResult:
     every = round(_FORK_EVERY_H * 3600 / plant.step_s)
     for step in range(round(hours * 3600 / plant.step_s)):
         done = run.step()
-        if with_fans and step % every == every // 2 and done.twin is not None:
+        is_asked = with_fans and step % every == every // 2
+        if is_asked and done is not None and done.twin is not None:
             fan = run.controller.forecast(done, done.plan.moves, seed=step)
             run.result.fans.append((fan, _follow_plan(plant, run.truth.fork(), done.plan)))
     context_s = CONTEXT_ROWS * plant.step_s

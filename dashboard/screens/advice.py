@@ -13,7 +13,6 @@ from dashboard.given import LONGEST_TEXT
 from dashboard.shell import Door
 from dashboard.view import advice, text, trend
 from dashboard.view.tags import Level
-from twin.plant import Role
 from twin.records import Proposal, ProposalStatus
 
 _PAST_SHOWN = 15
@@ -119,10 +118,9 @@ def _form(door: Door, shown: Proposal) -> None:
 
 
 def _outlook(door: Door, facts: Facts, shown: Proposal, tick: int) -> None:
-    """Every CV and moved MV under the plan, with the last hour before it."""
+    """Every CV and MV that the plan tells of, with the last hour before it."""
     plant = door.plant
-    tags = [tag.name for tag in plant.with_role(Role.CV)]
-    tags += [name for name in shown.plan.moves if name not in tags]
+    tags = trend.foretold_tags(plant, shown)
     start = facts.now - timedelta(hours=1)
     samples = door.historian.samples(plant, tags, start, facts.now)
     panels = trend.panels(plant, tags, samples, shown)

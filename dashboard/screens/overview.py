@@ -35,7 +35,7 @@ def draw(door: Door, facts: Facts) -> None:
         st.html(markup.live(markup.text_table(heads, batches, "Announced batches"), tick))
     st.html(markup.live(markup.process_table(facts.processes), tick))
     with st.expander("Other signals"):
-        others = overview.without_orders(plant, rows)
+        others = overview.without_own_table(plant, rows)
         st.html(markup.live(markup.tag_table(others, (Role.AUX,)), tick))
 
 

@@ -9,6 +9,7 @@ from dashboard.facts import Facts
 from dashboard.given import LONGEST_TEXT
 from dashboard.shell import Door
 from dashboard.view import text
+from dashboard.view.kinds import is_planned
 from dashboard.view.tags import Level, mode_word
 from twin.errors import PlantwrightError
 from twin.plant import Role
@@ -30,7 +31,7 @@ def draw(door: Door, facts: Facts) -> None:
         mode = mode_word(door.plant, tag, facts.state)
         stage = facts.stages[tag.name]
         shown = mode.text if mode is not None else text.NOTHING
-        meaning = _MEANING[stage] if door.plant.physics is not None else _NOT_PLANNED
+        meaning = _MEANING[stage] if is_planned(door.plant) else _NOT_PLANNED
         rows.append((tag.name, tag.description, shown, stage.value, meaning))
     heads = ("MV", "Description", "Mode", "Stage", "That means")
     st.html(markup.live(markup.text_table(heads, rows, "Stages"), shell.tick()))

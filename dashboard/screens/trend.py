@@ -19,9 +19,10 @@ _HOURS = (1, 2, 4, 8, 12, 24, 48)
 def choose(plant: Plant) -> tuple[list[str], int]:
     """Which tags, and how many hours back."""
     left, right = st.columns([5, 1])
-    names = [tag.name for tag in plant.tags]
     with left:
-        chosen = st.multiselect("Tags", names, default=trend.default_tags(plant), key="tags")
+        chosen = st.multiselect(
+            "Tags", trend.choices(plant), default=trend.default_tags(plant), key="tags"
+        )
     with right:
         hours = st.selectbox("Hours back", _HOURS, index=_HOURS.index(4), key="hours")
     return chosen, hours

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dashboard.view import text
+from dashboard.view.kinds import is_planned
 from dashboard.view.tags import Level, Word
 from twin.historian import Unreadable
 from twin.plant import Plant, Role, Tag
@@ -154,7 +155,7 @@ def why(proposal: Proposal) -> str:
 
 def no_proposal(plant: Plant, has_readings: bool, is_starting: bool) -> str:
     """What to do while there is no proposal."""
-    if plant.physics is None:
+    if not is_planned(plant):
         return (
             f"{plant.plant} is collected and shown, not planned: planning needs the plant's "
             "equations. Write a physics.py and name it as `physics` in the plant file."
@@ -163,7 +164,7 @@ def no_proposal(plant: Plant, has_readings: bool, is_starting: bool) -> str:
         return "The processes are starting; the first proposal follows the first readings."
     if not has_readings:
         return "There are no readings yet; planning starts with them. Is `collect` running?"
-    return "Planning starts once every level was measured. Is the planner alive (see Overview)?"
+    return "Planning starts once the plant's state is known. Is the planner alive (see Overview)?"
 
 
 def ended(proposal: Proposal, stands: Standing) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dashboard.view import text
+from dashboard.view.kinds import is_planned
 from dashboard.view.tags import Level, Word, mode_word
 from twin.plant import Plant, Role
 from twin.records import PlantState, Stage
@@ -19,7 +20,7 @@ _SILENT_S = 20.0
 # The planner beats once a plant step.
 _SILENT_STEPS = 2.5
 # Rounds that may be missed before the headline says so: a training beside may slow one down.
-_LATE_STEPS = 10
+_LATE_STEPS, _LATE_ROUNDS = 10, 3
 
 
 #: What a stop means that was not set here.
@@ -184,13 +185,15 @@ def _data_age(plant: Plant, now: datetime, newest: datetime | None, is_starting:
 
 
 def _plan_age(plant: Plant, now: datetime, planned_at: datetime | None, is_starting: bool) -> Word:
-    if plant.physics is None:
+    if not is_planned(plant):
         return Word("never", Level.CALM, "Planning needs a physics.py; the plant file names none.")
     if planned_at is None:
         return Word("not yet", Level.CALM, "The first plan follows the first good readings.")
     age_s = (now - planned_at).total_seconds()
-    if age_s > _LATE_STEPS * plant.step_s and not is_starting:
-        reason = f"A round is due every {plant.step_s:g} s. See `plantwright status PLANT`."
+    round_s = plant.plan_every_steps * plant.step_s
+    longest_s = max(_LATE_STEPS * plant.step_s, _LATE_ROUNDS * round_s)
+    if age_s > longest_s and not is_starting:
+        reason = f"A round is due every {round_s:g} s. See `plantwright status PLANT`."
         return Word(f"{text.duration(age_s)} ago", Level.ATTENTION, reason)
     return Word(f"{text.duration(age_s)} ago")
 

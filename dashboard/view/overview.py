@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from dashboard.view import text
 from dashboard.view.advice import holding, horizon
+from dashboard.view.kinds import is_slab_record
 from dashboard.view.tags import Level, TagRow, Word
 from twin.economics import Score
 from twin.plant import Batches, OrderSlot, Plant
@@ -76,12 +77,12 @@ def announced_batches(plant: Plant, state: PlantState) -> list[tuple[str, str, s
     ]
 
 
-def without_orders(plant: Plant, rows: Iterable[TagRow]) -> list[TagRow]:
-    """The rows that are not part of the order list, which has a table of its own."""
+def without_own_table(plant: Plant, rows: Iterable[TagRow]) -> list[TagRow]:
+    """The rows without the order list and slab records, which are shown as such."""
     blocks = [block for block in plant.discrete if isinstance(block, Batches)]
     slots = [slot for block in blocks for slot in block.slots]
     names = {name for slot in slots for name in (slot.start, slot.draw, slot.duration)}
-    return [row for row in rows if row.name not in names]
+    return [row for row in rows if row.name not in names and not is_slab_record(plant, row.name)]
 
 
 def _benefit(plant: Plant, opened: Proposal, currency: str) -> Figure:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dashboard.view import text
+from dashboard.view import kinds, text
 from twin.plant import Plant, Role, Tag
 from twin.records import PlantState, Proposal, Stage, TagState
 
@@ -153,6 +153,9 @@ def _row(
 ) -> TagRow:
     known = state.tags.get(tag.name)
     words = status_words(tag, known)
+    value, unit = text.number(known.value if known else None, tag.decimals), tag.unit
+    if tag.name in kinds.moment_tags(plant):
+        value, unit = kinds.moment_in_words(known.value if known else None, state.at, plant), ""
     if tag.role is Role.MV:
         mode, stage = mode_word(plant, tag, state), stages.get(tag.name)
         staged = Word("NO STAGE", Level.ATTENTION) if stage is None else Word(stage.value.upper())
@@ -161,8 +164,8 @@ def _row(
         name=tag.name,
         role=tag.role,
         description=tag.description,
-        unit=tag.unit,
-        value=text.number(known.value if known else None, tag.decimals),
+        unit=unit,
+        value=value,
         setpoint=setpoint,
         operator=text.span(tag.operator, tag.decimals),
         engineering=text.span(tag.engineering, tag.decimals),

@@ -20,6 +20,7 @@ _SUPERSCRIPTS = {"**2": "²", "**3": "³", "**4": "⁴", "**5": "⁵"}
 _PRODUCT = re.compile(r"(?<=\w)\*(?=\w)")
 # Severities of OPC UA status codes, by their top two bits (OPC 10000-4, 7.39).
 _SEVERITIES = ("good", "uncertain", "bad", "bad")
+_CELSIUS = re.compile(r"\bdegC\b")
 _STATUS_CODE = re.compile(r"\b0x([0-9a-fA-F]{8})\b")
 _ITSELF = re.compile(r"(?<!\S)(\S+) needs \1: \1: ")
 _ISO_TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
@@ -70,12 +71,13 @@ def signed(value: float | None, decimals: int = 2) -> str:
 
 
 def on_paper(sentence: str) -> str:
-    """A sentence as one writes it for people: "7.4 cm**3/s" becomes "7.4 cm³/s".
+    """A sentence as one writes it for people: "7.4 cm**3/s" becomes "7.4 cm³/s", degC °C.
 
     A status code becomes its severity ("bad"), and a tag that needs itself is named once.
     """
     for power, sign in _SUPERSCRIPTS.items():
         sentence = sentence.replace(power, sign)
+    sentence = _CELSIUS.sub("°C", sentence)
     sentence = _STATUS_CODE.sub(lambda code: _SEVERITIES[int(code[1], 16) >> 30], sentence)
     sentence = _ITSELF.sub(r"\1: ", sentence)
     return _PRODUCT.sub("·", sentence)

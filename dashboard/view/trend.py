@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dashboard.view import text
+from dashboard.view.kinds import is_slab_record, is_stepped, moment_tags
 from twin.plant import Limits, Plant, Role, Tag
+from twin.plant.furnace import Furnace
 from twin.records import Proposal, Samples, Series
 
 BUCKETS = 360  # about one per two pixels of a wide screen; each keeps up to four points
@@ -53,10 +55,33 @@ class Panel:
 
 
 def default_tags(plant: Plant) -> list[str]:
-    """What a trend shows before anyone chose: the CVs that yield last, and every MV."""
+    """What a trend shows before anyone chose: the CVs that yield last, and every MV.
+
+    Of a furnace also what leaves it and what it burns.
+    """
     ranks = [tag.rank for tag in plant.with_role(Role.CV) if tag.rank is not None]
     first = [t.name for t in plant.with_role(Role.CV) if not ranks or t.rank == min(ranks)]
-    return first + [tag.name for tag in plant.with_role(Role.MV)]
+    furnaces = [block for block in plant.discrete if isinstance(block, Furnace)]
+    of_furnaces = [name for each in furnaces for name in (each.pyrometer, each.fuel)]
+    mvs = [tag.name for tag in plant.with_role(Role.MV)]
+    return list(dict.fromkeys([*of_furnaces, *first, *mvs]))
+
+
+def choices(plant: Plant) -> list[str]:
+    """Every tag that can be drawn, in the order in which people look for them.
+
+    MVs, CVs and DVs first, records of slabs last; a moment is no curve.
+    """
+    roles = list(Role)
+    names = [tag for tag in plant.tags if tag.name not in moment_tags(plant)]
+    ordered = sorted(names, key=lambda t: (is_slab_record(plant, t.name), roles.index(t.role)))
+    return [tag.name for tag in ordered]
+
+
+def foretold_tags(plant: Plant, shown: Proposal) -> list[str]:
+    """What a proposal says something of: its CVs, then the MVs it plans."""
+    cvs = [t.name for t in plant.with_role(Role.CV) if future_of(t.name, shown) is not None]
+    return cvs + [name for name in shown.plan.moves if name not in cvs]
 
 
 def panels(
@@ -149,11 +174,11 @@ def message(
         "tick": tick,
         "height_px": height_px,
         "is_small": is_small,
-        "panels": [_panel_message(panel) for panel in shown],
+        "panels": [_panel_message(plant, panel) for panel in shown],
     }
 
 
-def _panel_message(panel: Panel) -> dict[str, Any]:
+def _panel_message(plant: Plant, panel: Panel) -> dict[str, Any]:
     tag, future = panel.tag, panel.future
     digits = tag.decimals + 1
     fan: dict[str, Any] = {"times_s": [], "middle": [], "low": [], "high": [], "holding": []}
@@ -170,7 +195,7 @@ def _panel_message(panel: Panel) -> dict[str, Any]:
         "description": tag.description,
         "unit": text.on_paper(tag.unit),
         "decimals": tag.decimals,
-        "is_stepped": tag.role in (Role.MV, Role.DV),
+        "is_stepped": is_stepped(plant, tag),
         "times_s": [round(t, 1) for t in panel.history.times_s.tolist()],
         "values": _plain(panel.history.values, digits),
         "future": fan,

@@ -14,7 +14,8 @@ from dashboard.settings import Settings
 from dashboard.workers.ending import ending, say
 from dashboard.workers.history import is_first_history_awaited
 from optimizer.controller import Controller, Model, error_band
-from optimizer.cycle import Planned, plan_round
+from optimizer.cycle import Planned, Planning, plan_round
+from optimizer.slab_controller import SlabController
 from twin.clock import on_grid, wall_now
 from twin.context import JUDGED, gate_context, told_judged
 from twin.dynamics.models import PHYSICS
@@ -23,6 +24,7 @@ from twin.errors import HistorianError, ModelFault, UsageError
 from twin.historian import Historian
 from twin.physics import Physics, load_physics
 from twin.plant import Plant
+from twin.plant.furnace import Furnace
 
 _POLL_S = 0.1
 _RETRY_S = 2.0
@@ -43,6 +45,13 @@ def run_planner(plant: Plant, settings: Settings) -> None:
             except HistorianError as fault:
                 say(f"planning waits: {fault}")
                 stop.wait(_RETRY_S)
+
+
+def _controller(plant: Plant, model: Model) -> Planning:
+    """What plans for this plant: a furnace by its slabs, any other by its equations."""
+    if any(isinstance(block, Furnace) for block in plant.discrete):
+        return SlabController(plant, model)
+    return Controller(plant, _physics(plant), model)
 
 
 def _physics(plant: Plant) -> Physics:
@@ -82,7 +91,7 @@ class _PlannerLoop:
         self._plant = plant
         self._settings = settings
         self._historian = historian
-        self._controller: Controller | None = None
+        self._controller: Planning | None = None
         self._done_until: datetime | None = None
         self._filled_gaps = 0
 
@@ -130,11 +139,11 @@ class _PlannerLoop:
         self._tell(controller, now, speed, planned.reason, judged)
         return planned
 
-    def _following_active_model(self, now: datetime) -> Controller:
+    def _following_active_model(self, now: datetime) -> Planning:
         version = _active_version(self._historian, self._plant)
         if self._controller is None:
             model = self._model(version, now)
-            self._controller = Controller(self._plant, _physics(self._plant), model)
+            self._controller = _controller(self._plant, model)
         elif self._controller.model.version != version:
             model = self._model(version, now)
             if model.version != self._controller.model.version:
@@ -158,7 +167,7 @@ class _PlannerLoop:
 
     def _tell(
         self,
-        controller: Controller | None,
+        controller: Planning | None,
         now: datetime,
         speed: float,
         note: str,

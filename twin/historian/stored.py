@@ -21,12 +21,18 @@ import numpy as np
 
 from twin.clock import utc
 from twin.errors import RecordUnreadable
-from twin.records import Forecast, Plan, PlanStatus, Series, Verdict
+from twin.records import Forecast, Plan, PlanStatus, Series, SlabOutlook, Verdict
 
 # Six digits tell 10 µm in a 10 m tank; more would double the size of a stored forecast.
 _SERIES_FORMAT = "%.6g"
 # The largest plan or forecast, unpacked: a hundred times that of four tanks.
 _LARGEST_BYTES = 32 << 20
+
+# What a slab's row holds after its number, its time and its doubt.
+_SLAB_NUMBERS = (
+    "mean_c", "sd_k", "difference_k", "surface_c", "in_spec_chance", "cold_chance",
+    "low_c", "high_c", "now_c",
+)  # fmt: skip
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -141,6 +147,7 @@ def packed_forecast(forecast: Forecast) -> bytes:
             "high": _series_map(forecast.high),
             "cost_per_h": finite(forecast.cost_per_h),
             "holding": _series_map(forecast.holding),
+            "slabs": [_slab_row(slab) for slab in forecast.slabs],
         }
     )
 
@@ -159,7 +166,9 @@ def forecast(packed: bytes) -> Forecast:
         low=_series(stored["low"]),
         high=_series(stored["high"]),
         cost_per_h=number(stored["cost_per_h"]),
+        # Forecasts stored by earlier versions know neither.
         holding=_series(stored.get("holding", {})),
+        slabs=tuple(_slab(row) for row in stored.get("slabs", [])),
     )
 
 
@@ -244,6 +253,18 @@ def _above_zero(value: float | None) -> float:
     if not number(value) > 0:
         raise ValueError(f"{value!r:.40} is not above 0")
     return number(value)
+
+
+def _slab_row(slab: SlabOutlook) -> list[object]:
+    """One slab as a row: a list of keys for every slab would double a stored forecast."""
+    numbers = (getattr(slab, key) for key in _SLAB_NUMBERS)
+    return [slab.number, slab.leaves_at.isoformat(), slab.doubt, *(finite(n) for n in numbers)]
+
+
+def _slab(row: list[Any]) -> SlabOutlook:
+    whole, leaves_at, doubt, *told = row
+    known = dict(zip(_SLAB_NUMBERS, map(number, told), strict=True))
+    return SlabOutlook(_whole(whole), _time(leaves_at), doubt=_word(doubt), **known)
 
 
 def _series_map(series: Mapping[str, Series]) -> dict[str, list[float | None]]:

@@ -10,6 +10,8 @@ from twin.errors import ExpressionError, PlantFileError
 from twin.expressions import Expression, parse, units
 from twin.plant.document import Finding, Place
 from twin.plant.endpoint import is_opcua_address
+from twin.plant.furnace import Furnace, Mill, named_tags
+from twin.plant.furnace_rules import furnace_findings
 from twin.plant.physics_file import read_physics_file
 from twin.plant.shape import Batches, Block, FileSource, Plant, Role, Trips, nearest
 from twin.plant.tag_rules import tag_findings, unknown
@@ -34,6 +36,7 @@ def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
     yield from _economics(plant, names, hidden)
     yield from _interlocks(plant, names, hidden)
     yield from _blocks(plant, names)
+    yield from furnace_findings(plant, names)
     yield from _physics(plant, names)
 
 
@@ -41,6 +44,12 @@ def _steps_and_zone(plant: Plant) -> Iterator[Finding]:
     if plant.step_s < plant.sample_s:
         message = f"{plant.step_s:g} s is shorter than sample_s, {plant.sample_s:g} s."
         yield Finding(("step_s",), message, "A planning step holds at least one sample.")
+    if plant.plan_every_steps >= plant.horizon_steps:
+        message = (
+            f"{plant.plan_every_steps} steps from one round to the next are not less than the "
+            f"{plant.horizon_steps} that a plan reaches."
+        )
+        yield Finding(("plan_every_steps",), message, "Plan more often or lengthen horizon_steps.")
     zones = _time_zones()
     if plant.time_zone not in zones:
         near = nearest(plant.time_zone, zones).strip()
@@ -210,6 +219,8 @@ def _block_tags(
             yield (*at, "duration"), slot.duration, "min"
     elif isinstance(block, Trips):
         yield ("running",), block.running, ""
+    elif isinstance(block, Furnace | Mill):
+        yield from named_tags(block)
     else:
         yield ("price",), block.price, None
         yield ("next",), block.next, name_units.get(block.price)

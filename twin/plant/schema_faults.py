@@ -168,7 +168,10 @@ _SAID: dict[str, _Saying] = {
         f"kind {_value(c['tag'])} is not one of {c['expected_tags']}.",
         "",
     ),
-    "union_tag_not_found": lambda value, c: ("has no kind.", "Add kind: batches, trips or tariff."),
+    "union_tag_not_found": lambda value, c: (
+        "has no kind.",
+        "Add kind: batches, trips, tariff, furnace or mill.",
+    ),
     "timezone_aware": lambda value, c: (f"{value} has no time zone.", _TIME_RULE),
     "datetime_parsing": lambda value, c: (f"{value} is not a time.", _TIME_RULE),
     "datetime_from_date_parsing": lambda value, c: (f"{value} is not a time.", _TIME_RULE),

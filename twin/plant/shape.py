@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from twin.errors import UnknownTag
 from twin.expressions import Expression, parse
 from twin.plant.endpoint import is_loopback
+from twin.plant.furnace import Furnace, Mill
 from twin.plant.values import (
     Address,
     Age,
@@ -51,6 +52,9 @@ from twin.plant.values import (
 )
 
 _STRICT = ConfigDict(extra="forbid")
+
+_EVERY = "A planning round comes every so many steps, and whenever a mill stops or starts."
+RoundSteps = Annotated[int, Field(ge=1, le=120, strict=True, description=_EVERY)]
 
 
 class Role(StrEnum):
@@ -208,7 +212,7 @@ class Tariff:
     next: TagName
 
 
-Block = Annotated[Batches | Trips | Tariff, Field(discriminator="kind")]
+Block = Annotated[Batches | Trips | Tariff | Furnace | Mill, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -256,6 +260,7 @@ class Plant:
     tags: tuple[Tag, ...]
     step_s: PlanStep = 60.0
     sample_s: SamplePeriod = 10.0
+    plan_every_steps: RoundSteps = 1
     horizon_steps: Annotated[int, Field(ge=2, le=1000, strict=True)] = 60
     time_zone: ShortText = "UTC"
     physics: FileName | None = None
@@ -278,6 +283,11 @@ class Plant:
     def with_role(self, role: Role) -> tuple[Tag, ...]:
         """All tags of one role, in file order."""
         return tuple(tag for tag in self.tags if tag.role is role)
+
+    @property
+    def round_s(self) -> float:
+        """Plant seconds between two planning rounds."""
+        return self.plan_every_steps * self.step_s
 
     @property
     def is_on_this_machine(self) -> bool:

@@ -211,7 +211,7 @@ def _of_rate(case: Case, tag: Tag, setpoint: float, present: float) -> Iterator[
             f"{tag.name}: a move of {show(tag, size, room)} (from {show(tag, present, setpoint)} "
             f"to {show(tag, setpoint, present)}) is more than the {show(tag, room, size)} that "
             f"its rate of {tag.rate_limit_per_min:g} {tag.unit} per minute allows since its last "
-            f"move, at most one step of {case.plant.step_s:.0f} s. Ask for less or wait."
+            f"move, at most one planning round of {case.plant.round_s:.0f} s. Ask for less or wait."
         )
 
 
@@ -228,7 +228,7 @@ def _rate_room(plant: Plant, tag: Tag, context: GateContext, now: datetime) -> f
             f"{tag.name}: its last move is stamped {-since_s:.0f} s ahead of now. "
             "Check the clocks of planner and writer."
         )
-    return tag.rate_limit_per_min * min(plant.step_s, since_s) / 60.0
+    return tag.rate_limit_per_min * min(plant.round_s, since_s) / 60.0
 
 
 def _of_budget(case: Case, tag: Tag, setpoint: float, present: float) -> Iterator[str]:

@@ -37,6 +37,11 @@ def normal_cdf(z: Series) -> Series:
     return shares
 
 
+def quantile(share: float) -> float:
+    """Standard normal quantile; 0 and 1 give about ∓7."""
+    return _NORMAL.inv_cdf(min(max(share, 1e-12), 1.0 - 1e-12))
+
+
 def start_error_s(
     block: Batches, u: float, beyond_s: float = -np.inf, up_to_s: float = np.inf
 ) -> float:

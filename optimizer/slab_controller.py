@@ -1,0 +1,257 @@
+"""What a furnace's planning keeps between rounds, and one round without any database.
+
+`SlabController` opens the same door as `optimizer.controller.Controller`: it takes in samples,
+tracks the slabs, plans and asks the gate. Nothing here reads a clock or writes to a plant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from optimizer.controller import Model, Round, rounded_towards
+from optimizer.slab_plan import SlabPlan, SlabPlanner, Tuning
+from optimizer.slab_trust import SlabTrust
+from optimizer.transcription import hard_range
+from twin.furnace.rollout import Rollout, leaving_steps
+from twin.furnace.state import FurnaceState
+from twin.furnace.tracking import Tracker
+from twin.plant import Plant
+from twin.records import (
+    Estimate,
+    Forecast,
+    Plan,
+    PlanStatus,
+    PlantState,
+    Samples,
+    Series,
+    Stage,
+    Verdict,
+    Window,
+)
+from twin.safety import GateContext, Trust, check, move_room
+from twin.simulation.line import line_of
+from twin.slab_forecast import slab_forecast
+from twin.state import window
+
+_GJ_PER_MWH = 3.6
+_JUDGED_EVERY = 5  # minutes between forecasts of the zones, and how far they look ahead
+
+
+class SlabController:
+    """One furnace's planning between rounds: slab tracking, trust, and the last plan."""
+
+    def __init__(
+        self, plant: Plant, model: Model | None = None, *, tuning: Tuning | None = None
+    ) -> None:
+        self.plant = plant
+        self.furnace, self.mill = line_of(plant)
+        self._planner = SlabPlanner(self.furnace, self.mill, tuning)
+        self._zone_mvs = [zone.setpoint for zone in self.furnace.zones]
+        self.model = model or Model()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.tracker = Tracker(self.furnace, self.mill)
+        self.trust = SlabTrust(len(self.furnace.zones))
+        self.observed_until: datetime | None = None
+        self._judged_from: FurnaceState | None = None
+        self._path: list[Series] = []
+        self._blocks_c: Series | None = None
+        self._planned_at: datetime | None = None
+        self._is_stopped = False
+
+    def use(self, model: Model, *, forget: bool = False) -> None:
+        """Plan with `model` from now on; `forget` drops the past, to be observed anew."""
+        self.model = model
+        if forget:
+            self._forget()
+
+    @property
+    def followed_tags(self) -> tuple[str, ...]:
+        """The tags whose samples `observe` needs."""
+        return (*self.tracker.tags, *self._zone_mvs)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Zones as tracked, and how far short forecasts held; None while nothing is known."""
+        state = self.tracker.state()
+        if state is None:
+            return None
+        share, count = self.trust.score(state.at)
+        zones = zip(self.furnace.zones, state.zones, strict=True)
+        temperatures = {zone.temperature: seen.gas_c for zone, seen in zones}
+        return Estimate(state.at, temperatures, {}, {}, share, count)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether a round is wanted at `now`: every round, and when the mill stops or starts."""
+        if self._planned_at is None or self._is_stopped != self._stands():
+            return True
+        return now - self._planned_at >= timedelta(seconds=self.plant.round_s)
+
+    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
+        """Take in the newest `rows` minutes up to `until`, which follow what is known."""
+        known = self.observed_until
+        if known is not None and known != until - timedelta(seconds=rows * self.plant.step_s):
+            raise ValueError(f"{rows} steps up to {until} do not follow {known}")
+        past = window(self.plant, samples, until, rows)
+        for row in range(rows):
+            end = until - timedelta(seconds=(rows - 1 - row) * self.plant.step_s)
+            minute = {tag: values[row : row + 1] for tag, values in past.values.items()}
+            self._minute(Window(end, self.plant.step_s, minute))
+        self.observed_until = until
+
+    def _minute(self, minute: Window) -> None:
+        gone = self.tracker.left[-1] if self.tracker.left else None
+        self.tracker.observe(minute)
+        left = self.tracker.left
+        if left and left[-1] is not gone:
+            noise_k = self.furnace.pyrometer_sd_k
+            newest = left[-1]
+            sd_k = float(np.hypot(newest.sd_k, noise_k))
+            self.trust.judge_slab(newest.at, newest.shown_c - newest.expected_c, sd_k)
+        self._path.append(np.array([minute.values[mv][0] for mv in self._zone_mvs]))
+        if len(self._path) == _JUDGED_EVERY:
+            seen = [minute.values[zone.temperature][0] for zone in self.furnace.zones]
+            forecast_c = self._zones_then()
+            if forecast_c is not None:
+                self.trust.judge_zones(minute.end, forecast_c, np.array(seen))
+            self._judged_from, self._path = self.tracker.state(), []
+
+    def _zones_then(self) -> Series | None:
+        """Where the zones should have come to since judged last, with setpoints as they came."""
+        begun, path = self._judged_from, np.array(self._path)
+        if begun is None or not np.isfinite(path).all():
+            return None
+        stands = begun.mill.stopped_since is not None
+        still_s = float(_JUDGED_EVERY * 60) if stands else None
+        leaves = leaving_steps(self.furnace, begun, len(path), pace=1.0, restart_s=still_s)
+        gas: Series = Rollout(self.furnace, begun, leaves).run(path).gas_c[-1]
+        return gas
+
+    def trusted(self, context: GateContext) -> GateContext:
+        """`context` with what is known of the model's trust."""
+        estimate = self.estimate
+        if estimate is None:
+            return context
+        return replace(context, trust=Trust(estimate.coverage90, estimate.coverage_count))
+
+    def round(self, state: PlantState, context: GateContext, now: datetime) -> Round:
+        """Plan from the tracked furnace and the present `state`, and ask the gate."""
+        trusted, furnace = self.trusted(context), self._believed()
+        current = np.array([_known(state, mv) for mv in self._zone_mvs])
+        if furnace is None or not np.isfinite(current).all():
+            reason = "no zone or slab has been seen yet"
+            plan = Plan(PlanStatus.HELD_NO_STATE, reason, now, self.plant.step_s, {})
+            verdict = Verdict(False, (f"Nothing is planned: {reason}.",), now, {})
+            return Round(state, None, None, plan, {}, verdict, context)
+        low, high = self._bounds(state, trusted, now, current)
+        found = self._planner.plan(furnace, self._start(now, current), low, high, current)
+        self._blocks_c, self._planned_at = found.blocks_c, now
+        self._is_stopped = self._stands()
+        plan = self._plan(found, state, now)
+        setpoints = self._setpoints(plan, state)
+        verdict = check(self.plant, state, setpoints, trusted, now)
+        return Round(state, self.estimate, furnace, plan, setpoints, verdict, trusted)
+
+    def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
+        """The fan of every zone and slab under `moves`, from where `done` found the furnace."""
+        assert isinstance(done.twin, FurnaceState)
+        return slab_forecast(self.plant, done.twin, moves, seed=seed, model=self.model.version)
+
+    def compared_forecast(self, done: Round, seed: int) -> Forecast:
+        """The fan of the plan of `done`, beside where everything goes if no MV moves.
+
+        Both meet the same slabs and stops, so what parts them is the plan's doing.
+        """
+        steps = self.plant.horizon_steps
+        still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
+        holding = self.forecast(done, still, seed)
+        return replace(self.forecast(done, done.plan.moves, seed), holding=holding.middle)
+
+    def _believed(self) -> FurnaceState | None:
+        """The tracked furnace; without what was learned online where the model asks for that."""
+        state = self.tracker.state()
+        if state is None or self.model.learns_bias:
+            return state
+        zones = tuple(replace(zone, extra_w=0.0) for zone in state.zones)
+        return replace(state, zones=zones, emissivity_percent={}, bias_k=0.0)
+
+    def _stands(self) -> bool:
+        state = self.tracker.state()
+        return state is not None and state.mill.stopped_since is not None
+
+    def _start(self, now: datetime, current: Series) -> Series:
+        """The last plan moved on to now, or standing still. (block, zone)"""
+        edges = np.array(self._planner.tuning.block_edges_min, dtype=float)
+        if self._blocks_c is None or self._planned_at is None:
+            return np.tile(current, (len(edges), 1))
+        passed = (now - self._planned_at).total_seconds() / 60.0
+        moved = self._blocks_c.copy()
+        for i in range(len(edges) - 1):
+            share = min(1.0, passed / (edges[i + 1] - edges[i]))
+            moved[i] = (1.0 - share) * self._blocks_c[i] + share * self._blocks_c[i + 1]
+        return moved
+
+    def _bounds(
+        self, state: PlantState, context: GateContext, now: datetime, current: Series
+    ) -> tuple[Series, Series]:
+        """(block, zone) bounds: limits, and in the first block what rate and budget leave.
+
+        An MV that the gate would not let go anywhere stands still for now; one that only computes
+        while others may move stands still over the whole plan.
+        """
+        blocks = len(self._planner.tuning.block_edges_min)
+        ranges = np.array([hard_range(self.plant.tag(mv)) for mv in self._zone_mvs])
+        low, high = np.tile(ranges[:, 0], (blocks, 1)), np.tile(ranges[:, 1], (blocks, 1))
+        is_shadow = [context.stages.get(mv) is Stage.SHADOW for mv in self._zone_mvs]
+        for z, mv in enumerate(self._zone_mvs):
+            room = move_room(self.plant, mv, context, now)
+            is_blocked = not check(
+                self.plant, state, {mv: float(current[z])}, context, now
+            ).is_clear
+            if is_shadow[z] and not all(is_shadow):
+                low[:, z] = high[:, z] = current[z]
+            elif is_blocked:
+                low[0, z] = high[0, z] = current[z]
+            elif room is not None:
+                low[0, z] = min(max(low[0, z], current[z] - room), high[0, z])
+                high[0, z] = max(min(high[0, z], current[z] + room), low[0, z])
+        return low, high
+
+    def _plan(self, found: SlabPlan, state: PlantState, now: datetime) -> Plan:
+        path = self._planner.path(found.blocks_c)
+        steps = self.plant.horizon_steps
+        path = np.concatenate([path, np.tile(path[-1], (max(0, steps - len(path)), 1))])[:steps]
+        moves = {mv: path[:, z] for z, mv in enumerate(self._zone_mvs)}
+        predicted = {
+            zone.temperature: found.passage.gas_c[:, z] for z, zone in enumerate(self.furnace.zones)
+        }
+        predicted |= {
+            zone.fuel: found.passage.fuel_w[:, z] / 1e6 for z, zone in enumerate(self.furnace.zones)
+        }
+        return Plan(
+            PlanStatus.SOLVED, "", now, self.plant.step_s, moves, predicted,
+            cost_per_h=found.cost_per_h, hold_cost_per_h=found.holding_per_h,
+            binding=found.binding, solve_ms=found.solve_ms,
+        )  # fmt: skip
+
+    def _setpoints(self, plan: Plan, state: PlantState) -> dict[str, float]:
+        """The plan's next setpoints that differ from where the MVs stand, rounded towards them."""
+        setpoints = {}
+        for name, target in plan.first_move.items():
+            current = state.value(name)
+            if current is None:
+                continue
+            rounded = rounded_towards(current, target, self.plant.tag(name).decimals)
+            if rounded is not None:
+                setpoints[name] = rounded
+        return setpoints
+
+
+def _known(state: PlantState, tag: str) -> float:
+    value = state.last_known(tag)
+    return float("nan") if value is None else value

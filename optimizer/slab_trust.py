@@ -1,0 +1,51 @@
+"""How far the furnace's short forecasts can be trusted: the share that held in the last hour.
+
+Every few minutes each zone's temperature is held against where the model would have taken it
+along the setpoints as they came, and every slab that leaves against the pyrometer. A zone's band
+adapts so that nine of ten hold in the long run (Gibbs and Candès, NeurIPS 2021, adaptive conformal
+inference): what fails many in one hour is a plant that has changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from datetime import datetime, timedelta
+
+from twin.records import Series
+
+_BAND = 1.645  # standard deviations of a central 90 % interval
+_KEPT = timedelta(hours=1)
+_FIRST_HALF_K = 5.0  # of a zone's band, before any error is known: a minute's ramp
+_GAIN = 0.1  # of the band per judged forecast; a step change is taken in within some 30 of them
+_LEAST_HALF_K = 1.5  # the thermocouples' own noise
+
+
+class SlabTrust:
+    """One furnace's running score."""
+
+    def __init__(self, zones: int) -> None:
+        self._half_k = [_FIRST_HALF_K] * zones
+        self._judged: deque[tuple[datetime, bool]] = deque()
+
+    def judge_zones(self, at: datetime, forecast_c: Series, seen_c: Series) -> None:
+        """Take in what every zone came to; NaN where it was not seen."""
+        for z, error_k in enumerate((seen_c - forecast_c).tolist()):
+            if not math.isfinite(error_k):
+                continue
+            held = abs(error_k) <= self._half_k[z]
+            self._judged.append((at, held))
+            moved = self._half_k[z] * math.exp(_GAIN * ((0.0 if held else 1.0) - 0.1))
+            self._half_k[z] = max(moved, _LEAST_HALF_K)
+
+    def judge_slab(self, at: datetime, missed_k: float, sd_k: float) -> None:
+        """Take in what the pyrometer showed of a slab; `sd_k` counts the pyrometer's own noise."""
+        if math.isfinite(missed_k):
+            self._judged.append((at, abs(missed_k) <= _BAND * sd_k))
+
+    def score(self, at: datetime) -> tuple[float | None, int]:
+        """Share that held in the hour up to `at`, and of how many; None of none."""
+        while self._judged and self._judged[0][0] <= at - _KEPT:
+            self._judged.popleft()
+        count = len(self._judged)
+        return (sum(held for _, held in self._judged) / count if count else None), count

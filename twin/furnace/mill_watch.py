@@ -1,0 +1,109 @@
+"""The mill, minute by minute: since when it stands, when it wants the next slab, past stops.
+
+What is left of a stop is `stops`'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from twin.furnace.faults import Faults
+from twin.furnace.state import MillState
+from twin.furnace.stops import StopRecord, stop_belief
+from twin.plant.furnace import Mill
+
+_AHEAD_S = 60.0  # a beginning so far ahead of the clock is still one
+_IDLE = timedelta(minutes=30)  # overdue: three times the slowest slab's time
+_SLOWEST, _FASTEST = 0.1, 10.0  # of a pace
+
+
+class MillWatch:
+    """One mill. Numbers that are missing stay what they were."""
+
+    def __init__(self, mill: Mill, told: Faults) -> None:
+        self._mill, self._told = mill, told
+        self._record = StopRecord()
+        self._belief = stop_belief(mill)
+        self._stands: bool | None = None
+        self._since: datetime | None = None  # it stands, or it runs
+        self._restart: datetime | None = None
+        self._due: datetime | None = None
+        self.pace = 1.0
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that `see` looks at."""
+        mill = self._mill
+        return (mill.running, mill.stopped_at, mill.expected_restart, mill.pace)
+
+    def see(self, at: datetime, seen: Mapping[str, float], *, is_held: bool) -> None:
+        """One minute. `is_held`: the plant itself keeps a slab back."""
+        mill = self._mill
+        running, began_s, restart_s, pace = (seen[tag] for tag in self.tags)
+        if math.isfinite(pace) and _SLOWEST <= pace <= _FASTEST:
+            self.pace = pace
+        if not math.isfinite(running):
+            self._told.note(mill.running, f"{mill.running}: no value; held", at)
+            self._record.lose_sight()
+        else:
+            count = len(self._record.past)
+            self._record.see(at, running, began_s, restart_s)
+            if len(self._record.past) != count:
+                self._belief = stop_belief(mill, self._record.past)
+            if self._stands is None or self._stands != (running < 0.5):
+                self._stands, self._since, self._restart = running < 0.5, at, None
+        if self._stands:
+            self._see_stop(at, began_s, restart_s)
+        elif not is_held:
+            self._see_idle(at)
+
+    def lose_sight(self) -> None:
+        """Minutes were not seen: a stop that ended in them is not learned from."""
+        self._record.lose_sight()
+
+    def slab_left(self, at: datetime, rolling_s: float) -> None:
+        """A slab has left in the minute up to `at`; at pace 1 the mill takes `rolling_s` for it."""
+        # Half a minute ago is the best guess of when.
+        self._due = at + timedelta(seconds=rolling_s / self.pace - 30.0)
+        if self._stands and self._since is not None and at - self._since > timedelta(minutes=2):
+            told = f"{self._mill.running}: 0 since {self._since:%H:%M} UTC, but a slab has left"
+            self._told.note("left while standing", told, at)
+
+    def state(self, at: datetime) -> MillState:
+        """The mill at `at`."""
+        return MillState(
+            stopped_since=self._since if self._stands else None,
+            expected_restart=self._restart if self._stands else None,
+            due=self._due or at,
+            stops=self._belief,
+        )
+
+    def _see_stop(self, at: datetime, began_s: float, restart_s: float) -> None:
+        mill = self._mill
+        if 0.0 < began_s <= at.timestamp() + _AHEAD_S:
+            self._since = datetime.fromtimestamp(began_s, tz=UTC)
+        elif math.isfinite(began_s):
+            told = f"{mill.stopped_at}: {began_s:g} s while the mill stands; it must be in the past"
+            self._told.note(mill.stopped_at, f"{told}. The first minute seen counts", at)
+        if restart_s > 0.0:
+            self._restart = datetime.fromtimestamp(restart_s, tz=UTC)
+        longest = timedelta(minutes=mill.stop_min[1])
+        if self._since is not None and at - self._since > longest:
+            told = (
+                f"{mill.running}: the mill has stood since {self._since:%Y-%m-%d %H:%M} UTC, "
+                f"longer than the longest stop of {mill.stop_min[1]:g} min (plant file)"
+            )
+            self._told.note("longest stop", told, at)
+
+    def _see_idle(self, at: datetime) -> None:
+        if self._due is None or self._since is None:
+            return
+        due = max(self._due, self._since)
+        if at - due > _IDLE:
+            told = (
+                f"{self._mill.running}: 1, but no slab has left though one was due at "
+                f"{due:%H:%M} UTC, more than {_IDLE.seconds / 60:g} min ago"
+            )
+            self._told.note("idle", told, at)

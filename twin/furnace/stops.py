@@ -1,0 +1,166 @@
+"""How long the mill stands: what past stops teach, and how much is left of the present one.
+
+Stops last log-normally. The plant file's figures count like a number of past stops; those that the
+records show move them. What is left of a stop is what its age and its crew's estimate leave.
+Nothing here says when the next stop begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from scipy.special import log_ndtr, ndtr, ndtri
+
+from twin.furnace.state import FurnaceState, Stop, StopBelief
+from twin.plant.furnace import Mill
+from twin.records import Series, Window
+
+#: Past stops that the plant file's figures are worth: some two days of stops. After a week the
+#: records weigh four times as much; after a shift they hardly count.
+_PRIOR_STOPS = 10.0
+_TINY = 1e-290  # a chance below this is none
+
+
+class StopRecord:
+    """The stops of a mill, seen minute by minute; the newest `kept`."""
+
+    def __init__(self, kept: int = 200) -> None:
+        self._kept = kept
+        self._began_s = self._expected_s = math.nan
+        self.past: list[Stop] = []
+
+    def see(self, at: datetime, running: float, stopped_at_s: float, restart_s: float) -> None:
+        """One minute of `mill.running`, `mill.stopped_at` and `mill.expected_restart`.
+
+        A stop counts when its beginning is on record and its end was seen. Of several estimates
+        the first counts: later ones know how long it has lasted already.
+        """
+        now_s = at.timestamp()
+        if running < 0.5 and 0.0 < stopped_at_s <= now_s:
+            if stopped_at_s != self._began_s:
+                self._began_s, self._expected_s = stopped_at_s, math.nan
+            if not math.isfinite(self._expected_s) and restart_s > stopped_at_s:
+                self._expected_s = restart_s - stopped_at_s
+        elif running >= 0.5 and math.isfinite(self._began_s):
+            # It ended in the minute before: half of it is the best guess.
+            lasted_s = max(now_s - 30.0 - self._began_s, 30.0)
+            self.past = [*self.past, Stop(lasted_s, self._expected_s)][-self._kept :]
+            self._began_s = math.nan
+
+    def lose_sight(self) -> None:
+        """Minutes are missing: when the present stop ends will not have been seen."""
+        self._began_s = math.nan
+
+
+def past_stops(mill: Mill, past: Window) -> tuple[Stop, ...]:
+    """Every stop whose beginning is on record and whose end lies in `past` (rows of a minute)."""
+    record = StopRecord()
+    tags = (mill.running, mill.stopped_at, mill.expected_restart)
+    rows = np.column_stack([past.values[tag] for tag in tags])
+    for row, (running, began_s, restart_s) in enumerate(rows.tolist()):
+        if math.isfinite(running):
+            at = past.end - timedelta(seconds=(past.rows - 1 - row) * past.step_s)
+            record.see(at, running, began_s, restart_s)
+        else:
+            record.lose_sight()
+    return tuple(record.past)
+
+
+def stop_belief(mill: Mill, past: Sequence[Stop] = ()) -> StopBelief:
+    """What the plant file and past stops say about the next one.
+
+    Conjugate for a normal variable of unknown mean and variance, for the logarithm of how long
+    stops last and for that of the crew's estimate over it (Gelman et al., Bayesian Data Analysis,
+    3rd ed., section 3.3); what is left unsure of the mean widens the spread.
+    """
+    lasted = np.array([stop.lasted_s for stop in past])
+    told = np.array([stop.expected_s for stop in past])
+    known = np.isfinite(told)
+    middle = math.log(60.0 * mill.stop_mean_min) - mill.stop_sigma**2 / 2
+    mean, sigma = _updated(middle, mill.stop_sigma, np.log(lasted))
+    bias, estimate_sigma = _updated(0.0, mill.estimate_sd, np.log(told[known] / lasted[known]))
+    return StopBelief(math.exp(mean), sigma, math.exp(bias), estimate_sigma, len(past))
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """How much longer a stop lasts: log-normal by its whole length, known to exceed `age_s`."""
+
+    median_s: float
+    sigma: float
+    age_s: float
+
+    def mean_s(self) -> float:
+        """The mean of what is left."""
+        return mean_beyond(self.median_s, self.sigma, self.age_s) - self.age_s
+
+    def quantile_s(self, share: float) -> float:
+        """What is left in `share` of cases at most; 0 ≤ share < 1."""
+        return float(self.samples_s(np.array([share]))[0])
+
+    def samples_s(self, uniform: Series) -> Series:
+        """What is left for numbers drawn evenly from [0, 1): equal numbers, equal luck."""
+        beyond = ndtr(-self._age_z()) if self.age_s > 0 else 1.0
+        if beyond < _TINY:
+            # So far in the tail the excess is exponential, with a hazard of z / (sigma age).
+            scale_s = self.age_s * self.sigma / self._age_z()
+            left: Series = -scale_s * np.log1p(-uniform)
+            return left
+        z = -ndtri(beyond * (1.0 - uniform))
+        left = self.median_s * np.exp(self.sigma * z) - self.age_s
+        return np.maximum(left, 0.0)
+
+    def _age_z(self) -> float:
+        return (math.log(self.age_s) - math.log(self.median_s)) / self.sigma
+
+
+def remaining(mill: Mill, state: FurnaceState) -> Remaining | None:
+    """How much longer the mill stands; None while it rolls.
+
+    The crew's estimate is a reading of the stop's length with a log-normal error, what is believed
+    of stops is its prior: their logarithms weigh by their precisions. Without an estimate the
+    prior is all there is.
+    """
+    since, restart = state.mill.stopped_since, state.mill.expected_restart
+    if since is None:
+        return None
+    age_s = max(0.0, (state.at - since).total_seconds())
+    belief = state.mill.stops or stop_belief(mill)
+    mean, precision = math.log(belief.median_s), belief.sigma**-2
+    if restart is not None and restart > since:
+        told = math.log((restart - since).total_seconds() / belief.estimate_factor)
+        weight = belief.estimate_sigma**-2
+        mean = (precision * mean + weight * told) / (precision + weight)
+        precision += weight
+    return Remaining(math.exp(mean), precision**-0.5, age_s)
+
+
+def remaining_stop_s(mill: Mill, state: FurnaceState) -> float | None:
+    """The mean of what is left of the present stop; None while the mill rolls."""
+    left = remaining(mill, state)
+    return None if left is None else left.mean_s()
+
+
+def mean_beyond(median: float, sigma: float, age: float) -> float:
+    """Mean of a log-normal variable known to exceed `age`."""
+    whole = math.log(median) + sigma**2 / 2
+    if age <= 0.0:
+        return math.exp(whole)
+    z = (math.log(age) - math.log(median)) / sigma
+    return math.exp(whole + float(log_ndtr(sigma - z)) - float(log_ndtr(-z)))
+
+
+def _updated(mean: float, sigma: float, seen: Series) -> tuple[float, float]:
+    """Predictive mean and spread of a normal variable after `seen`."""
+    count, weight = len(seen), _PRIOR_STOPS + len(seen)
+    if not count:
+        return mean, sigma
+    of_seen = float(seen.mean())
+    squares = _PRIOR_STOPS * sigma**2 + float(((seen - of_seen) ** 2).sum())
+    squares += _PRIOR_STOPS * count / weight * (of_seen - mean) ** 2
+    new_mean = (_PRIOR_STOPS * mean + count * of_seen) / weight
+    return new_mean, math.sqrt(squares / weight * (1.0 + 1.0 / weight))

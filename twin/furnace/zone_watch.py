@@ -1,0 +1,110 @@
+"""What the zones' instruments show, minute by minute, and what is held while one is silent.
+
+A thermocouple that shows nothing, or nothing that can be, keeps its last value; how long it has
+been silent is told, and after half an hour the furnace is not known any more. How slabs take that
+is `tracking`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+
+from twin.furnace import kernel
+from twin.furnace.faults import Faults
+from twin.plant.furnace import Furnace
+from twin.records import Series
+
+#: After so many minutes without a thermocouple slabs are not known: at the pace at which a lining
+#: may be driven they could be 20 K off by then, more than half of the range they must leave in.
+UNKNOWN_MIN = 30.0
+_PLAUSIBLE_C = (0.0, 1600.0)  # of a furnace's thermocouple; type S ends there
+_STILL_MIN = 20.0  # a thermocouple that shows one number to the last digit for so long is dead
+_WALL_BELOW_GAS_K = 15.0  # where nothing is known of the walls: in balance they are about so
+
+
+class ZoneWatch:
+    """The zones of one furnace. `now` is None until every thermocouple has shown something once.
+
+    `unseen_min` (zone): for how many minutes each thermocouple has shown nothing new.
+    """
+
+    def __init__(self, furnace: Furnace, told: Faults) -> None:
+        self._zones, self._told = furnace.zones, told
+        self.now: kernel.Zones | None = None
+        self.unseen_min = np.zeros(len(furnace.zones))
+        self.fuel_is_seen = False
+        self._still_min = np.zeros(len(furnace.zones))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that `see` looks at."""
+        each = ((zone.temperature, zone.followed, zone.fuel) for zone in self._zones)
+        return tuple(tag for tags in each for tag in tags)
+
+    @property
+    def blind_min(self) -> float:
+        """For how many minutes no thermocouple at all has been seen."""
+        return float(self.unseen_min.min())
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether a zone has been silent for too long for slabs to be known."""
+        return bool((self.unseen_min > UNKNOWN_MIN).any())
+
+    def see(self, at: datetime, seen: Mapping[str, float], minutes: int) -> Series | None:
+        """The gas at the end of the minute, `minutes` after the last, °C by zone; None: unknown.
+
+        `now` keeps the minute's beginning, its fuel excepted, until `accept`.
+        """
+        shown = np.array([seen[zone.temperature] for zone in self._zones])
+        is_seen = np.isfinite(shown) & (shown >= _PLAUSIBLE_C[0]) & (shown <= _PLAUSIBLE_C[1])
+        if self.now is None:
+            if not is_seen.all():
+                return None
+            self.now = kernel.Zones(
+                shown.copy(), shown - _WALL_BELOW_GAS_K, shown.copy(), np.zeros(len(shown))
+            )
+        gas = np.where(is_seen, shown, self.now.gas)
+        self.unseen_min = np.where(is_seen, 0.0, self.unseen_min + minutes)
+        is_still = is_seen & (gas == self.now.gas)
+        self._still_min = np.where(is_still, self._still_min + minutes, 0.0)
+        self._tell(at, shown, gas)
+        fuel_w = 1e6 * np.array([seen[zone.fuel] for zone in self._zones])
+        self.fuel_is_seen = bool(np.isfinite(fuel_w).all() and (fuel_w >= 0.0).all())
+        if self.fuel_is_seen:
+            self.now.fuel[:] = fuel_w
+        else:
+            lost = [zone.fuel for zone, w in zip(self._zones, fuel_w, strict=True) if not w >= 0.0]
+            told = f"{', '.join(lost)}: no fuel is seen; what zones lose besides is not learned"
+            self._told.note("fuel", told, at)
+        return gas
+
+    def accept(self, gas: Series, seen: Mapping[str, float]) -> None:
+        """The minute is over: `gas` and the followed setpoints of `seen` are what is now."""
+        assert self.now is not None
+        self.now.gas[:] = gas
+        followed = np.array([seen[zone.followed] for zone in self._zones])
+        self.now.ramped[:] = np.where(np.isfinite(followed), followed, self.now.ramped)
+
+    def unsure_min(self) -> Series:
+        """By zone, for how many minutes its gas has only been held."""
+        stuck_min = np.where(self._still_min >= _STILL_MIN, self._still_min, 0.0)
+        longest: Series = np.minimum(np.maximum(self.unseen_min, stuck_min), UNKNOWN_MIN)
+        return longest
+
+    def _tell(self, at: datetime, shown: Series, gas: Series) -> None:
+        for z, zone in enumerate(self._zones):
+            tag, low, high = zone.temperature, *_PLAUSIBLE_C
+            if self.unseen_min[z] > 0:
+                why = f"{shown[z]:g} °C is outside {low:g} to {high:g} °C"
+                why = why if np.isfinite(shown[z]) else "no value"
+                self._told.note(tag, f"{tag}: {why}; its last one, {gas[z]:.0f} °C, is held", at)
+            if self.unseen_min[z] > UNKNOWN_MIN:
+                told = f"{tag}: silent for over {UNKNOWN_MIN:g} min; slabs are not known"
+                self._told.note(f"{tag} unknown", told, at)
+            if self._still_min[z] >= _STILL_MIN:
+                told = f"{tag}: exactly {gas[z]:g} °C for {_STILL_MIN:g} min; a live one trembles"
+                self._told.note(f"{tag} still", told, at)
