@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -164,15 +163,6 @@ def test_tracked_slabs_are_as_hot_as_the_real_ones(real_day: tuple[Truth, Window
     ]
     assert 0.85 <= np.mean(held) <= 0.95
     assert len(shown) < len(late)  # a pyrometer that saw nothing is no reading
-
-
-def test_a_day_is_replayed_in_under_two_seconds(real_day: tuple[Truth, Window]) -> None:
-    """26 h of minutes, of processor time: a restart does not keep anybody waiting."""
-    past = real_day[1]
-    Tracker(FURNACE, MILL).observe(past.tail(60))  # compiled code is loaded once per process
-    began = time.process_time()
-    Tracker(FURNACE, MILL).observe(past.tail(26 * 60))
-    assert time.process_time() - began < 2.0
 
 
 def test_windows_may_overlap_and_be_cut_anyhow(morning: Window) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -100,16 +99,6 @@ def test_samples_are_the_readings_column_by_column() -> None:
         np.testing.assert_array_equal(times_s, [time_s for time_s, _ in columns[tag]])
         expected = [np.nan if value is None else value for _, value in columns[tag]]
         np.testing.assert_array_equal(values, expected)
-
-
-def test_it_runs_20000_times_as_fast_as_life() -> None:
-    """Readings included; otherwise nobody waits for a comparison over twenty seeds."""
-    plant = truth()
-    plant.advance(after(minutes=30))
-    began_s = time.process_time()
-    plant.advance(after(hours=3.5))
-    spent_s = time.process_time() - began_s
-    assert 3 * 3600 / spent_s > 20_000
 
 
 def test_fast_signals_come_with_every_scan_and_records_when_they_change() -> None:

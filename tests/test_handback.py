@@ -386,7 +386,8 @@ def test_what_a_failed_write_took_and_cannot_give_back_stays_ours(
         for _ in range(3):
             await rounds.one()
         assert site.historian.hand_backs(site.plant, 1)[0].status is HandBackStatus.OPEN
-        assert len(told(site, "shed")) == 1, "told once"
+        # What the mode reads back as may join the refusal later: that is news, a round is not.
+        assert len(set(told(site, "shed"))) == len(told(site, "shed")) <= 2
         assert ask(site, session, DRAIN) is None, "a person may ask for it too"
         site.truth.refusal = None
         await shown(site, session, "drain", _REMOTE)
