@@ -112,7 +112,7 @@ class SlabController:
             noise_k = self.furnace.pyrometer_sd_k
             newest = left[-1]
             sd_k = float(np.hypot(newest.sd_k, noise_k))
-            self.trust.judge_slab(newest.at, newest.shown_c - newest.expected_c, sd_k)
+            self.trust.judge_slab(newest.shown_c - newest.expected_c, sd_k)
         self._path.append(np.array([minute.values[mv][0] for mv in self._zone_mvs]))
         if len(self._path) == _JUDGED_EVERY:
             seen = [minute.values[zone.temperature][0] for zone in self.furnace.zones]

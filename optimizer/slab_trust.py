@@ -3,7 +3,8 @@
 Every few minutes each zone's temperature is held against where the model would have taken it
 along the setpoints as they came, and every slab that leaves against the pyrometer. A zone's band
 adapts so that nine of ten hold in the long run (Gibbs and Candès, NeurIPS 2021, adaptive conformal
-inference): what fails many in one hour is a plant that has changed.
+inference), up to a width at which a forecast is of no use: beyond, the model stays untrusted
+however long it has been wrong. Zones and slabs are scored apart, and the worse of both counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _KEPT = timedelta(hours=1)
 _FIRST_HALF_K = 5.0  # of a zone's band, before any error is known: a minute's ramp
 _GAIN = 0.1  # of the band per judged forecast; a step change is taken in within some 30 of them
 _LEAST_HALF_K = 1.5  # the thermocouples' own noise
+#: Chosen: 15 K in every zone move a slab by about its spec's half width, at 1.2 K per K.
+_MOST_HALF_K = 15.0
+#: Slabs leave some nine an hour, too few for a share: the last 30 are judged, from ten on.
+_SLABS, _FEWEST_SLABS = 30, 10
 
 
 class SlabTrust:
@@ -27,6 +32,7 @@ class SlabTrust:
     def __init__(self, zones: int) -> None:
         self._half_k = [_FIRST_HALF_K] * zones
         self._judged: deque[tuple[datetime, bool]] = deque()
+        self._slabs: deque[bool] = deque(maxlen=_SLABS)
 
     def judge_zones(self, at: datetime, forecast_c: Series, seen_c: Series) -> None:
         """Take in what every zone came to; NaN where it was not seen."""
@@ -36,16 +42,23 @@ class SlabTrust:
             held = abs(error_k) <= self._half_k[z]
             self._judged.append((at, held))
             moved = self._half_k[z] * math.exp(_GAIN * ((0.0 if held else 1.0) - 0.1))
-            self._half_k[z] = max(moved, _LEAST_HALF_K)
+            self._half_k[z] = min(max(moved, _LEAST_HALF_K), _MOST_HALF_K)
 
-    def judge_slab(self, at: datetime, missed_k: float, sd_k: float) -> None:
+    def judge_slab(self, missed_k: float, sd_k: float) -> None:
         """Take in what the pyrometer showed of a slab; `sd_k` counts the pyrometer's own noise."""
         if math.isfinite(missed_k):
-            self._judged.append((at, abs(missed_k) <= _BAND * sd_k))
+            self._slabs.append(abs(missed_k) <= _BAND * sd_k)
 
     def score(self, at: datetime) -> tuple[float | None, int]:
-        """Share that held in the hour up to `at`, and of how many; None of none."""
+        """Share that held, and of how many; None of none.
+
+        The smaller of two shares: zones in the hour up to `at`, and the last slabs that left.
+        """
         while self._judged and self._judged[0][0] <= at - _KEPT:
             self._judged.popleft()
-        count = len(self._judged)
-        return (sum(held for _, held in self._judged) / count if count else None), count
+        shares = []
+        if self._judged:
+            shares.append(sum(held for _, held in self._judged) / len(self._judged))
+        if len(self._slabs) >= _FEWEST_SLABS:
+            shares.append(sum(self._slabs) / len(self._slabs))
+        return min(shares, default=None), len(self._judged) + len(self._slabs)

@@ -57,25 +57,42 @@ def test_the_iteration_stays_in_its_box_and_is_never_worse(
     assert found.judged.total <= bowl(inside).total + 1e-12
 
 
-def test_trust_counts_the_last_hour_and_adapts() -> None:
-    """A model that is off by the same amount is wrong at first and right once that is known."""
+def trust_of(error_k: float, minutes: int) -> SlabTrust:
+    """One zone that was off by as much every five minutes."""
     trust = SlabTrust(1)
-    shares = []
-    for minute in range(0, 1200, 5):
+    for minute in range(0, minutes, 5):
         at = NOON + timedelta(minutes=minute)
-        trust.judge_zones(at, np.array([0.0]), np.array([12.0]))
-        shares.append(trust.score(at)[0])
-    assert shares[0] == 0.0
-    assert shares[-1] is not None
-    assert shares[-1] >= 0.75
-    assert trust.score(NOON + timedelta(minutes=1195))[1] == 12
+        trust.judge_zones(at, np.array([0.0]), np.array([error_k]))
+    return trust
+
+
+def test_a_band_adapts_to_errors_that_can_be_lived_with() -> None:
+    """Wrong at first, and right once it is known how far the model errs; an hour is judged."""
+    assert trust_of(12.0, 5).score(NOON) == (0.0, 1)
+    share, count = trust_of(12.0, 1200).score(NOON + timedelta(minutes=1195))
+    assert share is not None
+    assert share >= 0.75
+    assert count == 12
+
+
+def test_a_model_that_stays_wrong_is_never_trusted() -> None:
+    """Twenty hours of errors that no plan can bear do not make them bearable."""
+    assert trust_of(40.0, 1200).score(NOON + timedelta(minutes=1195)) == (0.0, 12)
+
+
+def test_right_zones_do_not_make_up_for_wrong_slabs() -> None:
+    """The worse of both counts: slabs that leave 40 K off are what matters."""
+    trust = trust_of(0.5, 60)
+    for _ in range(12):
+        trust.judge_slab(40.0, 6.5)
+    assert trust.score(NOON + timedelta(minutes=55)) == (0.0, 24)
 
 
 def test_what_was_not_seen_is_not_judged() -> None:
     """A zone without a reading and a slab without one count neither way."""
     trust = SlabTrust(2)
     trust.judge_zones(NOON, np.array([1.0, 2.0]), np.array([np.nan, 2.0]))
-    trust.judge_slab(NOON, np.nan, 6.0)
+    trust.judge_slab(np.nan, 6.0)
     assert trust.score(NOON) == (1.0, 1)
 
 
@@ -95,7 +112,7 @@ def test_rounds_come_every_five_minutes_and_are_cleared(
     lockstep, rounds = steered
     assert 36 <= len(rounds) <= 44
     asked = [done for done in rounds if done.setpoints]
-    assert len(asked) > 30
+    assert len(asked) > 20  # while tracking is young the model is not always trusted
     for done in asked:
         assert done.plan.status is PlanStatus.SOLVED
         for mv, setpoint in done.setpoints.items():
