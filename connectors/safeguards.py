@@ -44,7 +44,7 @@ class Safeguards:
         self._heartbeat_node = source.heartbeat_node if source is not None else None
         self._numbers = count(1)
         self._latch = writer.latch
-        self._shown: bool | None = None  # what the stop node was told in this session
+        self._shown: bool | None = None  # what the node was told of our latch; None: to be told
         self._have_set = False  # by this process; the audit may not know it yet
         self._is_plants_own: bool | None = None  # as it was told last
         self._one_at_a_time = asyncio.Lock()
@@ -84,7 +84,8 @@ class Safeguards:
 
     def is_clearing_stop(self) -> bool:
         """Whether a release has yet to reach the PLC; what is accepted since can wait for that."""
-        return self._shown is True and not self._is_stopped() and "stop" not in self.troubles
+        is_told = self._stop_node is None or self._shown is False
+        return not (is_told or self._is_stopped() or "stop" in self.troubles)
 
     async def is_stopped_at_plant(self, session: Session) -> bool:
         """Whether the plant's stop node is set, and not by us; an audit row when that changes.
@@ -98,7 +99,7 @@ class Safeguards:
             is_ours = bool(shown) and await self._is_ours()
             is_own = bool(shown) and not is_ours
             if is_ours and not self._is_stopped():
-                self._shown = True  # by whichever writer: it is this one's to clear
+                self._shown = None  # set by whichever writer: it is this one's to clear
             elif not is_ours:
                 self.troubles.pop("latch", None)
         plant = self._writer.plant.plant

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -252,7 +253,8 @@ def test_the_stop_node_is_set_while_any_latch_is_that_was_shown(
 ) -> None:
     """Two writers, each with its latch; either may have the lease, in any order of everything.
 
-    After both have had their turn the node is set exactly while a latch is.
+    After both have had their turn the node is set exactly while a latch is, and the audit names
+    every latch that is: whoever writes next must know what to wait for.
     """
     with tempfile.TemporaryDirectory() as folder:
         site = new_site(emulator, Path(folder))
@@ -271,6 +273,7 @@ async def _take_turns(
         for each in writers:
             await each.begin(session)
         for what, number in [*steps, ("round", 0)]:
+            await writers[holder].is_stopped_at_plant(session)  # a latch may move just after
             if what == "change":
                 holder = number
                 await writers[holder].begin(session)
@@ -282,3 +285,11 @@ async def _take_turns(
             await writers[holder].is_stopped_at_plant(session)
             await writers[holder].follow_latch(session)
             assert site.truth.is_stopped == any(each.is_stopped() for each in latches)
+            named = " ".join(since_clear(site))
+            assert all(each.name in named for each in latches if each.is_stopped())
+
+
+def since_clear(site: Site) -> list[str]:
+    """What the stop node was told of since it was cleared last."""
+    rows = told(site, "stop node")[::-1]
+    return list(takewhile(lambda text: text.startswith("shown"), rows))
