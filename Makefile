@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/installed
-	$(BIN)/plantwright demo four_tank
+	$(BIN)/plantwright demo furnace
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile

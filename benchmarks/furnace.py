@@ -1,112 +1,168 @@
 """The furnace under its own tables and under Plantwright: fuel, quality, throughput, limits.
 
 Every arm of a seed meets the same slabs, stops and noise. Fuel is corrected for stored heat; slabs
-are scored by what they really were. `--quick` runs one training seed for a few hours; the full run
-is a look at held-back seeds and belongs into ledger.csv.
+are scored by what they really were. A forced stop is run with and without, slab against slab. Parts
+of Plantwright are switched on one after the other on fewer seeds; each row says on how many.
+`--quick` runs one training seed for an hour; the full run is a look at held-back seeds and belongs
+into ledger.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import Progress
-from scipy import stats
 
-from dashboard.comparison.slabs import BASELINES, START, SlabArm, run_baseline, run_steered
-from optimizer.controller import Model
+from dashboard.comparison import TEST_SEEDS
+from dashboard.comparison.forced_stop import StopEffect, stop_effect, stop_figures
+from dashboard.comparison.slab_errors import (
+    SlabErrors,
+    forecast_figures,
+    forecast_rows,
+    slab_forecast_errors,
+)
+from dashboard.comparison.slab_figures import criteria, rows
+from dashboard.comparison.slabs import (
+    BASELINES,
+    FAIR_TABLE,
+    HOLD,
+    LEAST_FUEL_TABLE,
+    OURS,
+    START,
+    STEERED,
+    SlabArm,
+    run_arm,
+)
 from optimizer.slab_controller import SlabController
+from twin.furnace.residual import ZoneResidual
 from twin.plant import Role, read_plant
 from twin.plants.furnace.truth import Truth
 from twin.simulation.line import simulate_line
 
 PLANT = "furnace"
-TEST_SEEDS, TRAINING_SEEDS = range(2001, 2021), range(1004, 1014)
-_HISTORY_H, _RUN_H, _QUICK_H = 18.0, 48.0, 6.0
+TRAINING_SEEDS = tuple(range(1004, 1024))
 _SPEED_MIN = 200
-_FAIR, _OURS = "fair", "plantwright"
-#: Plantwright's arms -> what is switched on.
-_STEERED = {"physics only": Model(learns_bias=False), _OURS: Model()}
+_FORECAST_H = 24.0  # of AUTO on which forecasts are judged
 
 
-def arm_of(seed: int, name: str, hours: float) -> SlabArm:
-    """One arm of one seed."""
+@dataclass(frozen=True)
+class Extent:
+    """How much is run: main arms on all `seeds`, the others on the first few of them."""
+
+    seeds: Sequence[int]
+    hours: float
+    ablation_seeds: int
+    stop_seeds: int
+    forecast_seeds: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to run on one seed: an arm, a forced stop under it, or forecasts judged."""
+
+    seed: int
+    arm: str = ""
+    is_stop: bool = False
+
+
+def tasks(extent: Extent) -> Iterator[Task]:
+    """What has to be run; what takes longest comes first."""
+    few = extent.seeds[: extent.ablation_seeds]
+    yield from (Task(seed, OURS) for seed in extent.seeds)
+    yield from (Task(seed, arm) for arm in STEERED if not is_ours(arm) for seed in few)
+    stops = extent.seeds[: extent.stop_seeds]
+    yield from (Task(seed, arm, is_stop=True) for arm in (OURS, FAIR_TABLE) for seed in stops)
+    yield from (Task(seed) for seed in extent.seeds[: extent.forecast_seeds])
+    main = (FAIR_TABLE, LEAST_FUEL_TABLE)
+    yield from (Task(seed, arm) for arm in main for seed in extent.seeds)
+    rest = [arm for arm in (*BASELINES, HOLD) if arm not in main]
+    yield from (Task(seed, arm) for arm in rest for seed in few)
+
+
+def is_ours(arm: str) -> bool:
+    """Whether an arm is Plantwright as shipped, under whatever name."""
+    return STEERED[arm] == STEERED[OURS]
+
+
+def do(task: Task, extent: Extent) -> SlabArm | StopEffect | SlabErrors:
+    """Run one task; in whatever process."""
     plant = read_plant(PLANT)
-    if name in BASELINES:
-        return run_baseline(plant, seed, name, history_h=_HISTORY_H, hours=hours)
-    return run_steered(plant, seed, model=_STEERED[name], history_h=_HISTORY_H, hours=hours)
+    if task.is_stop:
+        return stop_effect(plant, task.seed, task.arm)
+    if not task.arm:
+        hours = min(extent.hours, _FORECAST_H)
+        return slab_forecast_errors(plant, task.seed, hours=hours)
+    return run_arm(plant, task.seed, task.arm, hours=extent.hours)
 
 
-def run(seeds: Sequence[int], names: Sequence[str], hours: float) -> dict[str, list[SlabArm]]:
-    """Every arm of every seed, two at a time."""
-    tasks = [(name, seed) for seed in seeds for name in names]
-    found: dict[str, list[SlabArm]] = {name: [] for name in names}
+@dataclass(frozen=True)
+class Found:
+    """Everything that was run: arm -> seed -> what it came to; arm -> what the stop did."""
+
+    arms: dict[str, dict[int, SlabArm]]
+    stops: dict[str, list[StopEffect]]
+    errors: list[SlabErrors]
+
+
+def run(extent: Extent, jobs: int) -> Found:
+    """Every task, `jobs` at a time."""
+    asked = list(tasks(extent))
+    found = Found({}, {}, [])
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("Furnace arms", total=len(tasks))
-        results = Parallel(n_jobs=2, return_as="generator")(
-            delayed(arm_of)(seed, name, hours) for name, seed in tasks
+        results = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")(
+            delayed(do)(task, extent) for task in asked
         )
-        for (name, _), arm in zip(tasks, results, strict=True):
-            found[name].append(arm)
-            bar.advance(task)
+        for task, result in zip(bar.track(asked, description="Furnace"), results, strict=True):
+            if isinstance(result, StopEffect):
+                found.stops.setdefault(task.arm, []).append(result)
+            elif isinstance(result, SlabErrors):
+                found.errors.append(result)
+            else:
+                found.arms.setdefault(task.arm, {})[task.seed] = result
+    few = extent.seeds[: extent.ablation_seeds]
+    for arm in STEERED:
+        if is_ours(arm) and arm != OURS and few:
+            found.arms[arm] = {seed: found.arms[OURS][seed] for seed in few}
     return found
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """Mean difference over seeds, and the low end of its 95 % interval (Student's t)."""
-    difference = np.array(ours) - np.array(theirs)
-    if len(difference) < 2:
-        return float(difference.mean()), float(difference.mean())  # one seed has no interval
-    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
-    return float(difference.mean()), float(difference.mean() - half)
-
-
-def figures(arms: Mapping[str, Sequence[SlabArm]]) -> dict[str, float]:
-    """The figures by name; percentages."""
-
-    def of(name: str, key: str) -> list[float]:
-        return [float(getattr(arm.score, key)) for arm in arms[name]]
-
-    ours, fair = of(_OURS, "fuel_gj_per_t"), of(_FAIR, "fuel_gj_per_t")
-    best = of("least fuel", "fuel_gj_per_t")
-    saving = [100.0 * (1.0 - mine / its) for mine, its in zip(ours, fair, strict=True)]
-    mean, low = paired(saving, [0.0] * len(saving))
-    rates = of(_OURS, "t_per_h"), of(_FAIR, "t_per_h")
-    faster = [100.0 * (mine / its - 1.0) for mine, its in zip(*rates, strict=True)]
-    rounds_ms = [
-        ms for arm in arms[_OURS] if arm.steered is not None for ms in arm.steered.planning_cpu_ms
+def stop_rows(stops: dict[str, list[StopEffect]]) -> list[dict[str, Any]]:
+    """What the forced stop did to the twelve slabs behind it, by arm."""
+    return [
+        {
+            "arm": f"{arm}, 40-min stop",
+            "seeds": len(effects),
+            "change_k": round(float(np.mean([effect.change_k for effect in effects])), 2),
+            "excess_k": round(float(np.mean([effect.excess_k for effect in effects])), 2),
+            "in_spec_percent": round(float(np.mean([e.in_spec_percent for e in effects])), 1),
+        }
+        for arm, effects in stops.items()
     ]
-    return {
-        "fuel_saving_percent_mean": mean,
-        "fuel_saving_percent_low": low,
-        "fuel_vs_optimal_table_percent": 100.0 * (1.0 - float(np.mean(ours) / np.mean(best))),
-        "in_spec_percent": float(np.mean(of(_OURS, "in_spec_percent"))),
-        "in_spec_difference_pp_low": paired(
-            of(_OURS, "in_spec_percent"), of(_FAIR, "in_spec_percent")
-        )[1],
-        "throughput_difference_percent_low": paired(faster, [0.0] * len(faster))[1],
-        "hard_limits_passed": float(sum(arm.score.hard_limits_passed for arm in arms[_OURS])),
-        "round_ms_median": float(np.median(rounds_ms)),
-        "round_ms_max": float(np.max(rounds_ms)),
-    }
 
 
-def twin_times_real() -> float:
-    """How many times faster than life one replication of the line runs, physics only (CPU)."""
+def twin_times_real(residual: ZoneResidual | None = None) -> float:
+    """How many times faster than life one replication of the line runs (CPU).
+
+    With a `residual` if one is given, else on physics alone.
+    """
     plant = read_plant(PLANT)
     truth = Truth(plant, seed=TRAINING_SEEDS[0], start=START)
     now = START + timedelta(hours=6)
     controller = SlabController(plant)
     controller.observe(truth.advance_samples(now), now, 5 * 60)
+    controller.tracker.residual = residual
     state = controller.tracker.state()
     assert state is not None
     moves = {mv.name: np.array([1200.0]) for mv in plant.with_role(Role.MV) if mv.unit == "degC"}
@@ -118,14 +174,12 @@ def twin_times_real() -> float:
     return 60.0 * _SPEED_MIN / float(np.median(spent_s))
 
 
-def rows(arms: Mapping[str, Sequence[SlabArm]]) -> list[dict[str, Any]]:
-    """Mean score of every arm."""
-    keys = asdict(next(iter(arms.values()))[0].score).keys()
-    return [
-        {"arm": name}
-        | {key: round(float(np.mean([getattr(arm.score, key) for arm in each])), 4) for key in keys}
-        for name, each in arms.items()
-    ]
+def extent_of(asked: argparse.Namespace) -> Extent:
+    """What the command line asks for."""
+    if asked.quick:
+        return Extent(TRAINING_SEEDS[:1], 1.0, ablation_seeds=0, stop_seeds=1, forecast_seeds=1)
+    seeds = TRAINING_SEEDS[: asked.training] if asked.training else TEST_SEEDS
+    return Extent(seeds, asked.hours, asked.ablation_seeds, asked.stop_seeds, asked.forecast_seeds)
 
 
 def main() -> None:
@@ -134,22 +188,33 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--quick", action="store_true", help="a smoke run on one training seed")
     parser.add_argument("--training", type=int, metavar="N", help="N training seeds instead")
-    parser.add_argument("--hours", type=float, default=_RUN_H, help="plant hours per arm")
+    parser.add_argument("--hours", type=float, default=48.0, help="plant hours per arm")
+    # So many that the full run takes under 20 min on two cores.
+    parser.add_argument("--ablation-seeds", type=int, default=3, help="seeds of the part by part")
+    parser.add_argument("--stop-seeds", type=int, default=10, help="seeds of the forced stop")
+    parser.add_argument("--forecast-seeds", type=int, default=10, help="seeds of forecast errors")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     asked = parser.parse_args()
-    if asked.quick:
-        arms = run(TRAINING_SEEDS[:1], [_FAIR, "least fuel", _OURS], _QUICK_H)
-    else:
-        seeds = TRAINING_SEEDS[: asked.training] if asked.training else TEST_SEEDS
-        arms = run(seeds, [*BASELINES, *_STEERED], asked.hours)
-    told = figures(arms) | {"twin_times_real": twin_times_real()}
-    answer = {"benchmark": "furnace", "figures": told, "rows": rows(arms)}
+    extent = extent_of(asked)
+    found = run(extent, asked.jobs)
+    told = criteria(found.arms) | stop_figures(found.stops[OURS], found.stops[FAIR_TABLE])
+    told |= forecast_figures(found.errors)
+    told |= {"twin_times_real": twin_times_real()}
+    figures = {name: None if math.isnan(value) else value for name, value in told.items()}
+    tables = [rows(found.arms), stop_rows(found.stops), forecast_rows(found.errors)]
     if asked.json:
-        json.dump(answer, sys.stdout)
+        all_rows = [row for table in tables for row in table]
+        json.dump({"benchmark": "furnace", "figures": figures, "rows": all_rows}, sys.stdout)
         return
-    for name, value in answer["figures"].items():
-        print(f"{name:36} {value:10.3f}")
-    for row in answer["rows"]:
-        print(row)
+    print(
+        f"{len(extent.seeds)} seeds × {extent.hours:g} h; parts one by one on "
+        f"{extent.ablation_seeds}, the forced stop on {extent.stop_seeds}, forecasts on "
+        f"{extent.forecast_seeds}\n"
+    )
+    for name, value in figures.items():
+        print(f"{name:36} {'not known' if value is None else format(value, '10.3f')}")
+    for table in tables:
+        print(f"\n{pd.DataFrame(table).set_index('arm').T.to_string(na_rep='')}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from connectors.emulator import READINGS_EMITTED
 from connectors.opcua import Session
-from dashboard.comparison import TEST_SEEDS, compare, figures
+from dashboard.comparison import TEST_SEEDS, compare, comparison_of
 from dashboard.demo import create_database, emulator_process, keep_running, plant_processes
 from dashboard.settings import Settings
 from dashboard.workers import EMULATOR_START
@@ -46,24 +46,29 @@ _CLEARED = tuple(
 
 
 def headless_demo(
-    name: str, settings: Settings, *, seeds: int, hours: float, wire_hours: float, console: Console
+    name: str,
+    settings: Settings,
+    *,
+    seeds: int | None,
+    hours: float | None,
+    wire_hours: float,
+    console: Console,
 ) -> dict[str, Any]:
     """Run both parts side by side; every figure of the demo by name.
 
+    `seeds` and `hours` None: as many as this kind of plant is compared on by itself.
+
     Raises:
-        UsageError: too many seeds, too short a run, or a plant that cannot be emulated.
+        UsageError: too many seeds, too short a run, or a plant that cannot be emulated or compared.
         KeyboardInterrupt: SIGINT or SIGTERM came; no process is left.
     """
-    if not 1 <= seeds <= len(TEST_SEEDS):
+    if seeds is not None and not 1 <= seeds <= len(TEST_SEEDS):
         raise UsageError(f"--seeds {seeds}: there are 1 to {len(TEST_SEEDS)} held-back seeds.")
-    if hours < _SHORTEST_COMPARISON_H:
+    if hours is not None and hours < _SHORTEST_COMPARISON_H:
         raise UsageError(f"--hours {hours:g}: forecasts are judged over an hour; give 2 or more.")
     plant = settings.plant(name)
-    if plant.physics is None:
-        raise UsageError(
-            f"{plant.plant}: this comparison is for plants with equations (`physics`). A furnace "
-            "is compared by benchmarks/furnace.py; `plantwright demo furnace` shows it live."
-        )
+    comparison = comparison_of(plant)
+    seeds, hours = seeds or comparison.seeds, hours or comparison.hours
     with (
         tempfile.TemporaryDirectory(prefix="plantwright-") as folder,
         Progress(console=console) as bar,
@@ -71,6 +76,7 @@ def headless_demo(
     ):
         own = _own_settings(settings, plant, Path(folder))
         wire_hour = _WireHour(name, own, wire_hours, logs_dir=settings.logs_dir() / "headless")
+        bar.console.print(f"{seeds} held-back seeds × {hours:g} plant hours. {comparison.note}")
         bar.console.print(f"{wire_hours:g} plant hours over OPC UA at {_WIRE_SPEED:g}× run beside.")
         task = bar.add_task("Comparing on held-back seeds", total=seeds)
         with _beside(wire_hour) as wire:
@@ -80,7 +86,9 @@ def headless_demo(
                 if wire.done():
                     wire.result()  # its fault, if it has one, shall not wait for all the seeds
 
-            compared = figures(compare(plant, TEST_SEEDS[:seeds], hours=hours, on_seed=on_seed))
+            jobs = min(seeds, comparison.jobs)
+            results = compare(plant, TEST_SEEDS[:seeds], hours=hours, jobs=jobs, on_seed=on_seed)
+            compared = comparison.figures(results)
             wired = wire.result()
     compared["writes_outside_limits"] += wired.pop("writes_outside_limits")
     for count in ("proposals", "refused"):

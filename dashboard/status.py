@@ -16,6 +16,7 @@ from dashboard.given import legible
 from dashboard.settings import Settings
 from dashboard.view import text
 from dashboard.view.headline import SILENT
+from optimizer.fault_record import standing_faults
 from twin.historian import Historian, ProcessBeat
 from twin.plant import Plant
 
@@ -53,6 +54,10 @@ def status_of(
         "gaps_open": sum(not gap.is_filled for gap in historian.gaps(plant)),
         "tags": len(plant.tags),
         "unusable_tags": unusable,
+        "faults": [
+            {"since": each.at, "about": each.subject, "message": each.message}
+            for each in standing_faults(historian, plant)
+        ],
         "model": model.version if model is not None else "physics",
         "coverage90": None if trust is None else round(trust, 4),
         "stages": {mv: stage.value for mv, stage in facts.stages.items()},
@@ -86,6 +91,8 @@ def status_text(record: Mapping[str, Any]) -> str:
         "open proposal": record["open_proposal"] or "none",
         "proposals": _listed({each: n for each, n in record["proposals"].items() if n}),
     }
+    if record["faults"]:
+        lines["faults"] = _faults(record["faults"])
     if record["unreadable"]:
         lines["unreadable rows"] = ", ".join(record["unreadable"])
     told = [f"{name}: {value}" for name, value in lines.items()]
@@ -149,6 +156,12 @@ def _unusable(reasons: Sequence[str], tags: int) -> str:
     first = " ".join(reasons[:_SHOWN])
     rest = f" … and {len(reasons) - _SHOWN} more (--json tells all)."
     return f"{len(reasons)} of {tags}. {first}{rest if len(reasons) > _SHOWN else ''}"
+
+
+def _faults(faults: Sequence[Mapping[str, Any]]) -> str:
+    told = [f"since {each['since']:%Y-%m-%d %H:%M} UTC {each['message']}" for each in faults]
+    rest = f"; … and {len(told) - _SHOWN} more (--json tells all)" if len(told) > _SHOWN else ""
+    return "; ".join(told[-_SHOWN:]) + rest
 
 
 def _listed(items: Mapping[str, object]) -> str:

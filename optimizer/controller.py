@@ -21,6 +21,8 @@ from twin import simulation
 from twin.dynamics.card import Band
 from twin.estimator import Estimator, MissedRates
 from twin.forecast import ErrorBand, forecast
+from twin.furnace.faults import Fault
+from twin.furnace.residual import ZoneResidual
 from twin.furnace.state import FurnaceState
 from twin.physics import Physics
 from twin.plant import Plant, Role, Tag, Trips
@@ -65,19 +67,25 @@ class Residual(MissedRates, simulation.Residual, Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """The model a round plans with: the physics, plus what learning adds where it was promoted."""
+    """The model a round plans with: the physics, plus what learning adds where it was promoted.
+
+    `residual` is that of a plant with equations, `zone_residual` that of a furnace. A furnace whose
+    model does not `learns_bias` keeps to the emissivity and losses of the plant file.
+    """
 
     version: str = "physics"
     residual: Residual | None = None
     error_band: ErrorBand | None = None
     learns_bias: bool = True
+    zone_residual: ZoneResidual | None = None
 
 
 @dataclass(frozen=True)
 class Round:
     """What one round found. `estimate` is None while the plant's state is unknown.
 
-    `context` is what the gate was told, the model's trust included.
+    `context` is what the gate was told, the model's trust included. `steady` says in words where
+    the plant would come to rest best, where that is known.
     """
 
     state: PlantState
@@ -87,6 +95,7 @@ class Round:
     setpoints: Mapping[str, float]
     verdict: Verdict
     context: GateContext
+    steady: str = ""
 
 
 def error_band(band: Band) -> ErrorBand:
@@ -139,6 +148,11 @@ class Controller:
     def followed_tags(self) -> tuple[str, ...]:
         """The tags whose samples `observe` needs."""
         return self._followed
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """None: what this controller's readings contradict is the gate's to refuse."""
+        return ()
 
     @property
     def observed_until(self) -> datetime | None:
@@ -258,7 +272,7 @@ class Controller:
         for mv in self.plant.with_role(Role.MV):
             room[mv.name] = left = move_room(self.plant, mv.name, context, now)
             current = state.value(mv.name)
-            probe = {} if current is None else {mv.name: _nearest_inside(mv, current, left or 0.0)}
+            probe = {} if current is None else {mv.name: nearest_inside(mv, current, left or 0.0)}
             if mv.name in shadows or not check(self.plant, state, probe, context, now).is_clear:
                 blocked.add(mv.name)
         if len(blocked) == len(room):
@@ -332,7 +346,7 @@ def rounded_towards(current: float, target: float, decimals: int) -> float | Non
     return rounded if is_move else None
 
 
-def _nearest_inside(mv: Tag, current: float, room: float) -> float:
+def nearest_inside(mv: Tag, current: float, room: float) -> float:
     """Where the MV stands, or as far towards its limits as `room` lets it, if it is outside."""
     low, high = hard_range(mv)
     return min(max(current, min(low, current + room)), max(high, current - room))

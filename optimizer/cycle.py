@@ -14,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from optimizer.controller import WARM_UP_H, Controller, Model, Residual, Round
+from optimizer.fault_record import tell_faults
 from optimizer.slab_reasons import slab_reasons
 from twin.clock import on_grid
 from twin.errors import RecordRefused
+from twin.furnace.faults import Fault
 from twin.historian import Historian
 from twin.plant import Batches, Plant, Role
 from twin.plant.furnace import Furnace
@@ -80,6 +82,9 @@ class Planning(Protocol):
 
     @property
     def followed_tags(self) -> tuple[str, ...]: ...
+
+    @property
+    def faults(self) -> tuple[Fault, ...]: ...
 
     def use(self, model: Model, *, forget: bool = False) -> None: ...
 
@@ -250,7 +255,9 @@ def plan_round(
     plant = controller.plant
     # What came while this round was prepared is later than now: the next round's.
     last = historian.last_readings(plant, at=now)
+    told_until = controller.observed_until
     catch_up(controller, historian, on_grid(now, plant.step_s))
+    tell_faults(historian, plant, controller.faults, now, since=told_until)
     state = plant_state(plant, last, now)
     _close_unreadable(historian, plant, now)
     waiting = _still_pending(controller, historian, state, context, now, wall_now)

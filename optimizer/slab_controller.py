@@ -6,18 +6,22 @@ tracks the slabs, plans and asks the gate. Nothing here reads a clock or writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from optimizer.controller import Model, Round, rounded_towards
+from optimizer.controller import Model, Round, nearest_inside, rounded_towards
 from optimizer.slab_plan import SlabPlan, SlabPlanner, Tuning
+from optimizer.slab_steady import SteadyPlanner, target_words
 from optimizer.slab_trust import SlabTrust
 from optimizer.transcription import hard_range
+from twin.furnace.faults import Fault
+from twin.furnace.hold import reasons_to_hold
 from twin.furnace.rollout import Rollout, leaving_steps
-from twin.furnace.state import FurnaceState
+from twin.furnace.state import FurnaceState, Stop
 from twin.furnace.tracking import Tracker
 from twin.plant import Plant
 from twin.records import (
@@ -37,43 +41,75 @@ from twin.simulation.line import line_of
 from twin.slab_forecast import slab_forecast
 from twin.state import window
 
-_GJ_PER_MWH = 3.6
 _JUDGED_EVERY = 5  # minutes between forecasts of the zones, and how far they look ahead
+#: Of the steady target, once an hour; it takes half a second where the machine has time.
+_STEADY_DEADLINE_S = 6.0
+#: Paces beside the present one that a round tries. Chosen: one slab in twenty.
+PACE_STEP = 0.05
 
 
 class SlabController:
-    """One furnace's planning between rounds: slab tracking, trust, and the last plan."""
+    """One furnace's planning between rounds: slab tracking, trust, and the last plan.
+
+    `stops` of the mill are known from before what is observed.
+    """
 
     def __init__(
-        self, plant: Plant, model: Model | None = None, *, tuning: Tuning | None = None
+        self,
+        plant: Plant,
+        model: Model | None = None,
+        *,
+        tuning: Tuning | None = None,
+        stops: Sequence[Stop] = (),
     ) -> None:
         self.plant = plant
         self.furnace, self.mill = line_of(plant)
         self._planner = SlabPlanner(self.furnace, self.mill, tuning)
+        self._steady = SteadyPlanner(
+            plant, self._planner.tuning.pricing, deadline_s=_STEADY_DEADLINE_S
+        )
         self._zone_mvs = [zone.setpoint for zone in self.furnace.zones]
         self.model = model or Model()
-        self._forget()
+        self._forget(stops)
 
-    def _forget(self) -> None:
-        self.tracker = Tracker(self.furnace, self.mill)
+    def _forget(self, stops: Sequence[Stop]) -> None:
+        model = self.model
+        self.tracker = Tracker(
+            self.furnace,
+            self.mill,
+            learns=model.learns_bias,
+            residual=model.zone_residual,
+            stops=stops,
+        )
         self.trust = SlabTrust(len(self.furnace.zones))
         self.observed_until: datetime | None = None
         self._judged_from: FurnaceState | None = None
         self._path: list[Series] = []
+        self._pace = 1.0
         self._blocks_c: Series | None = None
         self._planned_at: datetime | None = None
         self._is_stopped = False
 
     def use(self, model: Model, *, forget: bool = False) -> None:
-        """Plan with `model` from now on; `forget` drops the past, to be observed anew."""
+        """Plan with `model` from now on; `forget` drops the past, to be observed anew.
+
+        It has to be, too, where tracking learns from now on and has not, or the other way round.
+        """
+        forget |= model.learns_bias != self.model.learns_bias
         self.model = model
+        self.tracker.residual = model.zone_residual
         if forget:
-            self._forget()
+            self._forget(self.tracker.stops)
 
     @property
     def followed_tags(self) -> tuple[str, ...]:
         """The tags whose samples `observe` needs."""
         return (*self.tracker.tags, *self._zone_mvs)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with records and instruments: the newest that is over, and what stands."""
+        return (*self.tracker.past_faults, *self.tracker.faults)
 
     @property
     def estimate(self) -> Estimate | None:
@@ -114,6 +150,8 @@ class SlabController:
             sd_k = float(np.hypot(newest.sd_k, noise_k))
             self.trust.judge_slab(newest.shown_c - newest.expected_c, sd_k)
         self._path.append(np.array([minute.values[mv][0] for mv in self._zone_mvs]))
+        if math.isfinite(pace := float(minute.values[self.mill.pace][0])):
+            self._pace = pace
         if len(self._path) == _JUDGED_EVERY:
             seen = [minute.values[zone.temperature][0] for zone in self.furnace.zones]
             forecast_c = self._zones_then()
@@ -128,7 +166,7 @@ class SlabController:
             return None
         stands = begun.mill.stopped_since is not None
         still_s = float(_JUDGED_EVERY * 60) if stands else None
-        leaves = leaving_steps(self.furnace, begun, len(path), pace=1.0, restart_s=still_s)
+        leaves = leaving_steps(self.furnace, begun, len(path), pace=self._pace, restart_s=still_s)
         gas: Series = Rollout(self.furnace, begun, leaves).run(path).gas_c[-1]
         return gas
 
@@ -141,21 +179,35 @@ class SlabController:
 
     def round(self, state: PlantState, context: GateContext, now: datetime) -> Round:
         """Plan from the tracked furnace and the present `state`, and ask the gate."""
-        trusted, furnace = self.trusted(context), self._believed()
+        trusted, furnace = self.trusted(context), self.tracker.state()
         current = np.array([_known(state, mv) for mv in self._zone_mvs])
-        if furnace is None or not np.isfinite(current).all():
-            reason = "no zone or slab has been seen yet"
-            plan = Plan(PlanStatus.HELD_NO_STATE, reason, now, self.plant.step_s, {})
-            verdict = Verdict(False, (f"Nothing is planned: {reason}.",), now, {})
-            return Round(state, None, None, plan, {}, verdict, context)
+        unseen = [mv for mv, at in zip(self._zone_mvs, current, strict=True) if np.isnan(at)]
+        why = reasons_to_hold(self.furnace, furnace, self.tracker.faults) or tuple(
+            f"{mv} has not been seen yet" for mv in unseen
+        )
+        if furnace is None or why:
+            return self._held(state, context, now, "; ".join(why))
         low, high = self._bounds(state, trusted, now, current)
-        found = self._planner.plan(furnace, self._start(now, current), low, high, current)
+        target = self._steady.recent(furnace)
+        found = self._planner.plan(
+            furnace, self._start(now, current), low, high, current,
+            self._paces(state, trusted, now), target.setpoints_c if target.is_usable else None,
+        )  # fmt: skip
         self._blocks_c, self._planned_at = found.blocks_c, now
         self._is_stopped = self._stands()
         plan = self._plan(found, state, now)
         setpoints = self._setpoints(plan, state)
         verdict = check(self.plant, state, setpoints, trusted, now)
-        return Round(state, self.estimate, furnace, plan, setpoints, verdict, trusted)
+        currency = self.plant.economics.currency if self.plant.economics is not None else ""
+        steady = target_words(target, currency)
+        return Round(state, self.estimate, furnace, plan, setpoints, verdict, trusted, steady)
+
+    def _held(self, state: PlantState, context: GateContext, now: datetime, why: str) -> Round:
+        """A round that plans nothing. Every minute it is looked whether planning can go on."""
+        self._blocks_c = self._planned_at = None
+        plan = Plan(PlanStatus.HELD_NO_STATE, why, now, self.plant.step_s, {})
+        verdict = Verdict(False, (f"Nothing is planned: {why}.",), now, {})
+        return Round(state, None, None, plan, {}, verdict, context)
 
     def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
         """The fan of every zone and slab under `moves`, from where `done` found the furnace."""
@@ -171,14 +223,6 @@ class SlabController:
         still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
         holding = self.forecast(done, still, seed)
         return replace(self.forecast(done, done.plan.moves, seed), holding=holding.middle)
-
-    def _believed(self) -> FurnaceState | None:
-        """The tracked furnace; without what was learned online where the model asks for that."""
-        state = self.tracker.state()
-        if state is None or self.model.learns_bias:
-            return state
-        zones = tuple(replace(zone, extra_w=0.0) for zone in state.zones)
-        return replace(state, zones=zones, emissivity_percent={}, bias_k=0.0)
 
     def _stands(self) -> bool:
         state = self.tracker.state()
@@ -199,34 +243,81 @@ class SlabController:
     def _bounds(
         self, state: PlantState, context: GateContext, now: datetime, current: Series
     ) -> tuple[Series, Series]:
-        """(block, zone) bounds: limits, and in the first block what rate and budget leave.
+        """(block, zone) bounds: limits, and in the first block where the gate lets each one go.
 
-        An MV that the gate would not let go anywhere stands still for now; one that only computes
-        while others may move stands still over the whole plan.
+        An MV that it lets go nowhere stands still for now; one that only computes while others may
+        move (shadow) stands still over the whole plan. Both are planned around. A reason that
+        refuses every MV is the gate's to tell.
         """
         blocks = len(self._planner.tuning.block_edges_min)
         ranges = np.array([hard_range(self.plant.tag(mv)) for mv in self._zone_mvs])
         low, high = np.tile(ranges[:, 0], (blocks, 1)), np.tile(ranges[:, 1], (blocks, 1))
-        is_shadow = [context.stages.get(mv) is Stage.SHADOW for mv in self._zone_mvs]
+        reach = [self._reach(mv, state, context, now) for mv in self._zone_mvs]
         for z, mv in enumerate(self._zone_mvs):
-            room = move_room(self.plant, mv, context, now)
-            is_blocked = not check(
-                self.plant, state, {mv: float(current[z])}, context, now
-            ).is_clear
-            if is_shadow[z] and not all(is_shadow):
+            if self._is_shadow(mv, context):
                 low[:, z] = high[:, z] = current[z]
-            elif is_blocked:
+            elif (ends := reach[z]) is not None:
+                low[0, z], high[0, z] = ends
+            elif any(reach):
                 low[0, z] = high[0, z] = current[z]
-            elif room is not None:
-                low[0, z] = min(max(low[0, z], current[z] - room), high[0, z])
-                high[0, z] = max(min(high[0, z], current[z] + room), low[0, z])
+            elif (room := move_room(self.plant, mv, context, now)) is not None:
+                at = nearest_inside(self.plant.tag(mv), current[z], room)
+                low[0, z] = min(max(low[0, z], current[z] - room), at)
+                high[0, z] = max(min(high[0, z], current[z] + room), at)
         return low, high
+
+    def _is_shadow(self, mv: str, context: GateContext) -> bool:
+        """Whether `mv` only computes while another MV of the furnace may move."""
+        shadows = [context.stages.get(each) is Stage.SHADOW for each in self._zone_mvs]
+        return context.stages.get(mv) is Stage.SHADOW and not all(shadows)
+
+    def _reach(
+        self, mv: str, state: PlantState, context: GateContext, now: datetime
+    ) -> tuple[float, float] | None:
+        """From where to where the gate would let `mv` go now; None: nowhere.
+
+        What relieves a limit may be clear in one direction alone.
+        """
+        tag, current = self.plant.tag(mv), state.value(mv)
+        room = move_room(self.plant, mv, context, now)
+        if current is None or room is None:
+            return None
+        low, high = hard_range(tag)
+        at = nearest_inside(tag, current, room)
+        least = 10.0**-tag.decimals
+        steps = {-1: max(at - least, low), 0: at, 1: min(at + least, high)}
+        clear = {
+            side
+            for side, target in steps.items()
+            if check(self.plant, state, {mv: target}, context, now).is_clear
+        }
+        if not clear:
+            return None
+        down = max(low, current - room) if -1 in clear else at
+        up = min(high, current + room) if 1 in clear else at
+        return min(down, at), max(up, at)
+
+    def _paces(self, state: PlantState, context: GateContext, now: datetime) -> list[float]:
+        """The paces that the mill may take now, the present one first."""
+        mv = self.mill.pace
+        present = _known(state, mv)
+        if not math.isfinite(present):
+            return [self._pace]
+        reach = self._reach(mv, state, context, now)
+        if reach is None or self._is_shadow(mv, context) or self._stands():
+            return [present]
+        beside = {round(present - PACE_STEP, 6), round(present + PACE_STEP, 6), 1.0} - {present}
+        return [present, *sorted(each for each in beside if reach[0] <= each <= reach[1])]
 
     def _plan(self, found: SlabPlan, state: PlantState, now: datetime) -> Plan:
         path = self._planner.path(found.blocks_c)
         steps = self.plant.horizon_steps
         path = np.concatenate([path, np.tile(path[-1], (max(0, steps - len(path)), 1))])[:steps]
         moves = {mv: path[:, z] for z, mv in enumerate(self._zone_mvs)}
+        if self.mill.tonne_worth is not None and math.isfinite(_known(state, self.mill.pace)):
+            pace = np.ones(steps)
+            pace[: self._planner.tuning.pace_min] = found.pace
+            moves[self.mill.pace] = pace
         predicted = {
             zone.temperature: found.passage.gas_c[:, z] for z, zone in enumerate(self.furnace.zones)
         }

@@ -43,7 +43,7 @@ def slab_reasons(plant: Plant, done: Round, fan: Forecast | None = None) -> str:
     text = f"{moved}: {'; '.join(why)}."
     if done.plan.binding:
         text += f" Limited by {', '.join(done.plan.binding)}."
-    return text
+    return f"{text} {done.steady}".rstrip()
 
 
 def _moves(plant: Plant, furnace: Furnace, done: Round) -> list[str]:

@@ -8,7 +8,7 @@ plain data are views of it. Reading and checking a study file is `optimizer.stud
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -88,19 +88,11 @@ class StudyResult:
         rows = [("figure", "scenario", "mean", "difference to base (95 %)", "unit")]
         for figure, unit in self.units.items():
             for i, runs in enumerate(self.scenarios):
-                mean = self.mean(figure, i).mean
-                shown = f"{mean:.3f}" if math.isfinite(mean) else _NO_NUMBER
-                rows.append(
-                    (figure if i == 0 else "", runs.name, shown, self._shown(figure, i), unit)
-                )
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}".rstrip()
-            for a, b, c, d, e in rows
-        ]
-        lines.insert(1, "-" * max(len(line) for line in lines))
-        lines += [f"\n{figure}: {meaning}" for figure, meaning in self.meanings.items()]
-        return "\n".join(lines)
+                change = "" if i == 0 else shown_difference(self.difference(figure, i))
+                mean = shown_mean(self.mean(figure, i))
+                rows.append((figure if i == 0 else "", runs.name, mean, change, unit))
+        meanings = [f"\n{figure}: {meaning}" for figure, meaning in self.meanings.items()]
+        return "\n".join([aligned(rows), *meanings])
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data for --json; numbers that are not known are None."""
@@ -120,8 +112,8 @@ class StudyResult:
                         figure: {
                             "unit": unit,
                             "meaning": self.meanings.get(figure, ""),
-                            "mean": _known(self.mean(figure, i).mean),
-                            "difference": None if i == 0 else _plain(self.difference(figure, i)),
+                            "mean": known(self.mean(figure, i).mean),
+                            "difference": None if i == 0 else plain(self.difference(figure, i)),
                         }
                         for figure, unit in self.units.items()
                     },
@@ -130,13 +122,38 @@ class StudyResult:
             ],
         }
 
-    def _shown(self, figure: str, scenario: int) -> str:
-        if scenario == 0:
-            return ""
-        found = self.difference(figure, scenario)
-        if not math.isfinite(found.mean):
-            return _NO_NUMBER
-        return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table of five columns as text: its head, a line, then one row each."""
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [
+        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}".rstrip()
+        for a, b, c, d, e in rows
+    ]
+    lines.insert(1, "-" * max(len(line) for line in lines))
+    return "\n".join(lines)
+
+
+def shown_mean(found: Interval) -> str:
+    """A mean for a table."""
+    return f"{found.mean:.3f}" if math.isfinite(found.mean) else _NO_NUMBER
+
+
+def shown_difference(found: Interval) -> str:
+    """A difference with its interval for a table."""
+    if not math.isfinite(found.mean):
+        return _NO_NUMBER
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def known(value: float) -> float | None:
+    """A number for plain data; None for one that is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def plain(found: Interval) -> dict[str, float | None]:
+    """An interval as plain data."""
+    return {"mean": known(found.mean), "low": known(found.low), "high": known(found.high)}
 
 
 def run_study(
@@ -303,11 +320,3 @@ def _summary(
 
 def _finite(figures: Series) -> Series:
     return np.where(np.isfinite(figures), figures, np.nan)
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _plain(found: Interval) -> dict[str, float | None]:
-    return {"mean": _known(found.mean), "low": _known(found.low), "high": _known(found.high)}

@@ -19,7 +19,7 @@ from twin.errors import ExpressionError, Fault, FileFault, PlantFileError
 from twin.expressions import parse
 from twin.physics import Physics
 from twin.plant import Batches, Plant, Role, Tariff, Trips, nearest
-from twin.plant.document import Finding, Place, read_document
+from twin.plant.document import Document, Finding, Place, read_document
 from twin.plant.schema_faults import said
 from twin.plant.values import (
     Finite,
@@ -37,8 +37,8 @@ from twin.simulation.statistics import FEWEST_RUNS
 _STRICT = ConfigDict(extra="forbid")
 _MOST_ROWS = 2_000_000  # of one scenario: half a gigabyte where 32 tags are simulated
 # A disturbance a hundred times as large is another plant.
-_Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)]
-_Name = Annotated[Label, Field(max_length=60)]
+Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)]
+Name = Annotated[Label, Field(max_length=60)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -49,8 +49,8 @@ class Scenario:
     whole study, whatever the controller wants; `levels`: state -> value at the start.
     """
 
-    name: _Name
-    scale: Mapping[TagName, _Factor] = Field(default_factory=dict)
+    name: Name
+    scale: Mapping[TagName, Factor] = Field(default_factory=dict)
     fix: Mapping[TagName, Finite] = Field(default_factory=dict)
     levels: Mapping[TagName, Finite] = Field(default_factory=dict)
 
@@ -105,7 +105,7 @@ class Total:
     `meaning` is what a reader of the table must know of it, told below the table.
     """
 
-    name: _Name
+    name: Name
     expression: str
     unit: ShortText
     meaning: Sentence = ""
@@ -118,7 +118,7 @@ class Study:
     Without `start` the study begins at the plant's present.
     """
 
-    study: _Name
+    study: Name
     variants: Annotated[tuple[Scenario, ...], Field(max_length=50)]
     base: Scenario = Scenario("base")
     start: Start | None = None
@@ -145,16 +145,12 @@ def read_study(path: str | Path, plant: Plant, physics: Physics) -> Study:
     Raises:
         FileFault: with every fault, its line and what to do.
     """
-    try:
-        document, wrong = read_document(Path(path))
-    except PlantFileError as fault:
-        faults = [Fault(f.where, f.message, f.line, _EXAMPLE) for f in fault.faults]
-        raise FileFault(str(path), faults) from None
+    document, wrong = opened(path, _EXAMPLE)
     study = None
     try:
         study = TypeAdapter(Study).validate_python(document.content)
     except ValidationError as error:
-        wrong += [_said(found) for found in error.errors(include_url=False)]
+        wrong += [said_of(found, _KEYS, _EXAMPLE) for found in error.errors(include_url=False)]
     if study is not None:
         wrong += _mismatches(study, plant, physics)
     if study is None or wrong:
@@ -162,15 +158,28 @@ def read_study(path: str | Path, plant: Plant, physics: Physics) -> Study:
     return study
 
 
-def _said(error: ErrorDetails) -> Finding:
-    """Pydantic's verdict on one value in our words."""
+def opened(path: str | Path, example: str) -> tuple[Document, list[Finding]]:
+    """A study file's content, and what is wrong with its YAML without making it unreadable.
+
+    Raises:
+        FileFault: it can't be read at all; `example` is the remedy.
+    """
+    try:
+        return read_document(Path(path))
+    except PlantFileError as fault:
+        faults = [Fault(f.where, f.message, f.line, example) for f in fault.faults]
+        raise FileFault(str(path), faults) from None
+
+
+def said_of(error: ErrorDetails, keys: Sequence[str], example: str) -> Finding:
+    """Pydantic's verdict on one value in our words; `keys` are all that a study file may have."""
     place: Place = tuple(error["loc"])
     if error["type"] == "unexpected_keyword_argument":
         return Finding(
-            place, "is not a known key.", nearest(str(place[-1]), _KEYS).strip() or _EXAMPLE
+            place, "is not a known key.", nearest(str(place[-1]), keys).strip() or example
         )
     if error["type"] in ("missing", "missing_argument"):
-        return Finding(place, "is missing.", _EXAMPLE)
+        return Finding(place, "is missing.", example)
     message, remedy = said(error)
     return Finding(place, message, remedy)
 

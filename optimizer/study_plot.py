@@ -12,7 +12,7 @@ from optimizer.study import ScenarioRuns, StudyResult
 from twin.forecast import HIGH_SHARE, LOW_SHARE
 
 # Told apart in grey and by people who see colours differently (Okabe and Ito 2008).
-_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
 def figure(result: StudyResult) -> Figure:
@@ -38,9 +38,14 @@ def plot(result: StudyResult, path: Path) -> None:
     Raises:
         OSError: it can't be written; nothing of it is left behind.
     """
+    write(figure(result), path)
+
+
+def write(drawing: Figure, path: Path) -> None:
+    """Write a drawing as PNG, or raise OSError and leave nothing of it."""
     part = path.with_name(f"{path.name}.part")
     try:
-        figure(result).savefig(part, format="png", dpi=120)
+        drawing.savefig(part, format="png", dpi=120)
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
@@ -59,7 +64,7 @@ def _draw_levels(axis: Axes, result: StudyResult, tag: str) -> None:
 
 
 def _draw_runs(axis: Axes, runs: ScenarioRuns, tag: str, horizon_h: float, number: int) -> None:
-    paths, colour = runs.levels[tag], _COLOURS[number % len(_COLOURS)]
+    paths, colour = runs.levels[tag], COLOURS[number % len(COLOURS)]
     hours = horizon_h * np.arange(1, paths.shape[1] + 1) / paths.shape[1]
     low, high = np.quantile(paths, (LOW_SHARE, HIGH_SHARE), axis=0, method="hazen")
     mean = paths.mean(axis=0)
@@ -76,7 +81,7 @@ def _draw_cost(axis: Axes, result: StudyResult) -> None:
     for number, runs in enumerate(result.scenarios[1:], start=1):
         found = result.difference("cost", number)
         error = [[found.mean - found.low], [found.high - found.mean]]
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         axis.errorbar([found.mean], [runs.name], xerr=error, fmt="o", color=colour, capsize=4)
     axis.axvline(0.0, color="black", linewidth=0.8)
     axis.set_xlabel(f"cost against {result.scenarios[0].name}, {result.units['cost']} (95 %)")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from optimizer.slab_study_file import read_slab_study
 from optimizer.study_file import read_study
 from optimizer.study_start import nominal_present
 from twin.errors import Fault, FileFault
@@ -89,6 +90,25 @@ discrete:
      start_error_sd_min: 4, start_error_limit_min: 10, draw_error_sd: 0.1, duration_error_sd: 0.1,
      notice_min: [30, 60], gap_min: [45, 123], draw: [6, 10], duration_min: [8, 16]}
 """
+FURNACE_STUDY = """
+study: everything
+start: {at: 2026-01-05T06:00:00Z, hours: 4,
+        mix: [{thickness: 220, charge: 20, grade: 0, rate: 200}]}
+horizon_h: 8
+settle_h: 1
+replications: 20
+seed: 7
+steered_by: [held, plan]
+base: {name: now, fix: {pace.setpoint: 0.95}}
+variants:
+  - name: a
+    changes: {furnace.zones.3.fuel_mw: [1.0, 34], mill.gap_sd: 0.1}
+    scale: {mill.mean_between_h: 0.5}
+    fix: {zone_1.setpoint: 900}
+    stops: [{at_min: 60, lasts_min: 40}]
+    slabs: {thickness: 200, charge: 20, grade: 1, rate: 200}
+    mix: [{thickness: 180, charge: 480, grade: 1, rate: 195}]
+"""
 ANYWHERE: tuple[Any, ...] = (None, [], [1], date(2020, 1, 1), True, -1, 0)
 NUMBERS: tuple[Any, ...] = (math.nan, math.inf, 1e300, 1e-300, 10**400, "", "1e3")
 TEXTS: tuple[Any, ...] = ("", "  ", "a" * 5000, "tank.lеvel", "bell\a", "zero\u200bwidth")
@@ -154,6 +174,23 @@ def test_any_bad_value_in_a_study_file_is_told_or_harmless(tmp_path: Path) -> No
         told: tuple[Fault, ...] = ()
         try:
             read_study(path, PLANT, PHYSICS)
+        except FileFault as fault:
+            told = fault.faults
+        assert told or _is_harmless(bad), (place, bad)
+        assert all(fault.line and len(str(fault)) < 400 for fault in told), (place, told)
+
+
+def test_any_bad_value_in_a_furnaces_study_file_is_told_or_harmless(tmp_path: Path) -> None:
+    """The same for a furnace's question, whose changes are judged by the plant file's rules."""
+    path, plant = tmp_path / "study.yaml", read_plant("furnace")
+    path.write_text(FURNACE_STUDY, encoding="utf-8")
+    assert read_slab_study(path, plant).variants[0].name == "a"
+    content = yaml.safe_load(FURNACE_STUDY)
+    for place, bad, spoilt in _spoilt(content, FEW_ANYWHERE, FEW_NUMBERS, FEW_TEXTS):
+        path.write_text(yaml.safe_dump(spoilt, allow_unicode=True), encoding="utf-8")
+        told: tuple[Fault, ...] = ()
+        try:
+            read_slab_study(path, plant)
         except FileFault as fault:
             told = fault.faults
         assert told or _is_harmless(bad), (place, bad)

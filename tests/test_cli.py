@@ -622,6 +622,17 @@ def test_the_status_of_many_unusable_tags_names_a_few(call: CommandLine, lived: 
     assert len(call("status", "four_tank", "--json").record["unusable_tags"]) == tags
 
 
+def test_the_status_names_the_faults_that_stand(call: CommandLine, lived: Historian) -> None:
+    """The newest of them by their words, how many there are, and none that is over."""
+    for count in range(5):
+        lived.event(four_tank(), "fault", f"slab {count}", f"slab {count}: gone", NOON, "planner")
+    lived.event(four_tank(), "fault", "slab 4", "over: slab 4: gone", NOON, "planner")
+    (line,) = [line for line in call("status", "four_tank").out.splitlines() if "faults" in line]
+    assert line.startswith("faults: since 2026-01-05 12:00 UTC slab 1: gone; ")
+    assert line.endswith("slab 3: gone; … and 1 more (--json tells all)")
+    assert len(call("status", "four_tank", "--json").record["faults"]) == 4
+
+
 def test_the_status_after_the_end_tells_of_no_link(call: CommandLine, lived: Historian) -> None:
     """Processes that are gone have ended, at once and with their last sign; silent ones still run.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from twin.furnace import kernel
 from twin.furnace.numbers import STEP_S, enthalpy, numbers, steel
+from twin.furnace.residual import LoopState, ZoneResidual, loops_of
 from twin.plant import read_plant
 from twin.plant.furnace import Furnace
 from twin.plants.furnace import heating as truth
@@ -56,6 +57,23 @@ def random_furnace(seed: int) -> tuple[kernel.Slabs, kernel.Zones]:
         gas, gas - rng.uniform(-30.0, 60.0, 4), gas + rng.uniform(-20.0, 20.0, 4), FUEL_W.copy()
     )
     return slabs, zones
+
+
+def random_loops(rng: np.random.Generator) -> kernel.Loops:
+    """Any residual with any memory, some of it beyond what it was trained on."""
+    state = LoopState(tuple(rng.normal(0.0, 3.0, 24)), tuple(rng.uniform(0.0, 20.0, 4)))
+    arrays = {
+        "spread": rng.uniform(1.0, 4.0, 24),
+        "highest": rng.uniform(2.0, 4.0, 24),
+        "linear": rng.normal(0.0, 0.2, (8, 24)),
+        "hidden": rng.normal(0.0, 0.3, (3, 24)),
+        "readout": rng.normal(0.0, 0.3, (8, 3)),
+        "most": rng.uniform(1.0, 20.0, 8),
+        "seen_c": np.tile([750.0, 1250.0], (4, 1)),
+        "error_share": np.ones(8),
+    }
+    residual = ZoneResidual(**{name: values.tolist() for name, values in arrays.items()})
+    return loops_of(replace(state, residual=residual), SETPOINTS_C)
 
 
 def heat_j(slabs: kernel.Slabs) -> Series:
@@ -182,14 +200,17 @@ def rolled(functions: dict[str, Any], seed: int) -> list[Series]:
     path = rng.uniform(800.0, 1300.0, (2, 4))
     left, seen, extra_w = np.zeros((3, 4)), np.zeros((2, 8)), rng.uniform(-1e6, 1e6, 4)
     leaves = np.array([0, 1, 1])
-    functions["roll"](STEEL, NUMBERS, slabs, zones, extra_w, leaves, path, STEP_S, left, seen)
+    loops = random_loops(rng)
+    functions["roll"](
+        STEEL, NUMBERS, slabs, zones, loops, extra_w, leaves, path, STEP_S, left, seen
+    )
     lost_w, hottest, followed = np.zeros(4), np.zeros(34), np.zeros((2, 12))
     drawn_w = rng.uniform(0.0, 1e7, 4)
     functions["surplus"](NUMBERS, zones, path[0], drawn_w, zones.fuel, STEP_S, lost_w)
     taken_j = functions["advance"](
-        STEEL, NUMBERS, slabs, zones, extra_w, path, 13.0, 95.0, STEP_S, hottest, followed
+        STEEL, NUMBERS, slabs, zones, loops, extra_w, path, 13.0, 95.0, STEP_S, hottest, followed
     )
-    return [*slabs, *zones, left, seen, lost_w, hottest, followed, np.array([taken_j])]
+    return [*slabs, *zones, *loops, left, seen, lost_w, hottest, followed, np.array([taken_j])]
 
 
 def test_compiled_code_does_what_its_source_says() -> None:

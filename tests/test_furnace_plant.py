@@ -84,12 +84,6 @@ def test_the_limits_that_are_never_passed_stand_in_the_file() -> None:
     assert FURNACE.spec.surface_c == limits["tracker.surface"].high
 
 
-def test_money_is_the_same_wherever_it_is_told() -> None:
-    """Fuel costs a planner of slabs what it costs in `economics`."""
-    assert PLANT.economics is not None
-    assert PLANT.economics.parameters["fuel_price"].value == FURNACE.spec.fuel_price_per_mwh
-
-
 def test_every_record_of_beam_and_yard_has_its_tags() -> None:
     """Five per place, in units, and old enough to be told only when they change."""
     for place in range(1, FURNACE.slots + 1):
@@ -145,6 +139,8 @@ FURNACE_TEXT = TEXT[TEXT.index("  - kind: furnace") : TEXT.index("  - kind: mill
         ("fuel_mw: [0.6, 24]", "fuel_mw: [24, 0.6]", ["24 MW at least is not below 0.6 MW"]),
         ("header_mw: 105", "header_mw: 3", ["3 MW is not more than the 3.1 MW"]),
         ("mean_c: [1205, 1235]", "mean_c: [1235, 1205]", ["1235 °C is not below 1205 °C"]),
+        ("fuel_price_per_mwh: 30", "fuel_price_per_mwh: 40", ["40 per MWh", "counts 30 for each"]),
+        ("value: 30, unit: EUR", "value: 36, unit: EUR", ["30 per MWh", "counts 36 for each"]),
         ("surface_c: 1290", "surface_c: 1200", ["1200 °C is not above the lowest mean", "1205"]),
         ("{0: 1.0, 1: 0.92, 2: 0.80}", "{}", ["grades", "describes no grade"]),
         ("{0: 1.0, 1: 0.92, 2: 0.80}", "{-1: 1.0}", ["grades", "-1 must be 0 or above"]),

@@ -22,7 +22,7 @@ from twin.furnace.state import (
     StopBelief,
     ZoneState,
 )
-from twin.furnace.stops import Remaining, past_stops, remaining, stop_belief
+from twin.furnace.stops import Remaining, StopRecord, remaining, stop_belief
 from twin.furnace.tracking import Tracker
 from twin.plant import read_plant
 from twin.plant.furnace import Furnace, Mill
@@ -228,6 +228,39 @@ def test_forecasts_of_a_real_day_are_as_sure_as_they_say(real_day: tuple[Truth, 
     assert np.mean(np.array(are_in)[sharp]) > 0.93
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_furnace_with_gaps_is_refused(count: int) -> None:
+    """Tracking fills every slot; equations that know no gap are not asked about one."""
+    state = replace(STATE, slabs=STATE.slabs[:count])
+    with pytest.raises(ValueError, match=f"{count} slabs are tracked .* 28 slots"):
+        leaving_steps(FURNACE, state, STEPS, pace=1.0, restart_s=None)
+    with pytest.raises(ValueError, match=f"{count} slabs are tracked .* 28 slots"):
+        Rollout(FURNACE, state, [])
+
+
+def test_slabs_behind_an_empty_yard_are_like_the_last_one_and_in_doubt() -> None:
+    """Nobody knows which come: they are planned for, and told to be less sure."""
+    state = replace(STATE, yard=())
+    leaves = leaving_steps(FURNACE, state, 240, pace=1.0, restart_s=None)
+    rollout = Rollout(FURNACE, state, leaves)
+    assert len(leaves) > FURNACE.slots
+    assert rollout.leaving[-1] == state.slabs[-1].slab
+    passage = rollout.run(np.tile(SETPOINTS_C, (240, 1)))
+    assert np.isfinite(passage.mean_c).all()
+    sd_k = leaving_sd_k(state, leaves)
+    assert sd_k[: FURNACE.slots].max() < 5.0
+    assert sd_k[FURNACE.slots :].min() > 12.0
+
+
+def test_an_estimate_that_a_stop_has_outlasted_counts_no_more() -> None:
+    """Half an hour was said: after forty minutes it still counts, after two hours it does not."""
+    soon, late = remaining(MILL, stood(40.0, 30.0)), remaining(MILL, stood(120.0, 30.0))
+    untold = remaining(MILL, stood(120.0, None))
+    assert soon is not None
+    assert soon.sigma < 0.5
+    assert late == untold
+
+
 # --- stops
 
 
@@ -286,14 +319,14 @@ def test_past_stops_teach_how_long_stops_last() -> None:
     rng, prior = np.random.default_rng(6), stop_belief(MILL)
     lasts_s = 3000.0 * np.exp(0.4 * rng.normal(size=400))
     told_s = lasts_s * 1.5 * np.exp(0.2 * rng.normal(size=400))
-    stops = [Stop(a, b) for a, b in zip(lasts_s.tolist(), told_s.tolist(), strict=True)]
+    stops = [Stop(0.0, a, b) for a, b in zip(lasts_s.tolist(), told_s.tolist(), strict=True)]
     few, many = stop_belief(MILL, stops[:2]), stop_belief(MILL, stops)
     assert prior.median_s < few.median_s < 2.0 * prior.median_s
     assert many.median_s == pytest.approx(3000.0, rel=0.1)
     assert many.sigma == pytest.approx(0.4, abs=0.1)
     assert many.estimate_factor == pytest.approx(1.5, rel=0.05)
     assert many.estimate_sigma == pytest.approx(0.2, abs=0.05)
-    silent = stop_belief(MILL, [Stop(1500.0, math.nan)])
+    silent = stop_belief(MILL, [Stop(0.0, 1500.0, math.nan)])
     assert silent.estimate_factor == 1.0
 
 
@@ -307,7 +340,9 @@ def test_stops_are_read_from_the_record_of_a_real_day(real_day: tuple[Truth, Win
         for d in truth.discharged
         if d.slab.stop_s > 0 and began_s < zero_s + d.at_s < past.end.timestamp() - d.slab.stop_s
     ]
-    seen = past_stops(MILL, past)
+    record = StopRecord()
+    record.follow(MILL, past)
+    seen = record.past
     assert len(real) >= 3
     assert len(seen) == len(real)
     for stop, (lasts_s, told_s) in zip(seen, real, strict=True):
@@ -326,7 +361,7 @@ def test_the_mills_record_is_doubted_where_it_cannot_be() -> None:
         mill.see(at, seen, is_held=False)
     assert mill.state(at).stopped_since == AT
     mill.slab_left(at, 420.0)
-    texts = told.present(at)
+    texts = [fault.message for fault in told.present(at)]
     assert any("must be in the past" in text for text in texts)
     assert any("but a slab has left" in text for text in texts)
 

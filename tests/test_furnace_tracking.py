@@ -22,10 +22,11 @@ from broken_furnace import (
 )
 
 from twin.furnace import kernel
+from twin.furnace.beam_watch import beam_steps
 from twin.furnace.copies import Copies
 from twin.furnace.learning import Emissivity
 from twin.furnace.numbers import STEP_S, numbers, steel
-from twin.furnace.records import Records, beam_steps
+from twin.furnace.records import Records
 from twin.furnace.state import FurnaceState, Slab
 from twin.furnace.tracking import Tracker
 from twin.plant import read_plant
@@ -75,7 +76,7 @@ class Watched:
                 continue
             values = {tag: series[row : row + 1] for tag, series in past.values.items()}
             self.tracker.observe(Window(at, past.step_s, values))
-            self.faults[at] = self.tracker.faults
+            self.faults[at] = tuple(fault.message for fault in self.tracker.faults)
             self.states[at] = self.tracker.state()
         return self
 

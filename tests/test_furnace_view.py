@@ -23,7 +23,7 @@ from dashboard.view.headline import headline
 from dashboard.view.slabs import SlabPlace, slab_cells, slab_places
 from dashboard.view.tags import Level, tag_rows
 from twin.clock import wall_now
-from twin.historian import Historian, stored
+from twin.historian import Event, Historian, stored
 from twin.plant import Plant
 from twin.records import (
     BAD,
@@ -305,8 +305,12 @@ def test_the_page_shows_the_stored_outlook_of_the_stored_records(
         historian.beat(plant, "collect", wall_now(), 1, clock_detail(NOON, 1.0, link="live"))
         told = forecast(outlook(FIRST, 10, in_spec_chance=0.5, cold_chance=0.45, mean_c=1205.0))
         historian.store_proposal(proposal(plant, told))
+        gone = "slab 120: its record is gone"
+        historian.event(plant, "fault", "slab 120", gone, NOON, "planner")
         page.run()
         html = html_of(page.switch_page("screens/furnace.py").run())
+    assert "1 fault" in html
+    assert html.count(gone) >= 2  # in the figures and in the list
     assert "<svg" in html
     assert "runs 195 t/h" in html
     assert "made 13:00" in html
@@ -344,3 +348,23 @@ def test_only_a_plant_with_a_furnace_has_the_page(plant: Plant) -> None:
     """Four tanks have none."""
     assert furnace.furnace_of(plant) is not None
     assert furnace.furnace_of(four_tank()) is None
+
+
+def test_what_is_wrong_is_told_with_since_when() -> None:
+    """Faults of the record: counted, the newest in words, all of them in the list."""
+    plant = furnace_plant()
+    at = NOON - timedelta(minutes=5)
+    faults = [
+        Event(1, plant.plant, "fault", "slab 120", "slab 120: its record is gone", at, "planner"),
+        Event(
+            2, plant.plant, "fault", "zone_2.temperature", "zone_2: <b>still</b>", NOON, "planner"
+        ),
+    ]
+    found = furnace.shown(plant, block(plant), seen(plant), None, faults)
+    assert (found.faults.text, found.faults.level) == ("2 faults", Level.ATTENTION)
+    assert "zone_2: <b>still</b>" in found.faults_small
+    row = furnace.fault_rows(plant, faults)[0]
+    assert row[1:] == ("slab 120", "slab 120: its record is gone")
+    assert ":55" in row[0]
+    none = furnace.shown(plant, block(plant), seen(plant), None)
+    assert (none.faults.text, none.faults.level) == ("no fault", Level.CALM)

@@ -20,10 +20,11 @@ from dashboard.cli import main
 if __name__ == "__main__":
     import dashboard.comparison
     dashboard.comparison.TEST_SEEDS = (1004, 1005)
-    sys.argv = ["plantwright", "demo", "four_tank", "--headless", "--seeds", "2"]
+    sys.argv = ["plantwright", "demo", sys.argv[1], "--headless", "--seeds", "2"]
     main()
 """
-_PROCESSES = {"emulate", "collect", "train", "propose", "write"}
+_ALWAYS = {"emulate", "collect", "propose", "write"}
+_PROCESSES = {"four_tank": {*_ALWAYS, "train"}, "furnace": _ALWAYS}
 _SECONDS_TO_END = 6.0  # two on an idle machine; the supervisor would use force after eight
 
 
@@ -36,6 +37,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 def _all_running(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     """Every process of the demo, once each of ours and two that compare are there."""
+    awaited = _PROCESSES[demo.args[-1]]
     give_up_s = time.monotonic() + 90
     while True:
         assert demo.poll() is None, demo.communicate()
@@ -43,18 +45,18 @@ def _all_running(demo: subprocess.Popen[str]) -> list[psutil.Process]:
         found = psutil.Process(demo.pid).children(recursive=True)
         lines = [_words(process) for process in found]
         comparing = sum("--process-name" in words for words in lines)
-        if comparing == 2 and set().union(*lines) >= _PROCESSES:
+        if comparing == 2 and set().union(*lines) >= awaited:
             return found
         time.sleep(0.1)
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> subprocess.Popen[str]:
+def demo(tmp_path: Path, request: pytest.FixtureRequest) -> subprocess.Popen[str]:
     """A headless demo in a terminal of its own, so that Ctrl-C reaches all its processes."""
     script = tmp_path / "demo.py"
     script.write_text(_ON_TRAINING_SEEDS)
     return subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), request.param],
         cwd=ROOT,
         env=environment(tmp_path / "state", TMPDIR=str(tmp_path), PYTHONPATH=str(ROOT)),
         text=True,
@@ -64,7 +66,11 @@ def demo(tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("told", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("demo", "told"),
+    [("four_tank", "Ctrl-C"), ("four_tank", "SIGTERM"), ("furnace", "SIGTERM")],
+    indirect=["demo"],
+)
 def test_an_interrupted_demo_ends_at_once_with_one_line(
     demo: subprocess.Popen[str], tmp_path: Path, told: str
 ) -> None:
@@ -84,6 +90,7 @@ def test_an_interrupted_demo_ends_at_once_with_one_line(
     assert not list(tmp_path.glob("plantwright-*"))
 
 
+@pytest.mark.parametrize("demo", ["furnace"], indirect=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties children to their parent")
 def test_a_killed_demo_leaves_no_process(demo: subprocess.Popen[str]) -> None:
     """kill -9: nothing goes on comparing, emulating or writing unseen."""

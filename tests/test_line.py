@@ -29,7 +29,8 @@ from twin.furnace.stops import remaining, stop_belief
 from twin.plant import Plant
 from twin.records import Series
 from twin.simulation.line import LineRun, simulate_line
-from twin.simulation.line_state import LineSlab, LineState, Luck, live
+from twin.simulation.line_state import LineSlab, LineState, Luck, SureStop, live
+from twin.simulation.line_steering import Policy
 
 CALM = with_blocks(mean_between_h=8e5)  # no stops
 STEADY = with_blocks(CALM, gap_sd=0.0, hold_below_c=0.0)  # and nobody holds or hurries a slab
@@ -43,6 +44,7 @@ def _run(
     seed: int = 1,
     steps: int = 200,
     replication: int = 0,
+    policy: Policy | None = None,
 ) -> LineRun:
     return simulate_line(
         plant,
@@ -51,6 +53,7 @@ def _run(
         seed=seed,
         steps=steps,
         replication=replication,
+        policy=policy,
     )
 
 
@@ -261,6 +264,112 @@ def test_the_yard_goes_on_like_what_was_seen() -> None:
         assert set(kinds) <= {HOT, COLD}
         ends.add(next((i for i, kind in enumerate(kinds) if kind != HOT), 0))
     assert len(ends) > 3  # nobody knows how long that campaign is
+
+
+# -- steered round by round ------------------------------------------------------------------------
+
+
+def test_a_constant_policy_is_fixed_moves() -> None:
+    """Asked every five minutes and answering the same: every slab, event and number is the same."""
+    colder = {tag: path - 20.0 for tag, path in HOLD.items()} | {MILL.pace: np.array([0.95])}
+    constant = {tag: float(path[0]) for tag, path in colder.items()}
+    lively = with_blocks(mean_between_h=0.7)
+    for replication in range(5):
+        fixed = _run(lively, moves=colder, replication=replication)
+        run = _run(lively, replication=replication, policy=lambda seen: constant)
+        assert run.events == fixed.events
+        assert run.left == fixed.left
+        assert run.end.slabs == fixed.end.slabs
+        for tag, path in fixed.values.items():
+            assert np.array_equal(run.values[tag], path, equal_nan=True), tag
+
+
+def test_what_a_policy_says_holds_from_then_on() -> None:
+    """A setpoint named in one round stays in the next ones, and the others where they were."""
+    zone, other = (FURNACE.zones[z].setpoint for z in (0, 1))
+    answers = iter([{}, {zone: 900.0}])
+    run = _run(CALM, steps=30, policy=lambda seen: next(answers, {}))
+    assert run.values[zone].tolist() == [HOLD[zone][0]] * 5 + [900.0] * 25
+    assert run.values[other].tolist() == [HOLD[other][0]] * 30
+
+
+def test_a_policy_is_asked_every_round_and_when_the_mill_stops_or_goes_on() -> None:
+    """Five minutes apart at most; in the minute after a stop or a restart besides."""
+    asked: list[FurnaceState] = []
+    lively = with_blocks(mean_between_h=0.7)
+
+    def note(seen: FurnaceState) -> dict[str, float]:
+        asked.append(seen)
+        return {}
+
+    run = _run(lively, policy=note)
+    minutes = [(seen.at - AT).total_seconds() / 60.0 for seen in asked]
+    assert minutes[0] == 0.0
+    assert max(after - before for before, after in pairwise(minutes)) == 5.0
+    turns_min = [
+        (event.at_s - AT.timestamp()) / 60.0
+        for event in run.events
+        if event.what in ("stops", "goes on")
+    ]
+    assert len(turns_min) >= 2
+    for turn_min in turns_min:
+        assert any(0.0 <= minute - turn_min <= 1.0 for minute in minutes)
+
+
+def test_a_policy_sees_what_tracking_would_and_no_more() -> None:
+    """At first what was tracked; then the yard, a stop since when and how long its crew thinks."""
+    asked: list[FurnaceState] = []
+
+    def note(seen: FurnaceState) -> dict[str, float]:
+        asked.append(seen)
+        return {}
+
+    state = full_furnace()
+    stop = SureStop(AT.timestamp() + 1800.0, 2400.0)
+    luck = Luck(1, 0)
+    begin = live(FURNACE, MILL, state, luck)
+    begin = dataclasses.replace(
+        begin, rolling=dataclasses.replace(begin.rolling, sure_stops=(stop,))
+    )
+    run = _run(CALM, begin, steps=120, policy=note)
+    first = asked[0]
+    assert first.yard == state.yard
+    assert first.mill == state.mill
+    for seen, known in zip(first.slabs, state.slabs, strict=True):
+        assert seen.slab == known.slab
+        assert seen.node_c == pytest.approx(known.node_c, abs=1e-6)
+    standing = [seen for seen in asked if seen.mill.stopped_since is not None]
+    (began_s,) = {
+        seen.mill.stopped_since.timestamp() for seen in standing if seen.mill.stopped_since
+    }
+    assert began_s == next(event.at_s for event in run.events if event.what == "stops")
+    (restart,) = {seen.mill.expected_restart for seen in standing}
+    assert restart is not None
+    expected_s = restart.timestamp() - began_s
+    assert 0.3 * 2400.0 < expected_s < 3.0 * 2400.0
+    assert expected_s != pytest.approx(2400.0, abs=1.0)  # its crew errs
+    assert all(len(seen.yard) == FURNACE.yard_places for seen in asked)
+    for seen in asked:
+        following = [slab.number for slab in seen.yard]
+        next_number = seen.slabs[-1].slab.number + 1
+        assert following == list(range(next_number, next_number + len(following)))
+
+
+def test_a_stop_that_is_sure_comes_once_and_lasts() -> None:
+    """With the first slab after its time, for as long as it says; then the mill goes on."""
+    begin = live(FURNACE, MILL, full_furnace(), Luck(1, 0))
+    stops = (SureStop(AT.timestamp() + 1800.0, 2400.0), SureStop(AT.timestamp() + 7200.0, 600.0))
+    rolling = dataclasses.replace(begin.rolling, sure_stops=stops)
+    run = _run(CALM, dataclasses.replace(begin, rolling=rolling), steps=240)
+    stood = [event for event in run.events if event.what in ("stops", "goes on")]
+    assert [event.what for event in stood] == ["stops", "goes on"] * 2
+    lasted_s = [
+        after.at_s - before.at_s for before, after in zip(stood[::2], stood[1::2], strict=True)
+    ]
+    assert lasted_s == pytest.approx([2400.0, 600.0], abs=1e-3)
+    for event, stop in zip(stood[::2], stops, strict=True):
+        assert 0.0 <= event.at_s - stop.at_s < 600.0
+    assert run.end.rolling.sure_stops == ()
 
 
 def test_what_cannot_be_simulated_is_said() -> None:

@@ -338,8 +338,9 @@ class OtherAnswer:
     """A solver that answers for other prices, with multipliers made up so that no slope is left."""
 
     def __init__(self, nmpc: Nmpc, named: str, factor: float) -> None:
-        self._true, self._slopes = nmpc._solver, nmpc._slopes
-        self._factors = np.array([factor if n == named else 1 for _, n, _ in nmpc._parameter_names])
+        model = nmpc._model
+        self._true, self._slopes = model._solver, model._slopes
+        self._factors = np.array([factor if n == named else 1 for _, n, _ in model.parameters])
 
     def __call__(self, **asked: Any) -> dict[str, Any]:
         answer = self._true(**{**asked, "p": asked["p"] * self._factors})
@@ -354,9 +355,9 @@ def test_a_feasible_plan_that_is_not_the_best_is_found_out(four_tank: Nmpc) -> N
     """Feasible, "optimal" and without slope is not enough: limits not reached have no price."""
     assert four_tank.solve(busy()).is_usable
     fooled = Nmpc(FOUR_TANK, PHYSICS)
-    fooled._solver = OtherAnswer(fooled, "price.now", 1.0)
+    fooled._model._solver = OtherAnswer(fooled, "price.now", 1.0)
     assert fooled.solve(busy()).is_usable
-    fooled._solver = OtherAnswer(Nmpc(FOUR_TANK, PHYSICS), "price.now", 3.0)
+    fooled._model._solver = OtherAnswer(Nmpc(FOUR_TANK, PHYSICS), "price.now", 3.0)
     assert refused(fooled.solve(busy()), "limit out of reach")
 
 

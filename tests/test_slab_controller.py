@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,9 +17,9 @@ from optimizer.controller import Round
 from optimizer.rti import Judged, iterate
 from optimizer.slab_controller import SlabController
 from optimizer.slab_trust import SlabTrust
-from twin.plant import read_plant
+from twin.plant import Limits, Plant, read_plant
 from twin.plants.furnace.truth import Truth
-from twin.records import PlanStatus, Series
+from twin.records import PlanStatus, Series, Stage
 
 PLANT = read_plant("furnace")
 SEED = 1000
@@ -108,11 +110,15 @@ def steered() -> tuple[Lockstep, list[Round]]:
 def test_rounds_come_every_five_minutes_and_are_cleared(
     steered: tuple[Lockstep, list[Round]],
 ) -> None:
-    """What is asked for lies in the limits and at the lining's rate; the gate has no complaint."""
+    """What is asked for lies in the limits and at the lining's rate; all that the gate refuses is
+    a model that it does not trust yet.
+    """
     lockstep, rounds = steered
     assert 36 <= len(rounds) <= 44
     asked = [done for done in rounds if done.setpoints]
-    assert len(asked) > 20  # while tracking is young the model is not always trusted
+    refused = [reason for done in asked for reason in done.verdict.reasons]
+    assert all("trusted" in reason for reason in refused), refused
+    assert len(asked) > 20 + len(refused)
     for done in asked:
         assert done.plan.status is PlanStatus.SOLVED
         for mv, setpoint in done.setpoints.items():
@@ -121,7 +127,6 @@ def test_rounds_come_every_five_minutes_and_are_cleared(
             assert limits.holds(setpoint)
             assert present is not None
             assert abs(setpoint - present) <= 25.0 + 1e-6
-    assert lockstep.result.refused == 0
     assert lockstep.result.writes_outside_limits == 0
 
 
@@ -145,6 +150,87 @@ def test_a_forecast_has_every_zone_and_slab(steered: tuple[Lockstep, list[Round]
     assert all(0 <= slab.in_spec_chance <= 1 for slab in fan.slabs)
 
 
+@pytest.fixture(scope="module")
+def trusted(steered: tuple[Lockstep, list[Round]]) -> Round:
+    """The newest round whose setpoints the gate has cleared."""
+    return next(done for done in reversed(steered[1]) if done.verdict.is_clear)
+
+
+def again(
+    steered: tuple[Lockstep, list[Round]], done: Round, plant: Plant = PLANT, **readings: float
+) -> Round:
+    """The plan once more by a trusted model, with other readings or another plant file."""
+    controller = copy.copy(steered[0].controller)
+    assert isinstance(controller, SlabController)
+    controller.plant, controller.trust = plant, SlabTrust(len(controller.furnace.zones))
+    right = np.zeros(len(controller.furnace.zones))
+    for _ in range(12):
+        controller.trust.judge_zones(done.state.at, right, right)
+    tags = {
+        name.replace("__", "."): dataclasses.replace(
+            done.state.tags[name.replace("__", ".")], value=value
+        )
+        for name, value in readings.items()
+    }
+    state = dataclasses.replace(done.state, tags={**done.state.tags, **tags})
+    return controller.round(state, done.context, done.state.at)
+
+
+def test_a_setpoint_outside_its_limits_comes_back_in(
+    steered: tuple[Lockstep, list[Round]], trusted: Round
+) -> None:
+    """A person has moved the operator's limit: the zone goes inside, as fast as its lining may."""
+    present = trusted.state.value("zone_1.setpoint")
+    assert present is not None
+    narrow = Limits(low=780.0, high=present - 10.0)
+    tags = tuple(
+        dataclasses.replace(tag, operator=narrow) if tag.name == "zone_1.setpoint" else tag
+        for tag in PLANT.tags
+    )
+    done = again(steered, trusted, dataclasses.replace(PLANT, tags=tags))
+    assert done.verdict.is_clear, done.verdict.reasons
+    assert done.setpoints["zone_1.setpoint"] <= present - 10.0
+
+
+def test_a_zone_that_heats_too_fast_may_only_brake(
+    steered: tuple[Lockstep, list[Round]], trusted: Round
+) -> None:
+    """What relieves a limit is let through; the other zones are planned around it."""
+    present = trusted.state.value("zone_2.setpoint")
+    assert present is not None
+    done = again(steered, trusted, zone_2__ramp=11.0)
+    assert done.verdict.is_clear, done.verdict.reasons
+    assert done.setpoints.get("zone_2.setpoint", present) <= present
+    assert {"zone_1.setpoint", "zone_3.setpoint", "zone_4.setpoint"} & done.setpoints.keys()
+
+
+def test_what_refuses_every_zone_is_told_by_the_gate(
+    steered: tuple[Lockstep, list[Round]], trusted: Round
+) -> None:
+    """Stopped: the plan is shown with the reason why it is not written, not as standing still."""
+    stopped = dataclasses.replace(trusted.context, is_stopped=True)
+    done = again(steered, dataclasses.replace(trusted, context=stopped))
+    assert done.setpoints
+    assert any("stop" in reason.lower() for reason in done.verdict.reasons)
+
+
+def test_a_zone_in_shadow_stands_still_in_the_plan_of_the_others(
+    steered: tuple[Lockstep, list[Round]], trusted: Round
+) -> None:
+    """It only computes; the others may not count on it. When all are in shadow, all compute."""
+    stages = {**trusted.context.stages, "zone_3.setpoint": Stage.SHADOW}
+    shadowed = dataclasses.replace(trusted.context, stages=stages)
+    done = again(steered, dataclasses.replace(trusted, context=shadowed))
+    present = trusted.state.value("zone_3.setpoint")
+    assert done.plan.moves["zone_3.setpoint"] == pytest.approx(present)
+    assert "zone_3.setpoint" not in done.setpoints
+    everybody = dict.fromkeys(trusted.context.stages, Stage.SHADOW)
+    alone = dataclasses.replace(trusted.context, stages=everybody)
+    assert (
+        "zone_3.setpoint" in again(steered, dataclasses.replace(trusted, context=alone)).setpoints
+    )
+
+
 def test_before_anything_was_seen_nothing_is_planned() -> None:
     """A new controller has no estimate and holds."""
     assert SlabController(PLANT).estimate is None
@@ -165,4 +251,4 @@ def test_steering_burns_less_and_passes_no_hard_limit(arms: dict[str, SlabArm]) 
     assert ours.fuel_gj_per_t < fair.fuel_gj_per_t
     assert ours.in_spec_percent >= fair.in_spec_percent - 10.0
     assert ours.hard_limits_passed == 0
-    assert ours.t_per_h >= 0.98 * fair.t_per_h
+    assert ours.mill_limit_percent >= 97.0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
@@ -20,7 +23,14 @@ from dashboard.cli.options import (
     settings_of,
     until_told,
 )
-from twin.errors import UsageError
+from dashboard.settings import Settings
+from twin.errors import UsageError, WrongMigration
+from twin.plant import Plant
+
+if TYPE_CHECKING:
+    from optimizer.slab_study import SlabStudyResult
+    from optimizer.slab_study_start import SlabPresent
+    from optimizer.study import StudyResult
 
 
 def train(
@@ -66,46 +76,108 @@ def study(
 ) -> None:
     """Ask what if: compare scenarios, with intervals.
 
-    All scenarios meet the same random numbers.
+    All scenarios meet the same random numbers. A furnace is studied with its present setpoints held
+    and with the plan steering.
     """
-    from optimizer.study import run_study
-    from optimizer.study_file import read_study
-    from optimizer.study_start import present_of
-    from twin.historian import Historian
-    from twin.physics import load_physics
+    from twin.plant.furnace import Furnace
 
     if plot is not None:
         _check_picture(plot)
     settings = settings_of(database)
     found = settings.plant(plant)
-    physics = load_physics(found)
-    if physics is None:
-        raise UsageError(f"{found.plant}: the plant file names no physics to study. Name one.")
-    asked = read_study(file, found, physics)
-    present = None
-    if asked.start is None:
-        with Historian.open(settings.database_url(found)) as historian:
-            now = plant_now(found, historian)
-            present = present_of(found, physics, historian, now)
-    with Progress(console=console) as bar:
-        task = bar.add_task(asked.study, total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        result = run_study(found, physics, asked, present=present, progress=progress)
+    is_furnace = any(isinstance(block, Furnace) for block in found.discrete)
+    result, draw = (_slab_study if is_furnace else _study)(found, settings, file)
     missing = [*result.without_number]
     if plot is not None:
-        from optimizer.study_plot import plot as draw
-
         try:
-            draw(result, plot)
+            draw(plot)
         except OSError as fault:
             missing.append(f"--plot {plot} was not written: {fault.strerror or fault}.")
     tell(as_json, result.to_dict(), result.table())
     if missing:
         say("\n".join(missing))
         raise typer.Exit(1)
+
+
+def _study(
+    plant: Plant, settings: Settings, file: Path
+) -> tuple[StudyResult, Callable[[Path], None]]:
+    """A study of a plant with physics, and what draws it."""
+    from optimizer.study import run_study
+    from optimizer.study_file import read_study
+    from optimizer.study_start import present_of
+    from twin.historian import Historian
+    from twin.physics import load_physics
+
+    physics = load_physics(plant)
+    if physics is None:
+        raise UsageError(f"{plant.plant}: the plant file names no physics to study. Name one.")
+    asked = read_study(file, plant, physics)
+    present = None
+    if asked.start is None:
+        with Historian.open(settings.database_url(plant)) as historian:
+            now = plant_now(plant, historian)
+            present = present_of(plant, physics, historian, now)
+    with _progress(asked.study) as progress:
+        result = run_study(plant, physics, asked, present=present, progress=progress)
+
+    def draw(path: Path) -> None:
+        from optimizer.study_plot import plot
+
+        plot(result, path)
+
+    return result, draw
+
+
+def _slab_study(
+    plant: Plant, settings: Settings, file: Path
+) -> tuple[SlabStudyResult, Callable[[Path], None]]:
+    """A furnace's study, and what draws it."""
+    from optimizer.slab_study import run_slab_study
+    from optimizer.slab_study_file import read_slab_study
+    from optimizer.slab_study_start import run_in
+
+    asked = read_slab_study(file, plant)
+    # Where a Ctrl-C ends processes, Python's tracker of what they share warns; nobody need read it.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    with _progress(asked.study) as progress:
+        present = None if asked.start is not None else _tracked(plant, settings)
+        present = present or run_in(plant, asked.start)
+        result = run_slab_study(plant, asked, present, progress=progress)
+
+    def draw(path: Path) -> None:
+        from optimizer.slab_study_plot import plot
+
+        plot(result, path)
+
+    return result, draw
+
+
+def _tracked(plant: Plant, settings: Settings) -> SlabPresent | None:
+    """The furnace as the historian knows it; None, and a word on it, where it does not."""
+    from optimizer.slab_study_start import tracked_present
+    from twin.historian import Historian
+
+    try:
+        with Historian.open(settings.database_url(plant)) as historian:
+            present = tracked_present(plant, historian, plant_now(plant, historian))
+    except WrongMigration as fault:
+        say(f"The study begins with a furnace run in, as there are no readings: {fault}")
+        return None
+    if present is None:
+        say(
+            "The study begins with a furnace run in, as readings of the last day do not tell which "
+            "slab is where and how hot."
+        )
+    return present
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told how many runs are done, and of how many."""
+    with Progress(console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _check_picture(path: Path) -> None:

@@ -150,12 +150,16 @@ def dashboard(
 
 
 def demo(
-    plant: Annotated[str, typer.Argument(help="A shipped plant's name.")] = "four_tank",
+    plant: Annotated[str, typer.Argument(help="A shipped plant's name.")] = "furnace",
     headless: Annotated[bool, typer.Option(help="No web page; ends with the comparison.")] = False,
     speed: Annotated[float, typer.Option(help="Plant seconds per wall second.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Which emulated plant.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Headless: how many held-back seeds.")] = 20,
-    hours: Annotated[float, typer.Option(help="Headless: plant hours per seed.")] = 12.0,
+    seeds: Annotated[
+        int | None, typer.Option(help="Headless: how many held-back seeds (20; furnace 3).")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Headless: plant hours per seed (12; furnace 24).")
+    ] = None,
     wire_hours: Annotated[
         float, typer.Option(help="Headless: plant hours over the wire, at 60×.")
     ] = 1.0,

@@ -1,7 +1,7 @@
 """The plant's own baseline against Plantwright: lockstep, paired over seeds, on emulated plants.
 
-`compare` runs the seeds, `figures` makes one record of them. Every arm of a seed starts from the
-same plant and meets the same batches, trips, prices and noise.
+`compare` runs the seeds, `Comparison.figures` makes one record of them. Every arm of a seed starts
+from the same plant and meets the same batches or slabs, trips or stops, prices and noise.
 """
 
 from __future__ import annotations
@@ -10,34 +10,82 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from joblib import Parallel, delayed
 
-from dashboard.comparison.figures import figures
-from dashboard.comparison.seed import ARMS, RUN_H, SeedResult, run_seed
 from dashboard.supervisor import end_with
+from twin.errors import UsageError
 from twin.plant import Plant, read_plant
+from twin.plant.furnace import Furnace
 
-__all__ = ["ARMS", "RUN_H", "TEST_SEEDS", "SeedResult", "compare", "figures", "run_seed"]
+__all__ = ["TEST_SEEDS", "Comparison", "compare", "comparison_of"]
 
 TEST_SEEDS = tuple(range(2001, 2021))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How plants of one kind are compared: every arm of one seed, and one record of all seeds.
+
+    `seeds` of `hours` each are run where nobody asks for others, at most `jobs` at a time; `note`
+    says what more there is.
+    """
+
+    run_seed: Callable[[Plant, int, float], Any]
+    figures: Callable[[Sequence[Any]], dict[str, Any]]
+    seeds: int
+    hours: float
+    jobs: int = 2
+    note: str = ""
+
+
+def comparison_of(plant: Plant) -> Comparison:
+    """The comparison for this kind of plant; UsageError where nothing plans for it."""
+    if any(isinstance(block, Furnace) for block in plant.discrete):
+        return _of_slabs()
+    if plant.physics is None:
+        raise UsageError(
+            f"{plant.plant}: the plant file names no physics and has no furnace, so nothing plans "
+            "for it and nothing can be compared. Compare a shipped plant."
+        )
+    return _of_equations()
+
+
+# Each kind brings libraries of its own, which the other one need not load.
+
+
+def _of_equations() -> Comparison:
+    from dashboard.comparison.figures import figures
+    from dashboard.comparison.seed import RUN_H, run_seed
+
+    return Comparison(run_seed, figures, len(TEST_SEEDS), RUN_H)
+
+
+def _of_slabs() -> Comparison:
+    from dashboard.comparison.slab_figures import slab_figures
+    from dashboard.comparison.slab_seed import RUN_H, SEEDS, run_slab_seed
+
+    note = "The claims are those of benchmarks/furnace.py: 20 seeds × 48 h and a forced stop."
+    # All at once: with one seed left over for the end, a second core would stand idle.
+    return Comparison(run_slab_seed, slab_figures, SEEDS, RUN_H, jobs=SEEDS, note=note)
 
 
 def compare(
     plant: Plant,
     seeds: Sequence[int],
     *,
-    hours: float = RUN_H,
-    jobs: int = 2,
+    hours: float,
+    jobs: int,
     on_seed: Callable[[int], None] = lambda done: None,
-) -> list[SeedResult]:
+) -> list[Any]:
     """Every arm on every seed, `jobs` seeds at a time; `on_seed` hears how many are done.
 
     To be called in the main thread. Any exception on the way, also a KeyboardInterrupt or one of
     `on_seed`, ends the processes.
     """
-    results: list[SeedResult] = []
+    results: list[Any] = []
     asked = (delayed(_named_seed)(plant.plant, seed, hours, os.getpid()) for seed in seeds)
     with _running(asked, jobs) as coming:
         for result in coming:
@@ -47,7 +95,7 @@ def compare(
 
 
 @contextmanager
-def _running(tasks: Iterable[Any], jobs: int) -> Iterator[Iterator[SeedResult]]:
+def _running(tasks: Iterable[Any], jobs: int) -> Iterator[Iterator[Any]]:
     """What other processes make of `tasks`, in their order; an exception inside ends them."""
     # Pyomo keeps a lock in every process. Where one is ended by force, Python's tracker removes the
     # lock and warns of it; a person who pressed Ctrl-C need not read that.
@@ -66,7 +114,8 @@ def _running(tasks: Iterable[Any], jobs: int) -> Iterator[Iterator[SeedResult]]:
         raise
 
 
-def _named_seed(name: str, seed: int, hours: float, parent_pid: int) -> SeedResult:
-    """`run_seed` for another process, which reads the plant file itself."""
+def _named_seed(name: str, seed: int, hours: float, parent_pid: int) -> Any:
+    """One seed for another process, which reads the plant file itself."""
     end_with(parent_pid)
-    return run_seed(read_plant(name), seed, hours=hours)
+    plant = read_plant(name)
+    return comparison_of(plant).run_seed(plant, seed, hours)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dashboard.comparison.lockstep import ArmResult
 from twin.dynamics.frames import cut, signals_of
 from twin.dynamics.lineup import TrainingReport
+from twin.dynamics.models import FurnaceModel
 from twin.physics import Physics
 from twin.plant import Plant
-from twin.records import Series
+from twin.records import Forecast, Series
 from twin.state import window
 
 HORIZONS_S = (300.0, 900.0, 1800.0, 3600.0)
@@ -42,6 +44,7 @@ def realised_errors(
     )
     errors: dict[str, RealisedErrors] = {}
     for name, model in report.models.items():
+        assert not isinstance(model, FurnaceModel)
         ahead = model.run(cuts.past, cuts.future)
         errors[name] = {
             horizon_s: {
@@ -54,19 +57,22 @@ def realised_errors(
     return errors
 
 
-def planned_errors(plant: Plant, physics: Physics, chosen: ArmResult) -> list[PlannedErrors]:
+def planned_errors(
+    cvs: Iterable[str], step_s: float, fans: Sequence[tuple[Forecast, Mapping[str, Series]]]
+) -> list[PlannedErrors]:
     """Per fan: horizon -> CV -> (error of the middle line, was the reading inside the fan)."""
+    names = tuple(cvs)
     found = []
-    for fan, seen in chosen.fans:
+    for fan, seen in fans:
         entry: PlannedErrors = {}
         for horizon_s in HORIZONS_S:
-            k = round(horizon_s / plant.step_s) - 1
+            k = round(horizon_s / step_s) - 1
             entry[horizon_s] = {
                 cv: (
                     float(fan.middle[cv][k] - seen[cv][k]),
                     bool(fan.low[cv][k] <= seen[cv][k] <= fan.high[cv][k]),
                 )
-                for cv in physics.states
+                for cv in names
                 if math.isfinite(seen[cv][k])
             }
         found.append(entry)

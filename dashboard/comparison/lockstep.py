@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,20 +30,34 @@ from twin.records import (
     Series,
     Stage,
 )
-from twin.safety import CLOSED_LOOP_DECIDER, NEVER_MOVED, GateContext, clear, tripped
+from twin.safety import (
+    CLOSED_LOOP_DECIDER,
+    NEVER_MOVED,
+    GateContext,
+    Trust,
+    check,
+    clear,
+    tripped,
+)
 from twin.state import plant_state, window_start
 
 HISTORY_H = 48.0
+_SURE = Trust(1.0, 1_000_000)  # what the gate asks of a model is more than met
 
 
 @dataclass
 class ArmResult:
-    """One arm of one seed. `fans` pairs a forecast with what the forked plant then did."""
+    """One arm of one seed. `fans` pairs a forecast with what the forked plant then did.
+
+    `refused` counts proposals that the gate did not clear, `untrusted` those of them that it would
+    have cleared had it trusted the model.
+    """
 
     score: Score | None = None
     rounds: int = 0
     proposals: int = 0
     refused: int = 0
+    untrusted: int = 0
     writes: int = 0
     writes_outside_limits: int = 0
     planning_cpu_ms: list[float] = field(default_factory=list)
@@ -76,10 +90,10 @@ class Lockstep:
         begin_s = window_start(plant, now, 1).timestamp()
         followed = self.controller.followed_tags
         started = time.process_time()
-        state = plant_state(plant, self.recorder.last, now)
         self.controller.observe(self.recorder.since(begin_s, followed), now, 1)
         if not self.controller.is_due(now):
             return None
+        state = plant_state(plant, self.recorder.last, now)
         done = self.controller.round(state, self._context(now), now)
         self.result.planning_cpu_ms.append(1000 * (time.process_time() - started))
         self.result.rounds += 1
@@ -89,10 +103,17 @@ class Lockstep:
                 truth.write(remote.tag, float(remote.auto))
         if done.setpoints:
             self.result.proposals += 1
-            self.result.refused += not done.verdict.is_clear
             if done.verdict.is_clear:
                 self._write(done, now)
+            else:
+                self.result.refused += 1
+                self.result.untrusted += self._is_for_trust_alone(done, now)
         return done
+
+    def _is_for_trust_alone(self, done: Round, now: datetime) -> bool:
+        """Whether the gate would have cleared the same round of a model that it trusts."""
+        trusting = replace(done.context, trust=_SURE)
+        return check(self.plant, done.state, done.setpoints, trusting, now).is_clear
 
     def _write(self, done: Round, now: datetime) -> None:
         decision = Decision("lockstep", True, CLOSED_LOOP_DECIDER, "lockstep comparison", now)
@@ -113,7 +134,7 @@ class Lockstep:
                 self._last_moved[mv] = now
 
     def _context(self, now: datetime) -> GateContext:
-        hour = self.recorder.since(now.timestamp() - 3600)
+        hour = self.recorder.since(now.timestamp() - 3600, self._mvs)
         travel: dict[str, float | None] = {}
         for mv in self._mvs:
             values = hour[mv].values[np.isfinite(hour[mv].values)]
@@ -131,30 +152,42 @@ class _Recorder:
     """Keeps what a plant has emitted: the newest reading of every tag, and all samples."""
 
     def __init__(self, samples: Mapping[str, Samples]) -> None:
-        self._times = {tag: [s.times_s] for tag, s in samples.items()}
-        self._values = {tag: [s.values] for tag, s in samples.items()}
+        self._kept = {tag: _Growing(s) for tag, s in samples.items()}
         self.last = {tag: _newest(tag, s) for tag, s in samples.items() if len(s.times_s)}
 
     def take(self, samples: Mapping[str, Samples]) -> None:
         for tag, new in samples.items():
             if len(new.times_s):
-                self._times[tag].append(new.times_s)
-                self._values[tag].append(new.values)
+                self._kept[tag].append(new)
                 self.last[tag] = _newest(tag, new)
 
     def since(self, start_s: float, tags: Iterable[str] | None = None) -> dict[str, Samples]:
-        """All samples from `start_s` on, in chunks as they came; of `tags`, if given."""
-        found = {}
-        for tag in self._times if tags is None else tags:
-            chunks = self._times[tag]
-            first = len(chunks)
-            while first > 0 and chunks[first - 1][-1] >= start_s:
-                first -= 1
-            times = np.concatenate(chunks[first:]) if first < len(chunks) else np.empty(0)
-            values = np.concatenate(self._values[tag][first:]) if len(times) else np.empty(0)
-            keep = times >= start_s
-            found[tag] = Samples(times[keep], values[keep])
-        return found
+        """All samples from `start_s` on; of `tags`, if given. Nobody may write into them."""
+        kept = self._kept
+        return {tag: kept[tag].since(start_s) for tag in (kept if tags is None else tags)}
+
+
+class _Growing:
+    """The samples of one tag, in arrays with room for more: asked every step, copied seldom."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._count = len(samples.times_s)
+        self._times_s, self._values = samples.times_s, samples.values
+
+    def append(self, new: Samples) -> None:
+        end = self._count + len(new.times_s)
+        if end > len(self._times_s):
+            room = np.full(end, np.nan)  # what was handed out stays as it was
+            self._times_s = np.concatenate([self._times_s[: self._count], room])
+            self._values = np.concatenate([self._values[: self._count], room])
+        self._times_s[self._count : end] = new.times_s
+        self._values[self._count : end] = new.values
+        self._count = end
+
+    def since(self, start_s: float) -> Samples:
+        times_s = self._times_s[: self._count]
+        first = times_s.searchsorted(start_s)
+        return Samples(times_s[first:], self._values[first : self._count])
 
 
 def _newest(tag: str, samples: Samples) -> Reading:

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-
 from dashboard.comparison.forecasts import (
     CONTEXT_ROWS,
     PlannedErrors,
@@ -22,6 +20,7 @@ from dashboard.comparison.forecasts import (
     realised_errors,
 )
 from dashboard.comparison.lockstep import HISTORY_H, ArmResult, Lockstep
+from dashboard.comparison.steering import steer
 from optimizer.controller import Controller, Model, error_band
 from optimizer.plan import Planner
 from twin.dynamics.lineup import TrainingReport, train
@@ -30,7 +29,6 @@ from twin.economics import score
 from twin.physics import load_physics
 from twin.plant import Plant, Role
 from twin.plants.four_tank.baseline import PLAIN
-from twin.records import Plan, Series
 from twin.state import window
 
 RUN_H = 12.0
@@ -62,7 +60,7 @@ class SeedResult:
 
 
 def run_seed(
-    plant: Plant, seed: int, *, hours: float = RUN_H, arms: Sequence[str] = ARMS
+    plant: Plant, seed: int, hours: float = RUN_H, arms: Sequence[str] = ARMS
 ) -> SeedResult:
     """Two days of history, training on it, then every arm over the same `hours`."""
     physics = load_physics(plant)
@@ -90,7 +88,9 @@ def run_seed(
         own_arm=ours,
         arms=results,
         errors={} if chosen is None else realised_errors(plant, physics, report, chosen, hours),
-        planned_errors=[] if chosen is None else planned_errors(plant, physics, chosen),
+        planned_errors=[]
+        if chosen is None
+        else planned_errors(physics.states, plant.step_s, chosen.fans),
     )
 
 
@@ -118,32 +118,12 @@ def _model(arm: str, report: TrainingReport) -> Model:
 
 
 def _steer(run: Lockstep, hours: float, *, with_fans: bool) -> ArmResult:
-    """One Plantwright arm; now and then its forecast is held against a fork of the plant."""
-    plant = run.plant
+    """One Plantwright arm, and what its models are to be judged on."""
     begin = run.truth.now
-    every = round(_FORK_EVERY_H * 3600 / plant.step_s)
-    for step in range(round(hours * 3600 / plant.step_s)):
-        done = run.step()
-        is_asked = with_fans and step % every == every // 2
-        if is_asked and done is not None and done.twin is not None:
-            fan = run.controller.forecast(done, done.plan.moves, seed=step)
-            run.result.fans.append((fan, _follow_plan(plant, run.truth.fork(), done.plan)))
-    context_s = CONTEXT_ROWS * plant.step_s
+    steer(run, hours, fan_every_h=_FORK_EVERY_H if with_fans else None)
+    context_s = CONTEXT_ROWS * run.plant.step_s
     run.result.seen = run.recorder.since(begin.timestamp() - context_s - 300.0)
     return run.result
-
-
-def _follow_plan(plant: Plant, fork: Any, plan: Plan) -> dict[str, Series]:
-    """What the sensors of a forked plant showed while the whole plan was carried out."""
-    rows: dict[str, list[float]] = {tag.name: [] for tag in plant.with_role(Role.CV)}
-    for step in range(plant.horizon_steps):
-        fork.write("plc.heartbeat", float(step))
-        for mv, path in plan.moves.items():
-            fork.write(mv, float(path[step]))
-        samples = fork.advance_samples(fork.now + timedelta(seconds=plant.step_s))
-        for tag, values in rows.items():
-            values.append(float(samples[tag].values[-1]))
-    return {tag: np.array(values) for tag, values in rows.items()}
 
 
 def _plain_pi(plant: Plant, seed: int) -> Any:

@@ -1,80 +1,121 @@
 """Furnace arms of one seed: the same slabs, stops and noise under AUTO and under Plantwright.
 
-Fuel is corrected for heat stored more at the end than at the beginning; slabs are scored by what
-they really were. The truth is stepped, written to and scored here; no model or planner sees it.
+Every arm has the same history under the fair table, or under its own, and hours of running in
+before anything is scored. The truth is stepped, written to and scored here; no model or planner
+sees it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 
 from dashboard.comparison.lockstep import ArmResult, Lockstep
+from dashboard.comparison.slab_score import SlabScore, Stretch, score_slabs
+from dashboard.comparison.steering import steer
 from optimizer.controller import Model
 from optimizer.slab_controller import SlabController
 from optimizer.slab_plan import Tuning
+from twin.dynamics.lineup import train, training_tags
 from twin.plant import Plant
 from twin.plants.furnace import slabs as sl
 from twin.plants.furnace.baseline import FAIR, LEAST_FUEL, NAIVE
+from twin.plants.furnace.truth import Truth
+from twin.records import Samples
+from twin.simulation.line import line_of
+from twin.state import window
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-RUN_IN_H = 6.0  # Plantwright steers for so long before anything is scored
-STORED_WORTH = 1.3  # fuel that a J in store saves: the inverse of the furnace's efficiency
+HISTORY_H = 36.0  # seen before Plantwright steers: enough to train on
+RUN_IN_H = 6.0  # it steers for so long before anything is scored
 
-BASELINES = {"fair": FAIR, "least fuel": LEAST_FUEL, "naive": NAIVE}
+FAIR_TABLE, LEAST_FUEL_TABLE, HOLD, OURS = "fair", "least fuel", "hold", "plantwright"
+BASELINES = {FAIR_TABLE: FAIR, LEAST_FUEL_TABLE: LEAST_FUEL, "naive": NAIVE}
+_BEAT = timedelta(minutes=5)  # the PLC takes a heartbeat that is twice as old
 
 
 @dataclass(frozen=True)
-class SlabScore:
-    """One arm of one seed over the scored hours."""
+class Steered:
+    """What an arm of Plantwright's plans with.
 
-    fuel_gj_per_t: float
-    in_spec_percent: float
-    mean_c: float
-    sd_k: float
-    t_per_h: float
-    held_min: float
-    cold_percent: float
-    warm_percent: float
-    uneven_percent: float
-    scale_percent: float
-    hottest_c: float
-    zone_c: float
-    ramp_k_per_min: float
-    header_mw: float
+    `is_trained`: with the residual that training on the arm's own history puts to use, if it does.
+    """
 
-    @property
-    def hard_limits_passed(self) -> int:
-        """How many of surface, zone, ramp and header were passed."""
-        return sum(
-            (self.hottest_c > 1290.0, self.zone_c > 1330.0, self.ramp_k_per_min > 10.0,
-             self.header_mw > 105.0 + 1e-6)
-        )  # fmt: skip
+    tuning: Tuning = Tuning()  # noqa: RUF009 - frozen, as its fields are
+    model: Model = Model()  # noqa: RUF009 - frozen, as its fields are
+    is_trained: bool = True
+
+
+#: For the row that shows what scenarios of a stop's length bring, where none are shipped.
+_SCENARIOS = ((0.15, 0.3), (0.5, 0.4), (0.85, 0.3))
+_NO_SCENARIOS = replace(Tuning(), stop_scenarios=())
+_WITH_SCENARIOS = replace(Tuning(), stop_scenarios=Tuning().stop_scenarios or _SCENARIOS)
+#: Plantwright's arms, each with one part more than the one before; the last is as shipped.
+STEERED = {
+    "physics only": Steered(_NO_SCENARIOS, Model(learns_bias=False), is_trained=False),
+    "+ online parameters": Steered(_NO_SCENARIOS, is_trained=False),
+    "+ residual": Steered(_NO_SCENARIOS),
+    "+ stop scenarios": Steered(_WITH_SCENARIOS),
+    OURS: Steered(),
+}
 
 
 @dataclass(frozen=True)
 class SlabArm:
-    """What one arm came to. `steered` is None where Plantwright only looked on."""
+    """What one arm came to. `steered` is None where Plantwright only looked on.
+
+    `planned_with` is the version of its model, "" where there was none.
+    """
 
     score: SlabScore
     steered: ArmResult | None
+    planned_with: str = ""
 
 
-def run_baseline(plant: Plant, seed: int, name: str, *, history_h: float, hours: float) -> SlabArm:
+def run_arm(
+    plant: Plant,
+    seed: int,
+    name: str,
+    *,
+    history_h: float = HISTORY_H,
+    hours: float,
+    fan_every_h: float | None = None,
+) -> SlabArm:
+    """One arm by its name: `HOLD`, one of `BASELINES` or of `STEERED`."""
+    if name == HOLD:
+        return run_held(plant, seed, history_h=history_h, hours=hours)
+    if name in BASELINES:
+        return run_baseline(plant, seed, name, history_h=history_h, hours=hours)
+    return _run_steered(plant, seed, STEERED[name], history_h, hours, fan_every_h)
+
+
+def run_baseline(
+    plant: Plant, seed: int, name: str, *, history_h: float = HISTORY_H, hours: float
+) -> SlabArm:
     """The furnace under one of its own AUTO tables."""
-    factory = import_module("twin.plants.furnace.truth").Truth
-    truth = factory(plant, seed=seed, start=START, baseline=BASELINES[name])
+    truth = Truth(plant, seed=seed, start=START, baseline=BASELINES[name])
     begin = START + timedelta(hours=history_h + RUN_IN_H)
     truth.advance_samples(begin)
     before_j = _stored_j(truth)
     seen = truth.advance_samples(begin + timedelta(hours=hours))
-    return SlabArm(_score(truth, begin, before_j, seen), None)
+    return SlabArm(_score(plant, truth, begin, before_j, seen), None)
+
+
+def run_held(plant: Plant, seed: int, *, history_h: float = HISTORY_H, hours: float) -> SlabArm:
+    """The furnace with setpoints that stay where the fair table had them; the interlock goes on."""
+    truth = Truth(plant, seed=seed, start=START)
+    truth.advance_samples(START + timedelta(hours=history_h))
+    truth.write("plc.heartbeat", 0.0)
+    for zone in line_of(plant)[0].zones:
+        truth.write(zone.setpoint, truth.read(zone.setpoint))
+    begin = truth.now + timedelta(hours=RUN_IN_H)
+    _hold(truth, begin)
+    before_j = _stored_j(truth)
+    seen = _hold(truth, begin + timedelta(hours=hours))
+    return SlabArm(_score(plant, truth, begin, before_j, seen), None)
 
 
 def run_steered(
@@ -83,62 +124,88 @@ def run_steered(
     tuning: Tuning | None = None,
     model: Model | None = None,
     *,
-    history_h: float,
+    history_h: float = HISTORY_H,
     hours: float,
 ) -> SlabArm:
     """The same furnace, steered by Plantwright after a history under the fair table."""
-    factory = import_module("twin.plants.furnace.truth").Truth
-    truth = factory(plant, seed=seed, start=START)
-    now = START + timedelta(hours=history_h)
-    history = truth.advance_samples(now)
-    controller = SlabController(plant, model, tuning=tuning)
-    lockstep = Lockstep(plant, truth, history, controller)
-    begin = now + timedelta(hours=RUN_IN_H)
-    for _ in range(round(RUN_IN_H * 60)):
-        lockstep.step()
-    before_j = _stored_j(truth)
-    for _ in range(round(hours * 60)):
-        lockstep.step()
-    seen = lockstep.recorder.since(begin.timestamp())
-    return SlabArm(_score(truth, begin, before_j, seen), lockstep.result)
+    steered = Steered(tuning or Tuning(), model or Model(), is_trained=False)
+    return _run_steered(plant, seed, steered, history_h, hours, None)
 
 
-def _stored_j(truth: Any) -> float:
+def _run_steered(
+    plant: Plant,
+    seed: int,
+    steered: Steered,
+    history_h: float,
+    hours: float,
+    fan_every_h: float | None,
+) -> SlabArm:
+    truth = Truth(plant, seed=seed, start=START)
+    lockstep = steering(plant, truth, seed, steered, history_h=history_h)
+    steer(lockstep, RUN_IN_H)
+    begin, before_j = truth.now, _stored_j(truth)
+    steer(lockstep, hours, fan_every_h=fan_every_h)
+    # A reading at the very beginning tells of the minute before.
+    seen = lockstep.recorder.since(begin.timestamp() + 1.0)
+    score = _score(plant, truth, begin, before_j, seen)
+    return SlabArm(score, lockstep.result, lockstep.controller.model.version)
+
+
+def steering(
+    plant: Plant, truth: Truth, seed: int, steered: Steered, *, history_h: float
+) -> Lockstep:
+    """Plantwright before its first round: `truth` has run, and been seen, for `history_h`."""
+    history = truth.advance_samples(truth.now + timedelta(hours=history_h))
+    model = steered.model
+    if steered.is_trained:
+        model = _trained(plant, model, history, truth.now, round(60 * history_h), seed)
+    controller = SlabController(plant, model, tuning=steered.tuning)
+    return Lockstep(plant, truth, history, controller)
+
+
+def _trained(
+    plant: Plant,
+    model: Model,
+    history: Mapping[str, Samples],
+    now: datetime,
+    rows: int,
+    seed: int,
+) -> Model:
+    """`model` with what training on the history puts to use."""
+    samples = {tag: history[tag] for tag in training_tags(plant, None)}
+    report = train(plant, None, window(plant, samples, now, rows), seed=seed)
+    return replace(model, version=report.promoted, zone_residual=report.zone_residual)
+
+
+def _hold(truth: Truth, until: datetime) -> dict[str, Samples]:
+    """Keep every loop in REMOTE until then."""
+    parts = []
+    while truth.now < until:
+        truth.write("plc.heartbeat", truth.now.timestamp())
+        parts.append(truth.advance_samples(min(truth.now + _BEAT, until)))
+    return {tag: _joined([part[tag] for part in parts]) for tag in parts[0]}
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    times_s, values = zip(*((part.times_s, part.values) for part in parts), strict=True)
+    return Samples(np.concatenate(times_s), np.concatenate(values))
+
+
+def _stored_j(truth: Truth) -> float:
     return float(sl.stored_j(truth.works.slabs, truth.works.zones))
 
 
-def _score(truth: Any, begin: datetime, before_j: float, seen: Any) -> SlabScore:
-    begin_s = (begin - truth.zero).total_seconds()
-    left = [slab for slab in truth.discharged if slab.at_s >= begin_s]
-    minutes = truth.minutes[-round((truth.now - begin).total_seconds() / 60) :]
-    fuel_j = 60.0 * math.fsum(math.fsum(minute.fuel_w) for minute in minutes)
-    tonnes = math.fsum(each.slab.real_mass_kg for each in left) / 1000.0
-    means = np.array([each.mean_c for each in left])
-    stored_j = _stored_j(truth) - before_j
-
-    def most(tags: Sequence[str]) -> float:
-        return max(float(np.abs(seen[tag].values).max()) for tag in tags)
-
-    zones = [f"zone_{z}.temperature" for z in range(1, 5)]
-    return SlabScore(
-        fuel_gj_per_t=(fuel_j - STORED_WORTH * stored_j) / 1e9 / tonnes,
-        in_spec_percent=100.0 * float(np.mean([_is_in_spec(each) for each in left])),
-        mean_c=float(means.mean()),
-        sd_k=float(means.std()),
-        t_per_h=tonnes / ((truth.now - begin).total_seconds() / 3600.0),
-        held_min=math.fsum(each.held_s for each in left) / 60.0,
-        cold_percent=100.0 * float((means < 1205.0).mean()),
-        warm_percent=100.0 * float((means > 1235.0).mean()),
-        uneven_percent=100.0 * float(np.mean([each.difference_k > 30.0 for each in left])),
-        scale_percent=100.0
-        * float(np.mean([each.scale_kg / each.slab.real_mass_kg for each in left])),
-        hottest_c=max(minute.hottest_c for minute in minutes),
-        zone_c=most(zones),
-        ramp_k_per_min=most([zone.replace(".temperature", ".ramp") for zone in zones]),
-        header_mw=most(["furnace.fuel"]),
+def _score(
+    plant: Plant, truth: Truth, begin: datetime, before_j: float, seen: Mapping[str, Samples]
+) -> SlabScore:
+    zero, minutes = truth.zero, round((truth.now - begin).total_seconds() / 60)
+    stretch = Stretch(
+        begin_s=(begin - zero).total_seconds(),
+        end_s=(truth.now - zero).total_seconds(),
+        zero_s=zero.timestamp(),
+        discharged=truth.discharged,
+        minutes=truth.minutes[-minutes:],
+        stored_j=_stored_j(truth) - before_j,
+        seen=seen,
     )
-
-
-def _is_in_spec(left: Any) -> bool:
-    is_even = left.difference_k <= 30.0 and left.hottest_c <= 1290.0
-    return bool(is_even and abs(left.mean_c - 1220.0) <= 15.0)
+    return score_slabs(plant, stretch)

@@ -26,6 +26,7 @@ _KINDS = (
     "plant stop",
     "stage",
     "plan",
+    "fault",
     "model",
     "link",
     "backfill",

@@ -8,6 +8,7 @@ from dashboard import markup, mimic, shell
 from dashboard.facts import Facts
 from dashboard.shell import Door
 from dashboard.view import furnace, overview
+from optimizer.fault_record import standing_faults
 
 _LOOKED_BACK = 20  # proposals: refused ones carry no forecast, and are stored once an hour at most
 
@@ -25,11 +26,15 @@ def draw(door: Door, facts: Facts) -> None:
     forecast = furnace.newest_forecast(newest) or furnace.newest_forecast(
         door.historian.proposals(door.plant, limit=_LOOKED_BACK)
     )
-    seen = furnace.shown(door.plant, block, facts.state, forecast)
+    faults = standing_faults(door.historian, door.plant)
+    seen = furnace.shown(door.plant, block, facts.state, forecast, faults)
     tick = shell.tick()
     st.html(markup.live(markup.facts(furnace.figures(seen)), tick))
     # st.html would drop the drawing.
     st.markdown(markup.live(mimic.drawing(seen), tick), unsafe_allow_html=True)
+    if faults:
+        heads, rows = ("Since", "About", "What is wrong"), furnace.fault_rows(door.plant, faults)
+        st.html(markup.live(markup.text_table(heads, rows, "Faults"), tick))
     st.html(markup.live(mimic.slab_table(door.plant, seen.slabs), tick))
 
 

@@ -5,13 +5,14 @@ Slabs are `dashboard.view.slabs`'. Nothing here tracks a slab or predicts anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from dashboard.view import text
 from dashboard.view.slabs import SlabPlace, measured, slab_places, to_look_at
 from dashboard.view.tags import Level, Word, mode_word, status_words, worst
+from twin.historian import Event
 from twin.plant import Plant
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Forecast, PlantState, Proposal
@@ -47,6 +48,8 @@ class FurnaceShown:
     fuel_small: str
     outlook: Word
     outlook_small: str
+    faults: Word
+    faults_small: str
 
 
 def furnace_of(plant: Plant) -> Furnace | None:
@@ -61,13 +64,18 @@ def newest_forecast(proposals: Iterable[Proposal]) -> Forecast | None:
 
 
 def shown(
-    plant: Plant, furnace: Furnace, state: PlantState, forecast: Forecast | None
+    plant: Plant,
+    furnace: Furnace,
+    state: PlantState,
+    forecast: Forecast | None,
+    faults: Sequence[Event] = (),
 ) -> FurnaceShown:
-    """Everything the page shows of the furnace."""
+    """Everything the page shows of the furnace; `faults` stand by the record."""
     mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
     left, left_small = _left(plant, furnace, state)
     fuel, fuel_small = _fuel(plant, furnace, state)
     outlook, outlook_small = _outlook(plant, forecast, state.at)
+    told, told_small = _faults(plant, faults)
     return FurnaceShown(
         slabs=slab_places(furnace, state, forecast),
         zones=_zones(plant, furnace, state),
@@ -79,6 +87,8 @@ def shown(
         fuel_small=fuel_small,
         outlook=outlook,
         outlook_small=outlook_small,
+        faults=told,
+        faults_small=told_small,
     )
 
 
@@ -91,6 +101,15 @@ def figures(seen: FurnaceShown) -> list[tuple[str, Word, str]]:
         ("Fuel", seen.fuel, seen.fuel_small),
         ("Slabs", *to_look_at(seen.slabs)),
         ("Outlook of slabs", seen.outlook, seen.outlook_small),
+        ("Records and instruments", seen.faults, seen.faults_small),
+    ]
+
+
+def fault_rows(plant: Plant, faults: Sequence[Event]) -> list[tuple[str, str, str]]:
+    """The list of faults: since when, what about, what is wrong."""
+    return [
+        (text.date_time(each.at, plant), each.subject, text.told(each.message, plant))
+        for each in faults
     ]
 
 
@@ -193,6 +212,16 @@ def _outlook(plant: Plant, forecast: Forecast | None, now: datetime) -> tuple[Wo
         return Word(said), small
     reason = f"It is {text.duration(age.total_seconds())} old: no proposal was made since."
     return Word(said, Level.ATTENTION, reason), f"{text.duration(age.total_seconds())} old; {small}"
+
+
+def _faults(plant: Plant, faults: Sequence[Event]) -> tuple[Word, str]:
+    if not faults:
+        return Word("no fault"), "nothing contradicts itself or the beam"
+    newest = faults[-1]
+    small = f"since {text.hour_minute(newest.at, plant)}: {text.told(newest.message, plant)}"
+    reason = " ".join(text.told(each.message, plant) for each in faults)
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    return Word(count, Level.ATTENTION, reason), small
 
 
 def _shown(plant: Plant, state: PlantState, name: str) -> str:

@@ -1,13 +1,43 @@
-"""Whether the plant's past has arrived: planning and training wait for it."""
+"""What the stored past tells before planning and training begin: is it here, how stops lasted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from connectors.ingest import FIRST_START
-from twin.historian import Gap
+from twin.furnace.state import Stop
+from twin.furnace.stops import StopRecord
+from twin.historian import Gap, Historian
+from twin.plant import Plant
+from twin.plant.furnace import Mill
+from twin.state import window, window_start
+
+#: Looked back for stops. Chosen: as many as are kept, at five a day (`StopRecord`); read once when
+#: planning begins, some 50 ms a day.
+_STOPS_DAYS = 40
+_DAY = timedelta(days=1)
+_MINUTE_S = 60.0
 
 
 def is_first_history_awaited(gaps: Iterable[Gap]) -> bool:
     """Whether the readings from before the first connection are still arriving."""
     return any(gap.reason == FIRST_START and not gap.is_filled for gap in gaps)
+
+
+def recorded_stops(historian: Historian, plant: Plant, until: datetime) -> tuple[Stop, ...]:
+    """The mill's past stops up to `until`, in the order in which they began; () without a mill."""
+    mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
+    record, rows = StopRecord(), round(_DAY.total_seconds() / _MINUTE_S)
+    if mill is None:
+        return ()
+    tags = (mill.running, mill.stopped_at, mill.expected_restart)
+    for day in reversed(range(_STOPS_DAYS)):
+        end = until - day * _DAY
+        start = window_start(plant, end, rows, _MINUTE_S)
+        samples = historian.samples(plant, tags, start, end)
+        if len(samples[mill.running].times_s):
+            record.follow(mill, window(plant, samples, end, rows, _MINUTE_S))
+        else:
+            record.lose_sight()
+    return record.past

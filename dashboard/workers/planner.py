@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from connectors.stop import StopLatch
 from dashboard.beats import clock_detail, is_stopped_at_plant, latest_known, plant_moment
 from dashboard.settings import Settings
 from dashboard.workers.ending import ending, say
-from dashboard.workers.history import is_first_history_awaited
+from dashboard.workers.history import is_first_history_awaited, recorded_stops
 from optimizer.controller import Controller, Model, error_band
 from optimizer.cycle import Planned, Planning, plan_round
 from optimizer.slab_controller import SlabController
@@ -21,6 +21,7 @@ from twin.context import JUDGED, gate_context, told_judged
 from twin.dynamics.models import PHYSICS
 from twin.dynamics.registry import load, versions
 from twin.errors import HistorianError, ModelFault, UsageError
+from twin.furnace.state import Stop
 from twin.historian import Historian
 from twin.physics import Physics, load_physics
 from twin.plant import Plant
@@ -47,10 +48,10 @@ def run_planner(plant: Plant, settings: Settings) -> None:
                 stop.wait(_RETRY_S)
 
 
-def _controller(plant: Plant, model: Model) -> Planning:
+def _controller(plant: Plant, model: Model, stops: Sequence[Stop]) -> Planning:
     """What plans for this plant: a furnace by its slabs, any other by its equations."""
     if any(isinstance(block, Furnace) for block in plant.discrete):
-        return SlabController(plant, model)
+        return SlabController(plant, model, stops=stops)
     return Controller(plant, _physics(plant), model)
 
 
@@ -74,7 +75,8 @@ def _load_model(plant: Plant, settings: Settings, version: str) -> Model:
         return Model()
     stored = load(settings.models_dir(plant), version, plant, load_physics(plant))
     card = stored.card
-    return Model(version, stored.residual, error_band(card.twin_band))
+    band = error_band(card.twin_band)
+    return Model(version, stored.residual, band, zone_residual=stored.zone_residual)
 
 
 def _is_elsewhere(version: str, folder: Path) -> str:
@@ -143,7 +145,8 @@ class _PlannerLoop:
         version = _active_version(self._historian, self._plant)
         if self._controller is None:
             model = self._model(version, now)
-            self._controller = _controller(self._plant, model)
+            stops = recorded_stops(self._historian, self._plant, on_grid(now, self._plant.step_s))
+            self._controller = _controller(self._plant, model, stops)
         elif self._controller.model.version != version:
             model = self._model(version, now)
             if model.version != self._controller.model.version:

@@ -15,8 +15,7 @@ from dashboard.workers.ending import ending, say
 from dashboard.workers.history import is_first_history_awaited
 from twin.clock import wall_now
 from twin.dynamics.card import Card
-from twin.dynamics.frames import signals_of
-from twin.dynamics.lineup import train
+from twin.dynamics.lineup import history_needed, train, training_tags
 from twin.dynamics.registry import save
 from twin.errors import HistorianError, ModelFault
 from twin.historian import Historian
@@ -50,11 +49,10 @@ def train_once(
         empty = "the database has no readings. Run `plantwright collect PLANT`."
         raise ModelFault(f"{plant.plant}: {empty}")
     physics = load_physics(plant)
-    signals = signals_of(plant, physics)
     oldest = historian.facts().oldest or newest
     hours = min(_TRAINING_H, (newest - oldest).total_seconds() / 3600)
     rows = max(1, int(hours * 3600 / plant.step_s))
-    tags = tuple(dict.fromkeys((*signals.levels, *signals.inputs)))
+    tags = training_tags(plant, physics)
     samples = historian.samples(plant, tags, window_start(plant, newest, rows), newest)
     past = window(plant, samples, newest, rows)
     report = train(plant, physics, past, seed=seed, progress=progress)
@@ -101,6 +99,6 @@ def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bo
     if active is not None:
         return newest - active.activated_at >= timedelta(hours=_RETRAIN_AFTER_H)
     oldest = historian.facts().oldest
-    enough = timedelta(hours=_FIRST_TRAINING_H)
+    enough = max(timedelta(hours=_FIRST_TRAINING_H), history_needed(plant))
     is_complete = not is_first_history_awaited(historian.gaps(plant))
     return is_complete and oldest is not None and newest - oldest >= enough

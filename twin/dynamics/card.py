@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from twin.dynamics.models import PHYSICS_BIAS, PHYSICS_RESIDUAL
 from twin.errors import ModelFault
 from twin.physics import Physics
+from twin.plant import Plant
+from twin.plant.furnace import Furnace
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,19 @@ def card_from_json(text: str) -> Card:
         ) from fault
 
 
-def fingerprint(physics: Physics | None) -> str | None:
-    """A short name for a plant's equations: changes with their tags and nominal parameters."""
+def fingerprint(plant: Plant, physics: Physics | None) -> str | None:
+    """A short name for a plant's equations: changes with their tags and nominal parameters.
+
+    A furnace's equations are known by its block in the plant file, what it must deliver apart.
+    """
+    furnaces = [block for block in plant.discrete if isinstance(block, Furnace)]
+    if furnaces:
+        names = [field.name for field in fields(Furnace) if field.name != "spec"]
+        return _short([repr(getattr(each, name)) for each in furnaces for name in names])
     if physics is None:
         return None
-    facts = [physics.states, physics.inputs, physics.outputs, dict(physics.nominal)]
+    return _short([physics.states, physics.inputs, physics.outputs, dict(physics.nominal)])
+
+
+def _short(facts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

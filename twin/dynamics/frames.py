@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from twin.physics import Physics
 from twin.plant import Plant, Role
+from twin.plant.furnace import Furnace
 from twin.records import Series, Window
 
 Array = NDArray[np.float64]
@@ -38,8 +39,13 @@ class Signals:
 
 
 def signals_of(plant: Plant, physics: Physics | None) -> Signals:
-    """Which tags the models of this plant use."""
+    """Which tags the models of this plant use; of a furnace, the CVs that a rollout tells."""
     cvs = tuple(tag.name for tag in plant.with_role(Role.CV))
+    furnace = next((block for block in plant.discrete if isinstance(block, Furnace)), None)
+    if furnace is not None:
+        told = {zone.temperature for zone in furnace.zones} | {furnace.fuel, furnace.pyrometer}
+        mvs = tuple(tag.name for tag in plant.with_role(Role.MV))
+        return Signals(cvs, mvs, tuple(cv for cv in cvs if cv in told))
     if physics is None:
         movers = (*plant.with_role(Role.MV), *plant.with_role(Role.DV))
         return Signals(cvs, tuple(tag.name for tag in movers), cvs)
@@ -63,12 +69,14 @@ class Past:
 class Cuts:
     """Windows of one record: the `past` of each start, the realised `future`, the `truth`.
 
-    Axes: `future` (step, window, input), `truth` (step, window, level) as measured.
+    Axes: `future` (step, window, input), `truth` (step, window, level) as measured; `starts`
+    (window) is the row of the record at which each past ends.
     """
 
     past: Past
     future: Array
     truth: Array
+    starts: NDArray[np.int64]
 
     @property
     def count(self) -> int:
@@ -78,7 +86,7 @@ class Cuts:
     def where(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Cuts:
         """Only some of the windows."""
         past = Past(self.past.levels[:, keep], self.past.inputs[:, keep])
-        return Cuts(past, self.future[:, keep], self.truth[:, keep])
+        return Cuts(past, self.future[:, keep], self.truth[:, keep], self.starts[keep])
 
 
 def columns(values: Mapping[str, Series], names: Sequence[str]) -> Array:
@@ -142,4 +150,4 @@ def cut(
     known = ~np.isnan(inputs[ahead]).any(axis=(0, 2))
     starts, ahead = starts[known], ahead[:, known]
     back = starts[None, :] - np.arange(context_rows)[::-1, None]
-    return Cuts(Past(levels[back], inputs[back]), inputs[ahead], levels[ahead])
+    return Cuts(Past(levels[back], inputs[back]), inputs[ahead], levels[ahead], starts)

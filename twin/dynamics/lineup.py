@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 
 import numpy as np
@@ -15,22 +16,26 @@ import numpy as np
 from twin.dynamics.arx import fit_arx
 from twin.dynamics.card import Card, fingerprint
 from twin.dynamics.fitting import Budget, fit_residual
-from twin.dynamics.frames import Array, Cuts, Signals, signals_of
+from twin.dynamics.frames import Array, Cuts, signals_of
+from twin.dynamics.furnace_lineup import FurnaceLineUp, furnace_tags
 from twin.dynamics.models import (
     ARX,
     PERSISTENCE,
     PHYSICS,
     PHYSICS_BIAS,
     PHYSICS_RESIDUAL,
+    FurnaceModel,
     Model,
     Persistence,
     PhysicsModel,
 )
-from twin.dynamics.record import JUDGE_STRIDE, Record, root_mean_square, rounded
+from twin.dynamics.record import JUDGE_STRIDE, Record, root_mean_square, rounded, rows_needed
 from twin.dynamics.residual import CONTEXT_ROWS, Residual
 from twin.errors import ModelFault
+from twin.furnace.residual import ZoneResidual
 from twin.physics import Physics, stepper
 from twin.plant import Plant
+from twin.plant.furnace import Furnace
 from twin.records import Window
 
 SIMPLEST_FIRST = (PERSISTENCE, PHYSICS, PHYSICS_BIAS, ARX, PHYSICS_RESIDUAL)
@@ -44,7 +49,7 @@ _PACKAGES = ("plantwright", "numpy", "torch")
 class TrainingReport:
     """A trained line-up with its card. `promoted` names the model that did best."""
 
-    models: Mapping[str, Model]
+    models: Mapping[str, Model | FurnaceModel]
     card: Card
 
     @property
@@ -57,6 +62,12 @@ class TrainingReport:
         """The learned rate, if the model that carries it was promoted."""
         model = self.models[self.promoted]
         return model.residual if isinstance(model, PhysicsModel) else None
+
+    @property
+    def zone_residual(self) -> ZoneResidual | None:
+        """What was learned of a furnace's zones, if the model that carries it was promoted."""
+        model = self.models[self.promoted]
+        return model.residual if isinstance(model, FurnaceModel) else None
 
 
 def train(
@@ -71,28 +82,49 @@ def train(
     """Fit, compare and promote on `window`, the plant's past on its planning grid.
 
     `progress` hears the share done, 0 to 1. Equal arguments give an equal report. Without
-    physics, or where one of its states has no readings, the line-up is persistence and ARX.
+    physics, or where one of its states has no readings, the line-up is persistence and ARX. That
+    of a furnace is persistence and its equations, which start from tracked slabs.
 
     Raises:
         ModelFault: the past is too short, or too little of it is known.
     """
     record = Record(plant, signals_of(plant, physics), window, CONTEXT_ROWS)
-    models = _fitted(record, physics, seed, budget or Budget(), progress)
     held_out, validation = record.held_out(), record.validation(JUDGE_STRIDE)
-    judged = {name: _errors(m, record.signals, held_out) for name, m in models.items()}
-    chosen = {name: _errors(m, record.signals, validation) for name, m in models.items()}
+    models: Mapping[str, Model | FurnaceModel]
+    ahead: Callable[[Model | FurnaceModel, Cuts], Array]
+    if any(isinstance(block, Furnace) for block in plant.discrete):
+        furnace = FurnaceLineUp(record, (validation, held_out), seed, progress)
+        models, ahead = furnace.models, furnace.ahead
+    else:
+        models = _fitted(record, physics, seed, budget or Budget(), progress)
+        ahead = _ahead
+    judged = {name: _errors(ahead(m, held_out), record, held_out) for name, m in models.items()}
+    chosen = {name: _errors(ahead(m, validation), record, validation) for name, m in models.items()}
+    if progress is not None:
+        progress(1.0)
+    return TrainingReport(models, _card(record, physics, seed, chosen, judged))
+
+
+def _card(
+    record: Record,
+    physics: Physics | None,
+    seed: int,
+    chosen: Mapping[str, Array],
+    judged: Mapping[str, Array],
+) -> Card:
+    """What is written about errors (step, window, cv) on the part that chose, and that judges."""
     rmse = {name: root_mean_square(errors) for name, errors in judged.items()}
     scores = {name: _score(record, errors) for name, errors in rmse.items()}
     promoted, reason = promote(scores)
-    signals = record.signals
-    card = Card(
+    plant, signals, window = record.plant, record.signals, record.window
+    return Card(
         plant=plant.plant,
         promoted=promoted,
         reason=reason,
         levels=signals.levels,
         inputs=signals.inputs,
         cvs=signals.cvs,
-        physics=fingerprint(physics),
+        physics=fingerprint(plant, physics),
         data_start=record.moment(0),
         data_end=window.end,
         fitted_until=record.moment(record.fitted_rows),
@@ -107,13 +139,24 @@ def train(
         scores=scores,
         bands={
             name: record.band(np.concatenate([chosen[name], judged[name]], axis=1))
-            for name in models
+            for name in judged
         },
         support=record.support(),
     )
-    if progress is not None:
-        progress(1.0)
-    return TrainingReport(models, card)
+
+
+def training_tags(plant: Plant, physics: Physics | None) -> tuple[str, ...]:
+    """The tags whose past `train` needs."""
+    signals = signals_of(plant, physics)
+    tags = (*signals.levels, *signals.inputs)
+    if any(isinstance(block, Furnace) for block in plant.discrete):
+        tags = (*tags, *furnace_tags(plant))
+    return tuple(dict.fromkeys(tags))
+
+
+def history_needed(plant: Plant) -> timedelta:
+    """The shortest past that `train` takes."""
+    return timedelta(seconds=plant.step_s * rows_needed(plant, CONTEXT_ROWS))
 
 
 def promote(scores: Mapping[str, float]) -> tuple[str, str]:
@@ -161,10 +204,14 @@ def _fitted(
     return {name: models[name] for name in SIMPLEST_FIRST if name in models}
 
 
-def _errors(model: Model, signals: Signals, cuts: Cuts) -> Array:
+def _ahead(model: Model | FurnaceModel, cuts: Cuts) -> Array:
+    assert not isinstance(model, FurnaceModel)
+    return model.run(cuts.past, cuts.future)
+
+
+def _errors(ahead: Array, record: Record, cuts: Cuts) -> Array:
     """Reading − prediction, (step, window, cv); NaN where no reading is known."""
-    ahead = model.run(cuts.past, cuts.future)
-    return cuts.truth[..., signals.cv_columns] - ahead
+    return cuts.truth[..., record.signals.cv_columns] - ahead
 
 
 def _score(record: Record, rmse: Array) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from twin.dynamics.following import Followed, follow
 from twin.dynamics.frames import Array, Past, Signals, future_of, held, past_of
 from twin.dynamics.residual import Residual
+from twin.furnace.residual import ZoneResidual
 from twin.physics import Stepper
 from twin.records import Series, Window
 
@@ -52,6 +53,17 @@ def predict_one(
     """`Model.predict` in terms of `Model.run`."""
     ahead = model.run(past_of(signals, context), future_of(signals, future))
     return {cv: ahead[:, 0, i] for i, cv in enumerate(signals.cvs)}
+
+
+@dataclass(frozen=True)
+class FurnaceModel:
+    """A member of a furnace's line-up: by its name what is learned online, beside what was trained.
+
+    It starts from tracked slabs, not from rows of levels: who runs it is `furnace_runs`.
+    """
+
+    name: str
+    residual: ZoneResidual | None = None
 
 
 @dataclass(frozen=True)

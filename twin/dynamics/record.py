@@ -40,9 +40,7 @@ class Record:
             raise ValueError(
                 f"rows of {self.window.step_s:g} s; the plan step is {plant.step_s:g} s"
             )
-        judged = (plant.horizon_steps + JUDGE_STRIDE) / (1 - FIT_SHARE - VALIDATION_SHARE)
-        fitted = (plant.horizon_steps + self.context_rows) / FIT_SHARE
-        needed = math.ceil(max(judged, fitted))
+        needed = rows_needed(plant, self.context_rows)
         if rows < needed:
             raise ModelFault(
                 f"{plant.plant}: {rows} rows of history; training needs at least {needed} "
@@ -144,6 +142,13 @@ class Record:
             low[cv], high[cv] = (tuple(rounded(v) for v in end) for end in ends)
         horizons_s = tuple(self.plant.step_s * (k + 1) for k in range(len(errors)))
         return Band(horizons_s, low, high)
+
+
+def rows_needed(plant: Plant, context_rows: int) -> int:
+    """How long a past must be to hold one window to fit, and one to judge by."""
+    judged = (plant.horizon_steps + JUDGE_STRIDE) / (1 - FIT_SHARE - VALIDATION_SHARE)
+    fitted = (plant.horizon_steps + context_rows) / FIT_SHARE
+    return math.ceil(max(judged, fitted))
 
 
 def root_mean_square(errors: Array) -> Array:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,14 +30,17 @@ from twin.dynamics.models import (
     PHYSICS,
     PHYSICS_BIAS,
     PHYSICS_RESIDUAL,
+    FurnaceModel,
     Model,
     Persistence,
     PhysicsModel,
 )
 from twin.dynamics.residual import Residual, ResidualWeights
 from twin.errors import ModelFault
+from twin.furnace.residual import ZoneResidual
 from twin.physics import Physics, stepper
 from twin.plant import Plant
+from twin.plant.furnace import Furnace
 
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 _DIGITS = 12  # of the content's SHA-256 in a version's name
@@ -48,15 +52,20 @@ class StoredModel:
 
     version: str
     card: Card
-    model: Model
+    model: Model | FurnaceModel
 
     @property
     def residual(self) -> Residual | None:
         """The learned rate, if the promoted model carries one."""
         return self.model.residual if isinstance(self.model, PhysicsModel) else None
 
+    @property
+    def zone_residual(self) -> ZoneResidual | None:
+        """What was learned of a furnace's zones, if the promoted model carries it."""
+        return self.model.residual if isinstance(self.model, FurnaceModel) else None
 
-def save(folder: Path, card: Card, models: Mapping[str, Model]) -> str:
+
+def save(folder: Path, card: Card, models: Mapping[str, Model | FurnaceModel]) -> str:
     """Store a trained line-up; its version's name. Storing the same again changes nothing sound.
 
     A version appears whole or not at all, also when the machine stops in the middle.
@@ -67,6 +76,9 @@ def save(folder: Path, card: Card, models: Mapping[str, Model]) -> str:
             tensors |= _named(name, asdict(model.weights))
         elif isinstance(model, PhysicsModel) and model.residual is not None:
             tensors |= _named(name, asdict(model.residual.weights))
+        elif isinstance(model, FurnaceModel) and model.residual is not None:
+            arrays = {key: np.array(values) for key, values in asdict(model.residual).items()}
+            tensors |= _named(name, arrays)
     weights, text = save_tensors(tensors), card.to_json().encode()
     version = _version(card.plant, text, weights)
     if _is_intact(folder, version):
@@ -150,7 +162,7 @@ def _check_fits(card: Card, version: str, plant: Plant, physics: Physics | None)
         ("inputs", card.inputs, signals.inputs),
         ("CVs", card.cvs, signals.cvs),
         ("step", card.step_s, plant.step_s),
-        ("equations", card.physics, fingerprint(physics)),
+        ("equations", card.physics, fingerprint(plant, physics)),
     )
     for what, trained, present in pairs:
         if trained != present:
@@ -162,14 +174,17 @@ def _check_fits(card: Card, version: str, plant: Plant, physics: Physics | None)
 
 def _model(
     card: Card, tensors: Mapping[str, Array], plant: Plant, physics: Physics | None
-) -> Model:
+) -> Model | FurnaceModel:
     signals = Signals(card.levels, card.inputs, card.cvs)
     name = card.promoted
     if name == PERSISTENCE:
         return Persistence(signals)
+    is_equations = name in (PHYSICS, PHYSICS_BIAS, PHYSICS_RESIDUAL)
+    if is_equations and any(isinstance(block, Furnace) for block in plant.discrete):
+        return FurnaceModel(name, _zone_residual(tensors) if name == PHYSICS_RESIDUAL else None)
     if name == ARX:
         return Arx(signals, ArxWeights(**_unnamed(ARX, tensors, ArxWeights)))
-    if physics is None or name not in (PHYSICS, PHYSICS_BIAS, PHYSICS_RESIDUAL):
+    if physics is None or not is_equations:
         raise ModelFault(f"{card.plant}: no model is called {name}. Train again.")
     step = stepper(plant, physics)
     if name == PHYSICS:
@@ -180,12 +195,24 @@ def _model(
     return PhysicsModel(signals, step, learns_bias=True, residual=Residual(step, weights))
 
 
+def _zone_residual(tensors: Mapping[str, Array]) -> ZoneResidual:
+    arrays = _unnamed(PHYSICS_RESIDUAL, tensors, ZoneResidual)
+    return ZoneResidual(**{key: _plain(values.tolist()) for key, values in arrays.items()})
+
+
+def _plain(values: Any) -> Any:
+    """Lists within lists as tuples."""
+    return tuple(map(_plain, values)) if isinstance(values, list) else values
+
+
 def _named(model: str, weights: Mapping[str, Array]) -> dict[str, Array]:
     return {f"{model}/{name}": np.ascontiguousarray(values) for name, values in weights.items()}
 
 
 def _unnamed(
-    model: str, tensors: Mapping[str, Array], kind: type[ArxWeights | ResidualWeights]
+    model: str,
+    tensors: Mapping[str, Array],
+    kind: type[ArxWeights | ResidualWeights | ZoneResidual],
 ) -> dict[str, Array]:
     return {field.name: tensors[f"{model}/{field.name}"] for field in fields(kind)}
 

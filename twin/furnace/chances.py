@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from twin.furnace.rollout import Passage
-from twin.furnace.state import FORGETS_MIN, TRACKED_SD_K, FurnaceState
+from twin.furnace.state import DOUBT_SD_K, FORGETS_MIN, TRACKED_SD_K, FurnaceState
 from twin.plant.furnace import SlabSpec
 from twin.records import Series
 
@@ -53,7 +53,8 @@ def leaving_sd_k(
     """How sure a rollout's mean temperature is of each slab that leaves (`Rollout`'s order).
 
     What tracking is unsure of beyond the usual fades on the way, unless the slab's record is in
-    doubt: then it stays.
+    doubt: then it stays. Slabs that come are as sure as their records; those behind the last
+    record are taken to be like it, in doubt.
     """
     minutes = np.asarray(leaves, dtype=np.float64)
     square = np.square(np.interp(minutes, error.minutes, error.mean_sd_k))
@@ -64,11 +65,19 @@ def leaving_sd_k(
         grade = (inside.slab if inside is not None else coming[behind]).grade
         of_grade = state.emissivity_sd_k.get(grade, 0.0)
         square[i] += max(of_grade**2 - error.emissivity_sd_k**2, 0.0)
-        if inside is not None:
+        if inside is None:
+            square[i] += DOUBT_SD_K**2 if _is_doubtful(state, i - len(state.slabs)) else 0.0
+        else:
             unusual = max(inside.sd_k**2 - TRACKED_SD_K**2, 0.0)
             fades = 1.0 if inside.doubt else float(np.exp(-2.0 * until / FORGETS_MIN))
             square[i] += unusual * fades
     return np.sqrt(square)
+
+
+def _is_doubtful(state: FurnaceState, place: int) -> bool:
+    """Whether nobody knows for sure which slab comes from the yard's `place`, counted from 0."""
+    doubts = state.yard_doubts
+    return place >= len(state.yard) or (place < len(doubts) and doubts[place] != "")
 
 
 def in_spec_chance(

@@ -1,27 +1,52 @@
 """What is wrong now, told once per stretch: a fault keeps the words with which it began.
 
-A text that changed every minute would be a new audit event every minute.
+A text that changed every minute would be a new audit event every minute. Who writes these events
+is the planner's round.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-_CLEARED = timedelta(minutes=3)  # without a sign of it; shorter gaps belong to the same stretch
+#: Without a sign of it; shorter gaps belong to the same stretch. Chosen: a slab's minute at the
+#: door and one for a reading that came late.
+_CLEARED = timedelta(minutes=3)
+_KEPT = 200  # stretches that are over; some days of a furnace on which much is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One stretch in which something was wrong with `subject`, in the words of its first minute.
+
+    `ended` is the minute in which it counted as over; None while it stands.
+    """
+
+    subject: str
+    message: str
+    began: datetime
+    ended: datetime | None = None
 
 
 class Faults:
-    """The faults of one furnace, each under a key that says what it is about."""
+    """The faults of one furnace, each under a subject that says what it is about.
+
+    `past` are the newest stretches that are over, in the order in which they ended.
+    """
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[str, datetime]] = {}
+        self._standing: dict[str, tuple[Fault, datetime]] = {}
+        self.past: tuple[Fault, ...] = ()
 
-    def note(self, key: str, text: str, at: datetime) -> None:
-        """`key` is wrong at `at`. `text` counts only where the stretch begins."""
-        began, _ = self._told.get(key, (text, at))
-        self._told[key] = (began, at)
+    def note(self, subject: str, text: str, at: datetime) -> None:
+        """`subject` is wrong at `at`. `text` counts only where the stretch begins."""
+        fault, _ = self._standing.get(subject, (Fault(subject, text, at), at))
+        self._standing[subject] = (fault, at)
 
-    def present(self, at: datetime) -> tuple[str, ...]:
+    def present(self, at: datetime) -> tuple[Fault, ...]:
         """What was noted in the minutes before `at`, in the order in which it began."""
-        self._told = {k: told for k, told in self._told.items() if at - told[1] < _CLEARED}
-        return tuple(text for text, _ in self._told.values())
+        for fault, seen in list(self._standing.values()):
+            if at - seen >= _CLEARED:
+                del self._standing[fault.subject]
+                self.past = (*self.past, replace(fault, ended=at))[-_KEPT:]
+        return tuple(fault for fault, _ in self._standing.values())

@@ -86,6 +86,30 @@ class Furnace(NamedTuple):
     ramp_down_k: float
 
 
+class Loops(NamedTuple):
+    """What was learned of how far zones are off the setpoint that their loops follow, and lose.
+
+    The answer is, zone by zone, how many K a zone is off, and then how many MW it loses besides.
+    An input is by how many K a zone's followed setpoint moved in a step, or by how many MW more
+    its slabs drew than in the step before: first the moves of every zone, then the draws. Each
+    input times each time constant is a feature: the input, added up and fading. A Loops without
+    features has learned nothing.
+    """
+
+    memory: Series  # (feature), brought on
+    drawn_mw: Series  # (zone) in the last step, brought on
+    answer: Series  # (answer) now, brought on
+    trust: Series  # (1,) the least so far, 0 to 1
+    fade_min: Series  # (time constant)
+    spread: Series  # (feature) of the record it was learned from
+    highest: Series  # (feature) that was seen in it, in spreads
+    linear: Series  # (answer, feature)
+    hidden: Series  # (unit, feature)
+    readout: Series  # (answer, unit)
+    most: Series  # (answer)
+    seen_c: Series  # (zone, 2) lowest and highest followed setpoint of that record
+
+
 def _heat_capacity(t: float) -> float:
     """J/kgK at `t` °C: EN 1993-1-2, 3.4.1.2."""
     if t < 600.0:
@@ -279,7 +303,7 @@ def _burn(furnace, zones, at, needs_w, dt, part):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, fastmath=True)
-def _soak(furnace, zones, at, dt):  # type: ignore[no-untyped-def]  # compiled
+def soak(furnace, zones, at, dt):  # type: ignore[no-untyped-def]  # compiled
     """The walls behind zones that stand at `at` °C, for `dt` s."""
     for z in range(len(at)):
         into = furnace.lump_to_wall[z] * (at[z] - zones.wall[z])
@@ -296,7 +320,7 @@ def zone_step(furnace, zones, at, drawn_w, extra_w, dt, part=1.0):  # type: igno
     needs_w = np.empty(len(at))
     losses(furnace, zones, at, drawn_w, extra_w, needs_w)
     _burn(furnace, zones, at, needs_w, dt, part)
-    _soak(furnace, zones, at, dt)
+    soak(furnace, zones, at, dt)
 
 
 @njit(cache=True, fastmath=True)
@@ -308,12 +332,96 @@ def ramp(furnace, zones, setpoint_c, at, part=1.0):  # type: ignore[no-untyped-d
     for z in range(len(at)):
         step = setpoint_c[z] - zones.ramped[z]
         zones.ramped[z] += min(max(step, -part * furnace.ramp_down_k), part * furnace.ramp_up_k)
-        off = zones.ramped[z] - zones.gas[z]
+    _halfway(furnace, zones, zones.ramped, at)
+
+
+@njit(cache=True, fastmath=True)
+def _halfway(furnace, zones, aim_c, at):  # type: ignore[no-untyped-def]  # compiled
+    """`at` (zone): the gas halfway through a step in which it goes to `aim_c` (zone)."""
+    for z in range(len(at)):
+        off = aim_c[z] - zones.gas[z]
         # A burner at its end lets the zone drift; the flue gas of the zones behind holds it up.
         drifts = (off < 0.0 and zones.fuel[z] <= _AT_END * furnace.fuel_low_w[z]) or (
             off > 0.0 and _AT_END * zones.fuel[z] >= furnace.fuel_high_w[z]
         )
         at[z] = zones.gas[z] if drifts else zones.gas[z] + 0.5 * off
+
+
+@njit(cache=True, fastmath=True)
+def remember(loops, moved_k, drawn_w, part=1.0):  # type: ignore[no-untyped-def]  # compiled
+    """Take a step into `loops.memory`: what followed setpoints moved, what slabs drew in it."""
+    zones, taus = len(moved_k), len(loops.fade_min)
+    for t in range(taus):
+        stays = math.exp(-part / loops.fade_min[t])
+        for z in range(zones):
+            draw, more = (zones + z) * taus + t, 1e-6 * drawn_w[z] - loops.drawn_mw[z]
+            loops.memory[z * taus + t] = stays * loops.memory[z * taus + t] + moved_k[z]
+            loops.memory[draw] = stays * loops.memory[draw] + more
+    for z in range(zones):
+        loops.drawn_mw[z] = 1e-6 * drawn_w[z]
+
+
+@njit(cache=True, fastmath=True)
+def _trust(loops, ramped):  # type: ignore[no-untyped-def]  # compiled
+    """1 inside what was seen in training, falling to 0 half its width outside."""
+    outside = 0.0
+    for f in range(len(loops.memory)):
+        outside = max(outside, abs(loops.memory[f]) / loops.spread[f] / loops.highest[f] - 1.0)
+    for z in range(len(ramped)):
+        low, high = loops.seen_c[z, 0], loops.seen_c[z, 1]
+        beyond = max(low - ramped[z], ramped[z] - high)
+        outside = max(outside, beyond / (0.5 * (high - low)))
+    return 1.0 - min(outside, 1.0)
+
+
+@njit(cache=True, fastmath=True)
+def answer(loops, ramped):  # type: ignore[no-untyped-def]  # compiled
+    """`loops.answer` while zones follow `ramped` (zone)."""
+    features, units = len(loops.memory), len(loops.hidden)
+    trust = _trust(loops, ramped)
+    loops.trust[0] = min(loops.trust[0], trust)
+    seen, fired = np.empty(features), np.empty(units)
+    for f in range(features):
+        x = loops.memory[f] / loops.spread[f]
+        seen[f] = min(max(x, -loops.highest[f]), loops.highest[f])
+    for u in range(units):
+        total = 0.0
+        for f in range(features):
+            total += loops.hidden[u, f] * seen[f]
+        fired[u] = math.tanh(total)
+    for a in range(len(loops.answer)):
+        total = 0.0
+        for f in range(features):
+            total += loops.linear[a, f] * seen[f]
+        for u in range(units):
+            total += loops.readout[a, u] * fired[u]
+        loops.answer[a] = trust * loops.most[a] * math.tanh(total)
+
+
+@njit(cache=True, fastmath=True)
+def _step(  # type: ignore[no-untyped-def]  # compiled
+    steel, furnace, slabs, first, zones, loops, extra_w, setpoint_c, at, drawn_w, dt, part
+):
+    """Slabs and zones for `part` of a step, `dt` s, in place; the hottest face, °C.
+
+    `at` and `drawn_w` (zone) get the gas halfway through it, °C, and what slabs drew, W.
+    """
+    moved_k = -zones.ramped
+    ramp(furnace, zones, setpoint_c, at, part)
+    moved_k += zones.ramped
+    zone_count = len(moved_k)
+    if len(loops.memory):
+        _halfway(furnace, zones, zones.ramped + loops.answer[:zone_count], at)
+    hottest = heat_slabs(steel, furnace, slabs, first, at, dt, drawn_w)
+    aimed, lost_w = zones, extra_w
+    if len(loops.memory):
+        remember(loops, moved_k, drawn_w, part)
+        answer(loops, zones.ramped)
+        aim_c = zones.ramped + loops.answer[:zone_count]
+        aimed = Zones(zones.gas, zones.wall, aim_c, zones.fuel)
+        lost_w = extra_w + 1e6 * loops.answer[zone_count:]
+    zone_step(furnace, aimed, at, drawn_w, lost_w, dt, part)
+    return hottest
 
 
 #: Columns of what leaves: mean °C, face minus core K, face °C, steel burned away per face kg/m².
@@ -330,7 +438,9 @@ def leave(slabs, i, left):  # type: ignore[no-untyped-def]  # compiled
 
 
 @njit(cache=True, fastmath=True)
-def roll(steel, furnace, slabs, zones, extra_w, leaves, setpoints_c, dt, left, seen):  # type: ignore[no-untyped-def]  # compiled
+def roll(  # type: ignore[no-untyped-def]  # compiled
+    steel, furnace, slabs, zones, loops, extra_w, leaves, setpoints_c, dt, left, seen
+):
     """Steps of `dt` s along `setpoints_c` (step, zone), in place; the hottest face, °C.
 
     `leaves` (slab, ascending): the step at whose beginning each leaves. `left` (slab, column) gets
@@ -343,17 +453,18 @@ def roll(steel, furnace, slabs, zones, extra_w, leaves, setpoints_c, dt, left, s
         while first < len(leaves) and leaves[first] <= k:
             leave(slabs, first, left[first])
             first += 1
-        ramp(furnace, zones, setpoints_c[k], at)
-        face = heat_slabs(steel, furnace, slabs, first, at, dt, drawn_w)
+        face = _step(
+            steel, furnace, slabs, first, zones, loops, extra_w, setpoints_c[k], at, drawn_w,
+            dt, 1.0,
+        )  # fmt: skip
         hottest = max(hottest, face)
-        zone_step(furnace, zones, at, drawn_w, extra_w, dt)
         seen[k, :count], seen[k, count:] = zones.fuel, zones.gas
     return hottest
 
 
 @njit(cache=True, fastmath=True)
 def advance(  # type: ignore[no-untyped-def]  # compiled
-    steel, furnace, slabs, zones, extra_w, setpoints_c, since_s, until_s, dt, hottest_c, seen
+    steel, furnace, slabs, zones, loops, extra_w, setpoints_c, since_s, until_s, dt, hottest_c, seen
 ):
     """From `since_s` to `until_s` along `setpoints_c` (step, zone), in place; J taken by the slabs.
 
@@ -369,9 +480,10 @@ def advance(  # type: ignore[no-untyped-def]  # compiled
         end_s = min((k + 1) * dt, until_s)
         piece_s = end_s - now_s
         part = piece_s / dt
-        ramp(furnace, zones, setpoints_c[k], at, part)
-        heat_slabs(steel, furnace, slabs, 0, at, piece_s, drawn_w)
-        zone_step(furnace, zones, at, drawn_w, extra_w, piece_s, part)
+        _step(
+            steel, furnace, slabs, 0, zones, loops, extra_w, setpoints_c[k], at, drawn_w,
+            piece_s, part,
+        )  # fmt: skip
         for i in range(len(hottest_c)):
             hottest_c[i] = max(hottest_c[i], slabs.face[i])
         for z in range(count):
@@ -387,8 +499,8 @@ def advance(  # type: ignore[no-untyped-def]  # compiled
 def surplus(furnace, zones, gas_after, drawn_w, fuel_w, dt, extra_w):  # type: ignore[no-untyped-def]  # compiled
     """`extra_w` (zone): heat that went elsewhere in a step seen to burn `fuel_w` (zone).
 
-    `zones` supplies the gas at the step's beginning, and the walls, which are brought up to its
-    end; `gas_after` (zone) is the gas at its end.
+    `zones` supplies gas and walls at the step's beginning, `gas_after` (zone) is the gas at its
+    end.
     """
     count = len(fuel_w)
     at, needs_w = 0.5 * (zones.gas + gas_after), np.empty(count)
@@ -401,4 +513,3 @@ def surplus(furnace, zones, gas_after, drawn_w, fuel_w, dt, extra_w):  # type: i
         stored = furnace.lump_j_per_k[z] * (gas_after[z] - zones.gas[z]) / dt
         extra_w[z] = fuel_w[z] * (1.0 + back) + arriving - leaving - needs_w[z] - stored
         arriving = leaving
-    _soak(furnace, zones, at, dt)

@@ -6,30 +6,31 @@ What is left of a stop is `stops`'.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from twin.furnace.faults import Faults
-from twin.furnace.state import MillState
+from twin.furnace.state import MillState, Stop
 from twin.furnace.stops import StopRecord, stop_belief
 from twin.plant.furnace import Mill
 
-_AHEAD_S = 60.0  # a beginning so far ahead of the clock is still one
-_IDLE = timedelta(minutes=30)  # overdue: three times the slowest slab's time
-_SLOWEST, _FASTEST = 0.1, 10.0  # of a pace
+_AHEAD_S = 60.0  # a beginning so far ahead of the clock is still one; chosen: a row's minute
+_IDLE = timedelta(minutes=30)  # overdue; chosen: three times the slowest slab's time
+_SLOWEST, _FASTEST = 0.1, 10.0  # a pace beyond is none; assumed, wide
 
 
 class MillWatch:
-    """One mill. Numbers that are missing stay what they were."""
+    """One mill; stops are `known` from before. Numbers that are missing stay what they were."""
 
-    def __init__(self, mill: Mill, told: Faults) -> None:
+    def __init__(self, mill: Mill, told: Faults, known: Sequence[Stop] = ()) -> None:
         self._mill, self._told = mill, told
-        self._record = StopRecord()
-        self._belief = stop_belief(mill)
+        self._record = StopRecord(known)
+        self._belief = stop_belief(mill, known)
         self._stands: bool | None = None
         self._since: datetime | None = None  # it stands, or it runs
         self._restart: datetime | None = None
         self._due: datetime | None = None
+        self._held_since: datetime | None = None
         self.pace = 1.0
 
     @property
@@ -38,22 +39,24 @@ class MillWatch:
         mill = self._mill
         return (mill.running, mill.stopped_at, mill.expected_restart, mill.pace)
 
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """Past stops, in the order in which they began."""
+        return self._record.past
+
     def see(self, at: datetime, seen: Mapping[str, float], *, is_held: bool) -> None:
         """One minute. `is_held`: the plant itself keeps a slab back."""
         mill = self._mill
         running, began_s, restart_s, pace = (seen[tag] for tag in self.tags)
         if math.isfinite(pace) and _SLOWEST <= pace <= _FASTEST:
             self.pace = pace
+        if self._record.see(at, running, began_s, restart_s):
+            self._belief = stop_belief(mill, self._record.past)
         if not math.isfinite(running):
             self._told.note(mill.running, f"{mill.running}: no value; held", at)
-            self._record.lose_sight()
-        else:
-            count = len(self._record.past)
-            self._record.see(at, running, began_s, restart_s)
-            if len(self._record.past) != count:
-                self._belief = stop_belief(mill, self._record.past)
-            if self._stands is None or self._stands != (running < 0.5):
-                self._stands, self._since, self._restart = running < 0.5, at, None
+        elif self._stands is None or self._stands != (running < 0.5):
+            self._stands, self._since, self._restart = running < 0.5, at, None
+        self._held_since = (self._held_since or at) if is_held else None
         if self._stands:
             self._see_stop(at, began_s, restart_s)
         elif not is_held:
@@ -72,12 +75,14 @@ class MillWatch:
             self._told.note("left while standing", told, at)
 
     def state(self, at: datetime) -> MillState:
-        """The mill at `at`."""
+        """The mill at `at`; what it wanted before a stop it wants when that is over."""
+        moments = (self._due, self._since)
         return MillState(
             stopped_since=self._since if self._stands else None,
             expected_restart=self._restart if self._stands else None,
-            due=self._due or at,
+            due=max((each for each in moments if each is not None), default=at),
             stops=self._belief,
+            held_since=self._held_since,
         )
 
     def _see_stop(self, at: datetime, began_s: float, restart_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Slab records as the plant shows them: read, doubted, and what they say about the beam.
+"""Slab records as the plant shows them: read and doubted.
 
 One moment at a time: what a record was before, and what is believed in the end, is `tracking`'s.
 """
@@ -141,34 +141,6 @@ class Records:
             odd.append(f"grade {grade:g} is not described (described: {known})")
             kind = UNDESCRIBED
         return Slab(round(number), thickness_m, charge_c, kind, rate), "; ".join(odd)
-
-
-def beam_steps(tracked: Sequence[int], slots: Sequence[Slab | None]) -> int | None:
-    """How many places the beam has moved since `tracked` (numbers, slot 1 first).
-
-    The number of steps that most records agree with; None where under half of those that can be
-    compared agree with any: records and beam contradict each other. 0 where nothing can be
-    compared.
-    """
-    best, agreeing, compared = None, 0.0, 0
-    for steps in range(len(slots)):
-        pairs = [
-            (slab.number, number)
-            for slab, number in zip(slots[steps:], tracked, strict=False)
-            if slab is not None and number > 0
-        ]
-        # What only the last few records say is an accident of numbers.
-        if len(pairs) < max(1, (len(slots) - steps) // 4):
-            continue
-        compared += 1
-        share = sum(a == b for a, b in pairs) / len(pairs)
-        if share > agreeing:
-            best, agreeing = steps, share
-        if share == 1.0:
-            break
-    if not compared:
-        return 0
-    return best if agreeing >= 0.5 else None
 
 
 def _is_number(number: float) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from twin.furnace import kernel
 from twin.furnace.numbers import STEP_S, enthalpy, numbers, steel
+from twin.furnace.residual import forked, loops_of
 from twin.furnace.state import FurnaceState, Slab
 from twin.plant.furnace import Furnace
 from twin.records import Series
@@ -42,11 +43,13 @@ class Passage:
 class Rollout:
     """Rollouts of `furnace` from `state`. `leaves`: step at whose beginning each slab leaves.
 
-    `leaves` ascends, else ValueError; slabs that are charged after the yard's last known one are
-    like that one. `leaving` are the slabs that leave, in their order.
+    Slabs that are charged after the yard's last known one are like that one. `leaving` are the
+    slabs that leave, in their order. Raises ValueError where `leaves` does not ascend, or as
+    `check_full` does.
     """
 
     def __init__(self, furnace: Furnace, state: FurnaceState, leaves: Sequence[int]) -> None:
+        check_full(furnace, state)
         self._furnace, self._steel = numbers(furnace), steel(furnace)
         self._leaves = np.asarray(leaves, dtype=np.int64)
         if (np.diff(self._leaves) < 0).any():
@@ -61,7 +64,7 @@ class Rollout:
             fuel=np.array([zone.fuel_w for zone in state.zones]),
         )
         self._extra_w = np.array([zone.extra_w for zone in state.zones])
-        self._bias_k = state.bias_k
+        self._loops = loops_of(state.loops, self._zones.ramped)
         inside = [each.slab for each in state.slabs]
         self.leaving: tuple[Slab, ...] = (*inside, *coming)[: len(self._leaves)]
 
@@ -72,12 +75,12 @@ class Rollout:
         left = np.zeros((len(self._leaves), 4))
         seen = np.empty((len(setpoints_c), 2 * setpoints_c.shape[1]))
         hottest_c = kernel.roll(
-            self._steel, self._furnace, slabs, zones, self._extra_w, self._leaves,
-            setpoints_c, STEP_S, left, seen,
+            self._steel, self._furnace, slabs, zones, forked(self._loops), self._extra_w,
+            self._leaves, setpoints_c, STEP_S, left, seen,
         )  # fmt: skip
         count = setpoints_c.shape[1]
         return Passage(
-            mean_c=left[:, kernel.MEAN] + self._bias_k,
+            mean_c=left[:, kernel.MEAN],
             difference_k=left[:, kernel.DIFFERENCE],
             surface_c=left[:, kernel.FACE],
             scale_kg_per_m2=left[:, kernel.SCALE],
@@ -97,14 +100,21 @@ class Rollout:
 
 
 def leaving_steps(
-    furnace: Furnace, state: FurnaceState, steps: int, *, pace: float, restart_s: float | None
+    furnace: Furnace,
+    state: FurnaceState,
+    steps: int,
+    *,
+    pace: float,
+    pace_min: float = math.inf,
+    restart_s: float | None,
 ) -> list[int]:
     """At which of `steps` each slab leaves, as its mill rate and `pace` say.
 
-    `pace` scales every slab's rate. `restart_s`: how long the mill still stands, from now; None
-    while it rolls. A slab leaves in the step in which it is due, as tracking would see it: the
-    rounding does not add up.
+    `pace` scales every slab's rate for the next `pace_min` minutes. `restart_s`: how long the mill
+    still stands, from now; None while it rolls. A slab leaves in the step in which it is due, as
+    tracking would see it: the rounding does not add up. Raises ValueError as `check_full` does.
     """
+    check_full(furnace, state)
     due_s = max(0.0, (state.mill.due - state.at).total_seconds())
     due_s = max(due_s, restart_s or 0.0)
     leaves: list[int] = []
@@ -113,8 +123,21 @@ def leaving_steps(
     while (step := math.ceil(due_s / STEP_S)) < steps:
         slab = known[min(len(leaves), len(known) - 1)]
         leaves.append(step)
-        due_s += rolling_s(furnace, slab) / pace
+        due_s += rolling_s(furnace, slab) / (pace if due_s < 60.0 * pace_min else 1.0)
     return leaves
+
+
+def check_full(furnace: Furnace, state: FurnaceState) -> None:
+    """Raises ValueError unless every slot of `state` holds a slab, as tracking always has it.
+
+    The equations know no gap between slabs: a furnace that is filled or emptied is tracked with
+    slabs like their neighbours in its empty slots, in doubt.
+    """
+    if len(state.slabs) != furnace.slots:
+        raise ValueError(
+            f"{len(state.slabs)} slabs are tracked at {state.at}, but {furnace.name} has "
+            f"{furnace.slots} slots and each holds one; check the slab records"
+        )
 
 
 def rolling_s(furnace: Furnace, slab: Slab) -> float:

@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from twin.furnace.residual import LoopState
+
 #: How sure the mean of a slab is that was tracked all the way, emissivity apart; and the time in
 #: which a wrong temperature fades by e. Measured on training seeds 1000–1005.
 TRACKED_SD_K, FORGETS_MIN = 1.5, 60.0
+#: Of a slab whose record is odd or missing: a neighbour's thickness makes 15 K at most.
+DOUBT_SD_K = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class SlabState:
     Temperatures are those of the plant file's emissivity; `per_emissivity_k` (node, then face) is
     what one per cent more since it was charged would have added. `sd_k` is how sure its mean
     temperature is, emissivity apart, `doubt` why it is less sure than usual, or "".
+
+    What all slabs have in common halfway and lose again before the door is not in `sd_k`: in the
+    colder two thirds the tracked mean is some 10 K too low (training seeds 1000–1003, after a day).
     """
 
     slab: Slab
@@ -44,11 +51,12 @@ class SlabState:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A stop of the mill that is over: how long it lasted, and what its crew first expected.
+    """A stop of the mill that is over: when it began, how long it lasted, what was first expected.
 
-    `expected_s` is NaN where nobody said.
+    `began_s` counts from 1970 UTC; `expected_s` is its crew's, NaN where nobody said.
     """
 
+    began_s: float
     lasted_s: float
     expected_s: float
 
@@ -71,14 +79,16 @@ class StopBelief:
 class MillState:
     """The mill: since when it stands (None: it rolls) and when its crew expects to go on.
 
-    `due` is when it wants the next slab, as far as the last one tells. `stops` None: nothing is
-    known of stops beyond the plant file.
+    `due` is when it wants the next slab, as far as the last one and the last stop tell. `stops`
+    None: nothing is known of stops beyond the plant file. `held_since`: since when the plant has
+    held the slab at the door back as too cold; None: it does not.
     """
 
     stopped_since: datetime | None
     expected_restart: datetime | None
     due: datetime
     stops: StopBelief | None = None
+    held_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +106,13 @@ class ZoneState:
 class FurnaceState:
     """Everything at `at`. `slabs` in the order in which they leave, `yard` as they will come.
 
+    Every slot holds a slab: one of which nobody knows is taken to be like its neighbour, in doubt.
+    `yard_doubts`: why a yard place is less sure than usual, or ""; shorter than `yard`: no doubts.
+
     `emissivity_percent` (grade) is what its slabs take up more than the plant file says (−1: a
     grade not described), `emissivity_sd_k` (grade) how unsure that makes a slab at the discharge
-    door, `bias_k` what the pyrometer shows above the tracked mean besides. `faults` is what
+    door.
+    `loops` is what the learned residual needs of the past; None: there is none. `faults` is what
     contradicts itself or cannot be.
     """
 
@@ -109,5 +123,6 @@ class FurnaceState:
     mill: MillState
     emissivity_percent: dict[int, float] = field(default_factory=dict)
     emissivity_sd_k: dict[int, float] = field(default_factory=dict)
-    bias_k: float = 0.0
+    loops: LoopState | None = None
+    yard_doubts: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()

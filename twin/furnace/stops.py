@@ -22,25 +22,38 @@ from twin.records import Series, Window
 #: Past stops that the plant file's figures are worth: some two days of stops. After a week the
 #: records weigh four times as much; after a shift they hardly count.
 _PRIOR_STOPS = 10.0
+#: An estimate that so few stops would outlast by now is refuted and counts no more. Chosen: one
+#: stop in fifty; with it, a stop that was to last half an hour has lasted for nearly an hour.
+_REFUTED = 0.02
+_KEPT = 200  # past stops: some forty days of them, twenty times what the plant file counts for
 _TINY = 1e-290  # a chance below this is none
 
 
 class StopRecord:
-    """The stops of a mill, seen minute by minute; the newest `kept`."""
+    """The stops of a mill, seen minute by minute, after those `known` before; the newest are kept.
 
-    def __init__(self, kept: int = 200) -> None:
-        self._kept = kept
+    A stop is known by its beginning: one seen twice counts once.
+    """
+
+    def __init__(self, known: Sequence[Stop] = ()) -> None:
+        self._by_begin = {stop.began_s: stop for stop in known}
         self._began_s = self._expected_s = math.nan
-        self.past: list[Stop] = []
 
-    def see(self, at: datetime, running: float, stopped_at_s: float, restart_s: float) -> None:
+    @property
+    def past(self) -> tuple[Stop, ...]:
+        """Those that are over, in the order in which they began."""
+        return tuple(self._by_begin[began_s] for began_s in sorted(self._by_begin))
+
+    def see(self, at: datetime, running: float, stopped_at_s: float, restart_s: float) -> bool:
         """One minute of `mill.running`, `mill.stopped_at` and `mill.expected_restart`.
 
         A stop counts when its beginning is on record and its end was seen. Of several estimates
-        the first counts: later ones know how long it has lasted already.
+        the first counts: later ones know how long it has lasted already. True when one is over.
         """
         now_s = at.timestamp()
-        if running < 0.5 and 0.0 < stopped_at_s <= now_s:
+        if not math.isfinite(running):
+            self.lose_sight()
+        elif running < 0.5 and 0.0 < stopped_at_s <= now_s:
             if stopped_at_s != self._began_s:
                 self._began_s, self._expected_s = stopped_at_s, math.nan
             if not math.isfinite(self._expected_s) and restart_s > stopped_at_s:
@@ -48,26 +61,23 @@ class StopRecord:
         elif running >= 0.5 and math.isfinite(self._began_s):
             # It ended in the minute before: half of it is the best guess.
             lasted_s = max(now_s - 30.0 - self._began_s, 30.0)
-            self.past = [*self.past, Stop(lasted_s, self._expected_s)][-self._kept :]
+            self._by_begin[self._began_s] = Stop(self._began_s, lasted_s, self._expected_s)
+            if len(self._by_begin) > _KEPT:
+                del self._by_begin[min(self._by_begin)]
             self._began_s = math.nan
+            return True
+        return False
+
+    def follow(self, mill: Mill, past: Window) -> None:
+        """Every minute of `past`, which comes after those seen."""
+        tags = (mill.running, mill.stopped_at, mill.expected_restart)
+        rows = np.column_stack([past.values[tag] for tag in tags])
+        for row, values in enumerate(rows.tolist()):
+            self.see(past.end - timedelta(seconds=(past.rows - 1 - row) * past.step_s), *values)
 
     def lose_sight(self) -> None:
         """Minutes are missing: when the present stop ends will not have been seen."""
         self._began_s = math.nan
-
-
-def past_stops(mill: Mill, past: Window) -> tuple[Stop, ...]:
-    """Every stop whose beginning is on record and whose end lies in `past` (rows of a minute)."""
-    record = StopRecord()
-    tags = (mill.running, mill.stopped_at, mill.expected_restart)
-    rows = np.column_stack([past.values[tag] for tag in tags])
-    for row, (running, began_s, restart_s) in enumerate(rows.tolist()):
-        if math.isfinite(running):
-            at = past.end - timedelta(seconds=(past.rows - 1 - row) * past.step_s)
-            record.see(at, running, began_s, restart_s)
-        else:
-            record.lose_sight()
-    return tuple(record.past)
 
 
 def stop_belief(mill: Mill, past: Sequence[Stop] = ()) -> StopBelief:
@@ -94,6 +104,10 @@ class Remaining:
     sigma: float
     age_s: float
 
+    def beyond(self) -> float:
+        """Which share of such stops has lasted for as long as this one, or will."""
+        return float(ndtr(-self._age_z())) if self.age_s > 0 else 1.0
+
     def mean_s(self) -> float:
         """The mean of what is left."""
         return mean_beyond(self.median_s, self.sigma, self.age_s) - self.age_s
@@ -104,7 +118,7 @@ class Remaining:
 
     def samples_s(self, uniform: Series) -> Series:
         """What is left for numbers drawn evenly from [0, 1): equal numbers, equal luck."""
-        beyond = ndtr(-self._age_z()) if self.age_s > 0 else 1.0
+        beyond = self.beyond()
         if beyond < _TINY:
             # So far in the tail the excess is exponential, with a hazard of z / (sigma age).
             scale_s = self.age_s * self.sigma / self._age_z()
@@ -122,21 +136,23 @@ def remaining(mill: Mill, state: FurnaceState) -> Remaining | None:
     """How much longer the mill stands; None while it rolls.
 
     The crew's estimate is a reading of the stop's length with a log-normal error, what is believed
-    of stops is its prior: their logarithms weigh by their precisions. Without an estimate the
-    prior is all there is.
+    of stops is its prior: their logarithms weigh by their precisions. Without an estimate, or with
+    one that the stop has refuted by its age, the prior is all there is.
     """
     since, restart = state.mill.stopped_since, state.mill.expected_restart
     if since is None:
         return None
     age_s = max(0.0, (state.at - since).total_seconds())
     belief = state.mill.stops or stop_belief(mill)
+    untold = Remaining(belief.median_s, belief.sigma, age_s)
     mean, precision = math.log(belief.median_s), belief.sigma**-2
     if restart is not None and restart > since:
-        told = math.log((restart - since).total_seconds() / belief.estimate_factor)
+        expected = math.log((restart - since).total_seconds() / belief.estimate_factor)
         weight = belief.estimate_sigma**-2
-        mean = (precision * mean + weight * told) / (precision + weight)
+        mean = (precision * mean + weight * expected) / (precision + weight)
         precision += weight
-    return Remaining(math.exp(mean), precision**-0.5, age_s)
+    told = Remaining(math.exp(mean), precision**-0.5, age_s)
+    return told if told.beyond() >= _REFUTED else untold
 
 
 def remaining_stop_s(mill: Mill, state: FurnaceState) -> float | None:

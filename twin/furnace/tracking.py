@@ -16,20 +16,24 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from twin.furnace import kernel
+from twin.furnace.beam_watch import BeamWatch
 from twin.furnace.copies import Copies
-from twin.furnace.faults import Faults
+from twin.furnace.faults import Fault, Faults
 from twin.furnace.learning import Emissivity
 from twin.furnace.mill_watch import MillWatch
 from twin.furnace.numbers import STEP_S, numbers, steel
 from twin.furnace.pyrometer_watch import PyrometerWatch
-from twin.furnace.records import Read, Records, beam_steps
+from twin.furnace.records import Read, Records
+from twin.furnace.residual import LoopState, LoopWatch, ZoneResidual
 from twin.furnace.rollout import rolling_s
 from twin.furnace.state import (
+    DOUBT_SD_K,
     FORGETS_MIN,
     TRACKED_SD_K,
     FurnaceState,
     Slab,
     SlabState,
+    Stop,
     ZoneState,
 )
 from twin.furnace.zone_watch import UNKNOWN_MIN, ZoneWatch
@@ -39,14 +43,16 @@ from twin.records import Series, Window
 #: Of a slab whose past was not seen. Measured on training seeds 1000–1005: 22 K at first, 16 K an
 #: hour later, 7.5 K after two; 40 K that fade as below is 35, 19 and 7.
 _GUESS_SD_K = 40.0
-_DOUBT_SD_K = 12.0  # of a slab whose record is odd: a neighbour's thickness makes 15 K at most
-_CHARGE_SD_K = 15.0  # of a slab's temperature at charging, against its record
+_CHARGE_SD_K = 15.0  # of a slab's temperature at charging, against its record; assumed
 _GAS_DRIFT_K_PER_MIN = 2.5  # of a zone nobody sees: half of what its lining may be driven
 _PLACE_SD_K = 3.0  # for every place that the beam moved unseen: 17 K of gas for some ten minutes
-_LOSS_H = 2.0  # over which unexplained losses are averaged
-_TOLD_MIN, _BELIEVED_MIN = 2.0, 5.0  # of records that contradict the beam: a fault; the truth
-_LEARNED_SD_K = 5.0  # guesses are wrong together: nothing is learned from less sure slabs
-_REMEMBERED = 60  # discharges
+#: Over which unexplained losses are averaged. Chosen: many ramps of a zone, whose swings are no
+#: loss, and a small part of the day in which air drawn in drifts.
+_LOSS_H = 2.0
+#: Nothing is learned from less sure slabs: guesses are wrong together. A guess is as sure after
+#: three hours, when a slab that was charged under our eyes leaves.
+_LEARNED_SD_K = 2.2
+_REMEMBERED = 60  # discharges; chosen: some seven hours of them, for who judges tracking
 _STEP = timedelta(seconds=STEP_S)
 
 
@@ -60,7 +66,7 @@ class _Carried:
 
     @property
     def sd_k(self) -> float:
-        return math.hypot(TRACKED_SD_K, self.unsure_k, _DOUBT_SD_K if self.doubt else 0.0)
+        return math.hypot(TRACKED_SD_K, self.unsure_k, DOUBT_SD_K if self.doubt else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +83,27 @@ class Left:
 class Tracker:
     """One furnace's slabs, followed minute by minute through windows of the plant's past.
 
-    `faults` says what is wrong at `at`, each in the words of the minute in which it began; `left`
-    holds the newest discharges.
+    `faults` says what is wrong at `at`, in the order in which it began; `left` holds the newest
+    discharges. `unexplained_w` (zone) is what the burners gave in the last minute beyond balance
+    and learned losses, NaN where not known. Unless it `learns`, emissivity and losses stay the
+    plant file's. States carry the learned `residual`, if there is one. `stops` of the mill are
+    known from before.
     """
 
-    def __init__(self, furnace: Furnace, mill: Mill) -> None:
-        self.furnace, self.mill = furnace, mill
+    def __init__(
+        self,
+        furnace: Furnace,
+        mill: Mill,
+        *,
+        stops: Sequence[Stop] = (),
+        learns: bool = True,
+        residual: ZoneResidual | None = None,
+    ) -> None:
+        self.furnace, self.mill, self._learns = furnace, mill, learns
+        self.residual = residual
         self.at: datetime | None = None
         self.left: list[Left] = []
-        self.faults: tuple[str, ...] = ()
+        self.faults: tuple[Fault, ...] = ()
         self.learned = Emissivity(sorted(furnace.grades), furnace.pyrometer_sd_k)
         self._numbers = numbers(furnace)
         self._records = Records(furnace)
@@ -93,14 +111,15 @@ class Tracker:
         self._carried: list[_Carried] = []
         self._told = Faults()
         self._zones = ZoneWatch(furnace, self._told)
-        self._mill = MillWatch(mill, self._told)
+        self._mill = MillWatch(mill, self._told, stops)
         self._pyrometer = PyrometerWatch(furnace, self._told)
+        self._beam = BeamWatch(furnace, self._told)
+        self._loops = LoopWatch(len(furnace.zones))
+        self.unexplained_w = np.full(len(furnace.zones), np.nan)
         self._extra_w = np.zeros(len(furnace.zones))
         self._drawn_w = np.zeros(len(furnace.zones))
         self._yard: tuple[Slab, ...] = ()
-        self._contradicted_min = 0.0
-        self._last_left = math.nan
-        self._is_discharge_dead = False
+        self._yard_doubts: tuple[str, ...] = ()
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -108,6 +127,16 @@ class Tracker:
         furnace = self.furnace
         discharge = (furnace.discharged, furnace.pyrometer, furnace.interlock)
         return (*self._zones.tags, *self._records.tags, *discharge, *self._mill.tags)
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The mill's past stops, those known from before included."""
+        return self._mill.stops
+
+    @property
+    def past_faults(self) -> tuple[Fault, ...]:
+        """The newest faults that are over, in the order in which they ended."""
+        return self._told.past
 
     def observe(self, past: Window) -> None:
         """Take in a window of one-minute rows; rows up to `at` are known and skipped.
@@ -139,8 +168,15 @@ class Tracker:
             mill=self._mill.state(self.at),
             emissivity_percent=self.learned.percent,
             emissivity_sd_k={g: per_k * self.learned.sd_percent(g) for g in self.learned.percent},
-            faults=self.faults,
+            loops=self.loops,
+            yard_doubts=self._yard_doubts,
+            faults=tuple(fault.message for fault in self.faults),
         )
+
+    @property
+    def loops(self) -> LoopState:
+        """What the zones' loops were asked for, remembered for the residual."""
+        return self._loops.state(self.residual)
 
     def expected_c(self, place: int = 0) -> tuple[float, float]:
         """Mean °C and its sd of the slab `place` places from the discharge door, as it is now."""
@@ -176,6 +212,7 @@ class Tracker:
                 text = f"nothing was seen for {unseen_min:.0f} min; slabs are taken over anew"
                 self._told.note("gap", text, at)
                 self._carried, minutes = [], 1
+                self._zones.begin_anew(gas_c)
             read = self._records.read(seen)
             self._note_records(at, read)
             self._mill.see(at, seen, is_held=seen[self.furnace.interlock] > 0.5)
@@ -183,11 +220,23 @@ class Tracker:
                 self._follow(at, seen, read, minutes, gas_c)
             else:
                 self._begin(read.slots, gas_c)
-            self._zones.accept(gas_c, seen)
+            self._remember(minutes, seen, gas_c)
             if read.yard or not read.yard_faults:
                 self._yard = read.yard
+                faults = read.yard_faults
+                self._yard_doubts = tuple(faults.get(k, "") for k in range(1, len(read.yard) + 1))
         self._pyrometer.see(at, seen)
         self.faults = self._told.present(at)
+
+    def _remember(self, minutes: int, seen: Mapping[str, float], gas_c: Series) -> None:
+        """The minute is over: what is now, and what the loops were asked for in it."""
+        zones = self._zones.now
+        assert zones is not None
+        followed_c = zones.ramped.copy()
+        self._zones.accept(gas_c, seen)
+        if minutes > 1:
+            self._loops.forget()
+        self._loops.see(zones.ramped - followed_c, self._drawn_w)
 
     def _begin(self, slots: Sequence[Slab | None], gas_c: Series) -> None:
         """Take over a furnace whose past was not seen: as if the gas had always been as it is."""
@@ -208,11 +257,16 @@ class Tracker:
     ) -> None:
         """Heat the slabs for `minutes` up to `gas_c`, and move them as the beam has moved."""
         assert self._zones.now is not None
-        moves, is_agreed = self._beam(seen, read)
+        tracked = [each.slab.number for each in reversed(self._carried)]
+        moves, is_agreed = self._beam.moves(seen, tracked, read)
         moved, before_c = 0, self._zones.now.gas.copy()
         for minute in range(1, minutes + 1):
             share = (minute - 0.5) / minutes
-            self._heat(before_c + share * (gas_c - before_c), minute - 1)
+            at_c = before_c + share * (gas_c - before_c)
+            self._heat(at_c, minute - 1)
+            if minutes == 1:
+                self._learn_losses(gas_c)
+            kernel.soak(self._numbers, self._zones.now, at_c, STEP_S)
             while moved < moves * minute // minutes:
                 moved += 1
                 slot = moves - moved + 1
@@ -221,28 +275,7 @@ class Tracker:
         if moves > 1:
             for each in self._carried:
                 each.unsure_k = math.hypot(each.unsure_k, _PLACE_SD_K * (moves - 1))
-        if minutes == 1:
-            self._learn_losses(gas_c)
         self._settle(at, read, is_agreed=is_agreed)
-
-    def _beam(self, seen: Mapping[str, float], read: Read) -> tuple[int, bool]:
-        """How many places the beam has moved, and whether records and discharges agree on it.
-
-        A slab that is told to have left has left, whatever the records say.
-        """
-        tracked = [each.slab.number for each in reversed(self._carried)]
-        by_records = beam_steps(tracked, read.slots)
-        number = seen[self.furnace.discharged]
-        by_discharge: int | None = None
-        if number == self._last_left:
-            by_discharge = 0
-        elif math.isfinite(number) and number in tracked:
-            by_discharge = len(tracked) - tracked.index(round(number))
-        if math.isfinite(number) and number != self._last_left:
-            self._last_left, self._is_discharge_dead = number, False
-        if by_discharge is None or self._is_discharge_dead:
-            return by_records or 0, by_records is not None
-        return by_discharge, by_records == by_discharge
 
     def _heat(self, gas_c: Series, held_min: int) -> None:
         """A minute under `gas_c`, which nobody has seen for `held_min`."""
@@ -254,41 +287,28 @@ class Tracker:
             each.unsure_k = min(each.unsure_k * fades + rise, _GUESS_SD_K)
 
     def _learn_losses(self, gas_c: Series) -> None:
+        """What the burners gave beyond the balance of a minute up to `gas_c`, before walls soak."""
         zones = self._zones.now
         assert zones is not None
+        self.unexplained_w = np.full(len(gas_c), np.nan)
         if not self._zones.fuel_is_seen or self._zones.unseen_min.any():
             return
-        extra_w = np.zeros(len(gas_c))
-        kernel.surplus(self._numbers, zones, gas_c, self._drawn_w, zones.fuel, STEP_S, extra_w)
-        self._extra_w += (extra_w - self._extra_w) * STEP_S / (3600.0 * _LOSS_H)
+        lost_w = np.zeros(len(gas_c))
+        kernel.surplus(self._numbers, zones, gas_c, self._drawn_w, zones.fuel, STEP_S, lost_w)
+        self.unexplained_w = lost_w - self._extra_w
+        if self._learns:
+            self._extra_w += self.unexplained_w * STEP_S / (3600.0 * _LOSS_H)
 
     def _settle(self, at: datetime, read: Read, *, is_agreed: bool) -> None:
-        """Doubt what the records do not confirm; believe them once they have stayed.
-
-        Unless the slab in the first slot has been inside all the time, or there is none: then the
-        records have moved without the beam.
-        """
+        """Doubt what the records do not confirm; believe them once they have stayed."""
         is_dark = sum(slab is None for slab in read.slots) > 0.5 * self.furnace.slots
         is_elsewhere = self._compare(at, read, is_told=is_agreed and not is_dark)
-        if is_agreed and not is_elsewhere:
-            self._contradicted_min = 0.0
-            return
-        self._contradicted_min += STEP_S / 60.0
-        if not is_agreed and self._contradicted_min >= _TOLD_MIN:
-            text = "the slab records contradict the beam and the discharges"
-            self._told.note("beam", f"{text}; slabs are tracked on without them", at)
-        first = read.slots[0]
-        is_possible = first is not None and (is_agreed or not self._is_inside(first))
-        if self._contradicted_min >= _BELIEVED_MIN and is_possible:
-            text = f"the slab records contradicted the beam for {_BELIEVED_MIN:g} min"
-            self._told.note("believed", f"{text}: now they count", at)
+        # The last one charged is no slab that has been inside all the time.
+        inside = [each.slab.number for each in self._carried[:-1]]
+        if self._beam.is_record_believed(
+            at, read, inside, is_agreed=is_agreed, is_elsewhere=is_elsewhere
+        ):
             self._believe(read.slots)
-            self._is_discharge_dead = not is_agreed
-            self._contradicted_min = 0.0
-
-    def _is_inside(self, slab: Slab) -> bool:
-        """Whether `slab` is tracked, and not as the last one charged."""
-        return slab.number in {each.slab.number for each in self._carried[:-1]}
 
     def _compare(self, at: datetime, read: Read, *, is_told: bool) -> bool:
         """Doubt slabs with no or odd records; whether one is said to be at another's place."""
@@ -318,7 +338,7 @@ class Tracker:
         """The slab at `place` turns out to be `slab`: its past was computed with other numbers."""
         each = self._carried[place]
         each.slab, each.doubt = slab, ""
-        each.unsure_k = math.hypot(each.unsure_k, _DOUBT_SD_K)
+        each.unsure_k = math.hypot(each.unsure_k, DOUBT_SD_K)
         self._copies.correct(place, slab)
 
     def _believe(self, slots: Sequence[Slab | None]) -> None:
@@ -332,7 +352,7 @@ class Tracker:
             source = at_number.get(slab.number) if slab.number else None
             order.append(place if source is None else source)
             unsure_k = _GUESS_SD_K if source is None else self._carried[source].unsure_k
-            carried.append(_Carried(slab, math.hypot(unsure_k, _DOUBT_SD_K)))
+            carried.append(_Carried(slab, math.hypot(unsure_k, DOUBT_SD_K)))
         self._copies.arrange(order)
         self._carried = carried
         for place, each in enumerate(carried):
@@ -347,14 +367,19 @@ class Tracker:
         expected_c, sd_k = self.expected_c()
         shown_c = math.nan if seen is None else self._pyrometer.of_slab(gone.slab, seen)
         self.left = [*self.left, Left(at, gone.slab, expected_c, sd_k, shown_c)][-_REMEMBERED:]
+        if self._learns:
+            self._learn(gone, expected_c, sd_k, shown_c)
+        self._mill.slab_left(at, rolling_s(self.furnace, gone.slab))
+        self._copies.discharge()
+        self._carried.pop(0)
+
+    def _learn(self, gone: _Carried, expected_c: float, sd_k: float, shown_c: float) -> None:
+        """Take in what the pyrometer shows of the slab at the door, where it can teach anything."""
         self.learned.age()
         if math.isfinite(shown_c) and not gone.doubt and gone.unsure_k < _LEARNED_SD_K:
             mean_c, per_k = self._copies.mean_c(0)
             is_near = self.learned.learn(gone.slab.grade, shown_c - mean_c, per_k, gone.sd_k)
             self._pyrometer.judge(shown_c, expected_c, sd_k, is_near=is_near)
-        self._mill.slab_left(at, rolling_s(self.furnace, gone.slab))
-        self._copies.discharge()
-        self._carried.pop(0)
 
     def _charge(self, slab: Slab | None) -> None:
         """A slab comes in; without a record it is the yard's next, or like the one before it."""

@@ -21,7 +21,9 @@ from twin.records import Series
 #: may be driven they could be 20 K off by then, more than half of the range they must leave in.
 UNKNOWN_MIN = 30.0
 _PLAUSIBLE_C = (0.0, 1600.0)  # of a furnace's thermocouple; type S ends there
-_STILL_MIN = 20.0  # a thermocouple that shows one number to the last digit for so long is dead
+#: A thermocouple that shows one number to the last digit for so long is dead. Chosen: where a
+#: tenth is shown two minutes in a row are often alike, twenty never.
+_STILL_MIN = 20.0
 _WALL_BELOW_GAS_K = 15.0  # where nothing is known of the walls: in balance they are about so
 
 
@@ -64,9 +66,8 @@ class ZoneWatch:
         if self.now is None:
             if not is_seen.all():
                 return None
-            self.now = kernel.Zones(
-                shown.copy(), shown - _WALL_BELOW_GAS_K, shown.copy(), np.zeros(len(shown))
-            )
+            self.now = kernel.Zones(shown.copy(), shown.copy(), shown.copy(), np.zeros(len(shown)))
+            self.begin_anew(shown)
         gas = np.where(is_seen, shown, self.now.gas)
         self.unseen_min = np.where(is_seen, 0.0, self.unseen_min + minutes)
         is_still = is_seen & (gas == self.now.gas)
@@ -81,6 +82,11 @@ class ZoneWatch:
             told = f"{', '.join(lost)}: no fuel is seen; what zones lose besides is not learned"
             self._told.note("fuel", told, at)
         return gas
+
+    def begin_anew(self, gas: Series) -> None:
+        """Walls are taken to be in balance with `gas`: what happened since is not known."""
+        assert self.now is not None
+        self.now.wall[:] = gas - _WALL_BELOW_GAS_K
 
     def accept(self, gas: Series, seen: Mapping[str, float]) -> None:
         """The minute is over: `gas` and the followed setpoints of `seen` are what is now."""

@@ -186,6 +186,8 @@ class Mill:
     """The shortest and the longest stop, min."""
     estimate_sd: RelativeError
     """Standard deviation of the logarithm of the crew's estimate over what it becomes."""
+    tonne_worth: NonNegative | None = None
+    """Money that a tonne rolled brings beyond steel and fuel; without it no pace is planned."""
 
 
 def record_tag(pattern: str, place: int, part: str) -> str:

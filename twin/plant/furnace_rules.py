@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
+from twin.errors import ExpressionError
 from twin.plant.document import Finding, Place
 from twin.plant.furnace import PLACE, RECORD, Furnace, Mill, SlabSpec, named_tags, record_tag
 from twin.plant.shape import Plant, Role
@@ -29,6 +31,7 @@ def furnace_findings(plant: Plant, names: frozenset[str]) -> Iterator[Finding]:
             yield from _zones(block, at)
             yield from _heat(block, at)
             yield from _spec(block.spec, (*at, "spec"))
+            yield from _price(plant, block, (*at, "spec", "fuel_price_per_mwh"))
             yield from _records(plant, block, at, names)
     yield from _pair(plant, places[Furnace], places[Mill])
 
@@ -124,6 +127,23 @@ def _spec(spec: SlabSpec, at: Place) -> Iterator[Finding]:
     if spec.surface_c <= low:
         message = f"{spec.surface_c:g} °C is not above the lowest mean in spec, {low:g} °C."
         yield Finding((*at, "surface_c"), message, "No slab could be in spec; correct one.")
+
+
+def _price(plant: Plant, furnace: Furnace, at: Place) -> Iterator[Finding]:
+    """Fuel has one price, where `economics` lets one follow: its cost is the fuel's alone."""
+    try:
+        cost = plant.cost
+    except ExpressionError:
+        return  # told of `economics`
+    if cost is None or cost.names != {furnace.fuel} or plant.tag(furnace.fuel).unit != "MW":
+        return
+    per_mwh = cost.evaluate({furnace.fuel: 2.0}) - cost.evaluate({furnace.fuel: 1.0})
+    if not math.isclose(per_mwh, furnace.spec.fuel_price_per_mwh, rel_tol=1e-6, abs_tol=1e-9):
+        message = (
+            f"{furnace.spec.fuel_price_per_mwh:g} per MWh, but `economics` counts {per_mwh:g} for "
+            f"each MWh of {furnace.fuel}."
+        )
+        yield Finding(at, message, "Plans and figures count with one price: correct one of them.")
 
 
 def _mill(mill: Mill, at: Place) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ again goes on exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,14 +18,16 @@ import simpy
 
 from twin.furnace import kernel
 from twin.furnace.numbers import STEP_S, numbers, steel
+from twin.furnace.residual import loops_of, state_of
 from twin.furnace.rollout import conductivity_of
 from twin.furnace.state import FurnaceState, Slab, ZoneState
 from twin.plant import Plant
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series
-from twin.simulation.blocks import Event
+from twin.simulation.blocks import Event, Process
 from twin.simulation.line_blocks import Rolling, Yard
 from twin.simulation.line_state import LineSlab, LineState, Luck, charged, live
+from twin.simulation.line_steering import Policy, seen
 
 _MW = 1e-6
 
@@ -49,7 +52,8 @@ class LineRun:
 
     `values[tag][k]` is a temperature at `start` + (k + 1) × `step_s`, or a mean over the step that
     ends there. The pyrometer's is the last slab's, NaN before one has left. `taken_j` is the heat
-    that slabs took up inside. `end` starts the continuation.
+    that slabs took up inside. `trust` is the least that the learned residual earned on the way, 1
+    where all was like what it was trained on. `end` starts the continuation.
     """
 
     start: datetime
@@ -59,6 +63,7 @@ class LineRun:
     charged: tuple[Slab, ...]
     charged_j: float
     taken_j: float
+    trust: float
     events: tuple[Event, ...]
     end: LineState
 
@@ -71,19 +76,25 @@ def simulate_line(
     seed: int,
     steps: int,
     replication: int = 0,
+    policy: Policy | None = None,
 ) -> LineRun:
     """Run the line of `plant` from `state` for `steps` plan steps.
 
     `moves` gives every zone's setpoint per step, and the pace (1 where it gives none); the last
-    one is kept beyond its end. Random numbers depend on seed, replication, block and item alone:
+    one is kept beyond its end. A `policy` is asked at the beginning, every planning round of the
+    plant, and in the minute after the mill stops or goes on; what it says replaces the moves from
+    then on. Random numbers depend on seed, replication, block and item alone:
     two plans on one seed meet the same slabs and stops. A run is continued with its own seed.
 
-    Raises ValueError if `moves` lacks a zone, or for a plant without furnace and mill.
+    Raises ValueError if `moves` lacks a zone, or for a plant without furnace and mill; KeyError if
+    `policy` names what is no setpoint of them.
     """
     furnace, mill = line_of(plant)
     luck = Luck(seed, replication)
     begin = state if isinstance(state, LineState) else live(furnace, mill, state, luck)
     run = _Run(furnace, mill, begin, _Path(furnace, mill, moves, steps), luck)
+    if policy is not None:
+        run.env.process(run.rounds(policy, plant.round_s))
     end = begin.at + timedelta(seconds=steps * STEP_S)
     run.env.run(until=end.timestamp())
     return run.told(end, steps)
@@ -99,7 +110,7 @@ def line_of(plant: Plant) -> tuple[Furnace, Mill]:
 
 
 class _Path:
-    """The moves as arrays: setpoints (step, zone) and the pace (step)."""
+    """The moves as arrays: setpoints (step, zone) and the pace (step). A policy changes them."""
 
     def __init__(
         self, furnace: Furnace, mill: Mill, moves: Mapping[str, Series], steps: int
@@ -110,6 +121,13 @@ class _Path:
         tags = [zone.setpoint for zone in furnace.zones]
         self.setpoints_c = np.column_stack([_kept(moves[tag], steps) for tag in tags])
         self.pace = _kept(moves.get(mill.pace, np.ones(1)), steps)
+        self._by_tag = {tag: self.setpoints_c[:, z] for z, tag in enumerate(tags)}
+        self._by_tag[mill.pace] = self.pace
+
+    def move(self, step: int, setpoints: Mapping[str, float]) -> None:
+        """From `step` on, every MV named stands where `setpoints` says."""
+        for tag, value in setpoints.items():
+            self._by_tag[tag][step:] = value
 
 
 def _kept(path: Series, steps: int) -> Series:
@@ -128,7 +146,8 @@ class _Run:
         self._numbers, self._steel = numbers(furnace), steel(furnace)
         self._start, self._start_s = state.at, state.at_s
         self._since_s = 0.0  # after the start: so far the furnace has been brought
-        self._percent, self._bias_k = state.emissivity_percent, state.bias_k
+        self._percent = state.emissivity_percent
+        self._learned = state.learned
         self._inside = list(state.slabs)
         self._slabs = _slabs(furnace, state.slabs)
         self._hottest_c = np.array([each.hottest_c for each in state.slabs])
@@ -139,6 +158,8 @@ class _Run:
             fuel=np.array([zone.fuel_w for zone in state.zones]),
         )
         self._extra_w = np.array([zone.extra_w for zone in state.zones])
+        self._residual = None if state.loops is None else state.loops.residual
+        self._loops = loops_of(state.loops, self._zones.ramped)
         self._seen = np.zeros((len(path.pace), 3 * len(state.zones)))
         self._events: list[Event] = []
         self._left: list[SlabLeft] = []
@@ -159,7 +180,7 @@ class _Run:
     def at_door(self) -> tuple[LineSlab, float]:
         """The slab that leaves next, with its mean temperature now."""
         self._commit()
-        return self._inside[0], float(self._slabs.node[0].mean()) + self._bias_k
+        return self._inside[0], float(self._slabs.node[0].mean())
 
     def move(self, held_s: float) -> LineSlab:
         """The slab at the door leaves, all others move on one place, and one is charged."""
@@ -180,6 +201,22 @@ class _Run:
         self._charged_j += self._heat_j(-1)
         return gone
 
+    def rounds(self, policy: Policy, round_s: float) -> Process:
+        """Ask the policy whenever a round is due; plants are looked at once a minute."""
+        asked_s, stood = -math.inf, False
+        while True:
+            now_s, stands = float(self.env.now), self._rolling.stands
+            if now_s - asked_s >= round_s or stands != stood:
+                asked_s, stood = now_s, stands
+                step = round((now_s - self._start_s) / STEP_S)
+                self._path.move(step, policy(self._tracked(now_s)))
+            yield self.env.timeout(STEP_S)
+
+    def _tracked(self, now_s: float) -> FurnaceState:
+        self._commit()
+        present = self._present(datetime.fromtimestamp(now_s, tz=UTC))
+        return seen(present, self._yard.told(self._furnace.yard_places), self._luck)
+
     def told(self, end: datetime, steps: int) -> LineRun:
         """The run as a record, brought up to `end`."""
         self._commit()
@@ -191,6 +228,7 @@ class _Run:
             charged=tuple(self._charged),
             charged_j=self._charged_j,
             taken_j=self._taken_j,
+            trust=float(self._loops.trust[0]),
             events=tuple(self._events),
             end=self._present(end),
         )
@@ -200,7 +238,7 @@ class _Run:
         until_s = float(self.env.now) - self._start_s
         if until_s > self._since_s:
             self._taken_j += kernel.advance(
-                self._steel, self._numbers, self._slabs, self._zones, self._extra_w,
+                self._steel, self._numbers, self._slabs, self._zones, self._loops, self._extra_w,
                 self._path.setpoints_c, self._since_s, until_s, STEP_S,
                 self._hottest_c, self._seen,
             )  # fmt: skip
@@ -216,7 +254,7 @@ class _Run:
         return SlabLeft(
             slab=gone.slab,
             at=datetime.fromtimestamp(float(self.env.now), tz=UTC),
-            mean_c=float(left[kernel.MEAN]) + self._bias_k,
+            mean_c=float(left[kernel.MEAN]),
             difference_k=float(left[kernel.DIFFERENCE]),
             surface_c=float(self._hottest_c[0]),
             scale_kg=2.0 * float(left[kernel.SCALE]) * self._numbers.face_m2,
@@ -266,7 +304,8 @@ class _Run:
             yard=self._yard.present(),
             rolling=self._rolling.present(),
             emissivity_percent=self._percent,
-            bias_k=self._bias_k,
+            learned=self._learned,
+            loops=state_of(self._loops, self._residual),
         )
 
 

@@ -60,6 +60,15 @@ class Yard:
         """The block as it stands now."""
         return replace(self._state, waiting=tuple(self._waiting))
 
+    def told(self, places: int) -> tuple[Slab, ...]:
+        """The next slabs, as many as the plant tells: those that nobody has seen come into sight.
+
+        Drawing them early changes nothing: their random numbers are those of their campaign.
+        """
+        while len(self._waiting) < places:
+            self._waiting.append(self._unseen())
+        return tuple(self._waiting)[:places]
+
     def take(self) -> tuple[Slab, int]:
         """The slab that is charged next, and the item of its random numbers."""
         item = self._state.next_item
@@ -101,6 +110,11 @@ class Rolling:
     def present(self) -> RollingState:
         """The block as it stands now."""
         return self._state
+
+    @property
+    def stands(self) -> bool:
+        """Whether the mill stands now."""
+        return self._state.restarts_s is not None
 
     def shares(self, start_s: float, step_s: float, steps: int) -> tuple[list[float], list[float]]:
         """Of every step, the share that the mill stood for and that a slab was held for."""
@@ -151,26 +165,39 @@ class Rolling:
         now_s, state = float(self._line.env.now), self._state
         hours = rolling_s(self._furnace, left.slab) / _HOUR_S
         gap = max(_GAP_LOWEST, 1.0 + self._mill.gap_sd * self._luck.slab(left.item).gap)
-        due_s = now_s + _HOUR_S * hours * gap / self._line.pace()
+        told_s = _HOUR_S * hours / self._line.pace()
+        due_s = now_s + gap * told_s
+        state = replace(state, held_s=0.0, told_due_s=now_s + told_s)
         rolls_h = state.rolls_h
         if rolls_h is None:  # exponential: how long it has rolled already tells nothing
             wait, _ = self._luck.stop(state.next_stop)
             rolls_h = -self._mill.mean_between_h * math.log1p(-wait)
         rolls_h -= hours
-        if rolls_h > 0.0:
-            self._state = replace(state, due_s=due_s, held_s=0.0, rolls_h=rolls_h)
-            return
-        restarts_s = now_s + self._stop_s(state.next_stop)
+        lasts_s = 0.0
+        state = replace(state, rolls_h=rolls_h)
+        if rolls_h <= 0.0:
+            lasts_s = self._stop_s(state.next_stop)
+            state = replace(state, rolls_h=None, next_stop=state.next_stop + 1)
+        if state.sure_stops and state.sure_stops[0].at_s <= now_s:
+            lasts_s = max(lasts_s, state.sure_stops[0].lasts_s)
+            state = replace(state, sure_stops=state.sure_stops[1:])
+        self._state = replace(state, due_s=due_s)
+        if lasts_s > 0.0:
+            self._stop(now_s, lasts_s, left.item)
+
+    def _stop(self, now_s: float, lasts_s: float, after: int) -> None:
+        """The mill stands from now on; its crew tells once how long it expects that to last."""
+        state, estimate_sd = self._state, self._mill.estimate_sd
+        expected_s = lasts_s * math.exp(estimate_sd * self._luck.estimate(after))
         self._state = replace(
             state,
-            due_s=max(due_s, restarts_s),
-            held_s=0.0,
-            restarts_s=restarts_s,
-            rolls_h=None,
-            next_stop=state.next_stop + 1,
+            due_s=max(state.due_s, now_s + lasts_s),
+            restarts_s=now_s + lasts_s,
+            stood_since_s=now_s,
+            told_restart_s=now_s + expected_s,
         )
         self._stands.begin(now_s)
-        self._line.happened(self._mill.name, state.next_stop, "stops")
+        self._line.happened(self._mill.name, state.next_stop - 1, "stops")
 
     def _stop_s(self, item: int) -> float:
         low_min, high_min = self._mill.stop_min
@@ -179,7 +206,7 @@ class Rolling:
         return min(max(lasts_s, 60.0 * low_min), 60.0 * high_min)
 
     def _restart(self) -> None:
-        self._state = replace(self._state, restarts_s=None)
+        self._state = replace(self._state, restarts_s=None, stood_since_s=None, told_restart_s=None)
         self._stands.end(float(self._line.env.now))
         self._line.happened(self._mill.name, self._state.next_stop - 1, "goes on")
 

@@ -9,14 +9,15 @@ slabs and stops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 
 from twin.furnace.numbers import STEP_S, enthalpy, steel
-from twin.furnace.rollout import rolling_s
-from twin.furnace.state import FurnaceState, Slab, SlabState, ZoneState
+from twin.furnace.residual import LoopState
+from twin.furnace.rollout import check_full, rolling_s
+from twin.furnace.state import FurnaceState, Slab, SlabState, StopBelief, ZoneState
 from twin.furnace.stops import remaining, stop_belief
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series
@@ -29,7 +30,7 @@ _NORMALS = 5  # of a slab
 # (twin/slab_forecast.py), which was measured.
 _EMISSIVITY_SD = 0.01  # of one slab against its grade
 _CHARGE_SD_K = 15.0  # of a slab that comes hot, against its record
-_LEAST_PER_PERCENT_K = 0.3  # that a per cent of emissivity does to a slab at the door
+_LEAST_PER_PERCENT_K = 0.3  # that a per cent of emissivity does at the door; assumed, usual 0.7
 _COLD_C = 100.0  # below, a slab lay in the hall for long enough to be known
 
 
@@ -52,6 +53,10 @@ class Luck:
         """Shares in [0, 1): of how long it rolls before a stop, and of how long that lasts."""
         wait, length = stream(self._seed, self._replication, "stops", item).random(2)
         return float(wait), float(length)
+
+    def estimate(self, item: int) -> float:
+        """A standard normal: how wrong its crew is about the stop after the `item`-th slab."""
+        return float(stream(self._seed, self._replication, "estimates", item).standard_normal())
 
     def grade(self, grade: int) -> float:
         """A standard normal: how far a grade's emissivity is from what was learned."""
@@ -116,12 +121,23 @@ class YardState:
 
 
 @dataclass(frozen=True, slots=True)
+class SureStop:
+    """A stop that comes in any case: with the first slab rolled after `at_s` (s since 1970 UTC)."""
+
+    at_s: float
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RollingState:
     """The mill in a run: when it wants a slab, how long one has been held, stops. Times in s UTC.
 
     `restarts_s` is None while it rolls. `rolls_h`: scheduled rolling until the next stop; None
     while not drawn. `next_stop` names that stop's random numbers; stops last log-normally, around
-    `stop_median_s` with `stop_sigma`.
+    `stop_median_s` with `stop_sigma`. `sure_stops`, in their order, come besides.
+
+    What the control room sees: since when it stands, when its crew said it goes on, and when it
+    wants the next slab by its schedule (None: `due_s`).
     """
 
     due_s: float
@@ -131,13 +147,27 @@ class RollingState:
     next_stop: int
     stop_median_s: float
     stop_sigma: float
+    sure_stops: tuple[SureStop, ...] = ()
+    stood_since_s: float | None = None
+    told_restart_s: float | None = None
+    told_due_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What tracking had learned when a run began, as in `FurnaceState` and `MillState`."""
+
+    emissivity_percent: dict[int, float] = field(default_factory=dict)
+    emissivity_sd_k: dict[int, float] = field(default_factory=dict)
+    stops: StopBelief | None = None
 
 
 @dataclass(frozen=True)
 class LineState:
     """Everything at `at` of one run. `slabs` in the order in which they leave.
 
-    `emissivity_percent` (grade) is what its slabs take up more than the plant file says, as drawn.
+    `emissivity_percent` (grade) is what its slabs take up more than the plant file says, as drawn;
+    `learned` is what a planner of this furnace believes, `loops` what its zones' residual needs.
     """
 
     at: datetime
@@ -146,7 +176,8 @@ class LineState:
     yard: YardState
     rolling: RollingState
     emissivity_percent: dict[int, float]
-    bias_k: float
+    learned: Learned = Learned()
+    loops: LoopState | None = None
 
     @property
     def at_s(self) -> float:
@@ -157,13 +188,9 @@ class LineState:
 def live(furnace: Furnace, mill: Mill, state: FurnaceState, luck: Luck) -> LineState:
     """How a run begins: what is tracked, with what nobody knows of it drawn.
 
-    Raises ValueError for a furnace that is empty or holds more slabs than it has places.
+    Raises ValueError as `check_full` does.
     """
-    if not 0 < len(state.slabs) <= furnace.slots:
-        raise ValueError(
-            f"{len(state.slabs)} slabs are tracked at {state.at}, but {furnace.name} holds 1 to "
-            f"{furnace.slots}; check the slab records"
-        )
+    check_full(furnace, state)
     percent = _percent(state, luck)
     return LineState(
         at=state.at,
@@ -174,7 +201,8 @@ def live(furnace: Furnace, mill: Mill, state: FurnaceState, luck: Luck) -> LineS
         yard=_yard(state),
         rolling=_rolling(furnace, mill, state, luck),
         emissivity_percent=percent,
-        bias_k=state.bias_k,
+        learned=Learned(state.emissivity_percent, state.emissivity_sd_k, state.mill.stops),
+        loops=state.loops,
     )
 
 
@@ -275,10 +303,23 @@ def _rolling(furnace: Furnace, mill: Mill, state: FurnaceState, luck: Luck) -> R
     belief = state.mill.stops or stop_belief(mill)
     return RollingState(
         due_s=max(wanted_s, at_s),
-        held_s=max(0.0, at_s - told_s) if restarts_s is None else 0.0,
+        held_s=_held_s(state) if restarts_s is None else 0.0,
         restarts_s=restarts_s,
         rolls_h=None,
         next_stop=1,
         stop_median_s=belief.median_s,
         stop_sigma=belief.sigma,
+        stood_since_s=_seconds(state.mill.stopped_since),
+        told_restart_s=_seconds(state.mill.expected_restart),
+        told_due_s=told_s,
     )
+
+
+def _held_s(state: FurnaceState) -> float:
+    """For how long the interlock has held the slab at the door, however long ago it was due."""
+    since = state.mill.held_since
+    return 0.0 if since is None else max(0.0, (state.at - since).total_seconds())
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

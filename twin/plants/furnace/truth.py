@@ -26,8 +26,8 @@ from twin.plants.furnace.yard import Slab
 from twin.records import BAD, GOOD, Reading, Samples, Series
 
 YARD_PLACES = 16
+RUN_IN_S = 12 * 3600.0  # a new furnace has been running for so long when its record begins
 
-_RUN_IN_S = 12 * 3600.0  # a new furnace has been running for so long when its record begins
 _RECORDS_S = 600.0  # slab records and discharges are told when they change, and this often
 _KEPT_MINUTES = 8 * 24 * 60
 _MW = 1e-6
@@ -115,7 +115,7 @@ class Truth:
         self.works = works or Works(seed, baseline or FAIR)
         if self.works.now_s % 60:
             raise ValueError(f"the works stand at {self.works.now_s} s, not at a whole minute")
-        rows = self.works.advance(max(self.works.now_s, _RUN_IN_S))
+        rows = self.works.advance(max(self.works.now_s, RUN_IN_S))
         measured = np.concatenate([self.works.zones.measured[None], rows[:, ht.MEASURED]])
         self._measured = measured[-_RAMP_ROWS:]
         self._zero_s = start_s - self.works.now_s
@@ -195,6 +195,9 @@ class Truth:
             for column, tag in enumerate(self._fast_tags)
         }
         which = np.concatenate(columns)
+        if not len(which):
+            found |= dict.fromkeys(self._slow_tags, Samples(np.empty(0), np.empty(0)))
+            return {tag: found[tag] for tag in self._tags}
         order = which.argsort(kind="stable")
         ends = np.searchsorted(which[order], np.arange(1, len(self._slow_tags)))
         told_s, told = np.concatenate(at)[order], np.concatenate(values)[order]

@@ -1,0 +1,117 @@
+"""The furnace's plan: what it costs in money, where slabs are aimed, and when the mill slows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from furnace_line import AT, FURNACE, HOLD, MILL, full_furnace
+
+from optimizer.slab_cost import Pricing, SlabCost
+from optimizer.slab_plan import SlabPlan, SlabPlanner
+from twin.furnace.rollout import Passage, Rollout, leaving_steps
+from twin.furnace.state import FurnaceState, MillState
+from twin.plant.furnace import Furnace, Mill
+from twin.records import Series
+
+STILL_C = np.array([float(path[0]) for path in HOLD.values()])
+LOW_C, HIGH_C = np.array([780.0, 950.0, 1100.0, 1150.0]), np.array([1120.0, 1290.0, 1310.0, 1285.0])
+BLOCKS = 4
+
+
+def planned(
+    state: FurnaceState,
+    *,
+    furnace: Furnace = FURNACE,
+    mill: Mill = MILL,
+    paces: tuple[float, ...] = (1.0,),
+) -> SlabPlan:
+    def blocks(row: Series) -> Series:
+        return np.tile(row, (BLOCKS, 1))
+
+    low, high = blocks(LOW_C), blocks(HIGH_C)
+    low[0], high[0] = STILL_C - 25.0, np.minimum(STILL_C + 25.0, HIGH_C)
+    planner = SlabPlanner(furnace, mill)
+    return planner.plan(state, blocks(STILL_C), low, high, STILL_C, paces)
+
+
+def priced(**changes: float) -> Furnace:
+    """The furnace with other prices."""
+    return dataclasses.replace(FURNACE, spec=dataclasses.replace(FURNACE.spec, **changes))
+
+
+def held(state: FurnaceState) -> tuple[Passage, tuple[int, ...]]:
+    """Where everything goes while setpoints stay."""
+    leaves = leaving_steps(FURNACE, state, 200, pace=1.0, restart_s=None)
+    return Rollout(FURNACE, state, leaves).run(np.tile(STILL_C, (200, 1))), tuple(leaves)
+
+
+def test_an_unsure_slab_is_aimed_further_inside() -> None:
+    """A record in doubt takes the middle of the spec; there is always something left to aim at."""
+    cost = SlabCost(FURNACE, Pricing())
+    state = full_furnace(doubt="its record contradicts the beam")
+    _, leaves = held(state)
+    aim = cost.aim(state, leaves)
+    assert aim.mean_k[0] > aim.mean_k[1] + 1.0
+    low, high = FURNACE.spec.mean_c
+    assert (low + aim.mean_k < high - aim.mean_k).all()
+
+
+def test_money_counts_fuel_scale_and_slabs_out_of_spec_each_by_its_price() -> None:
+    """Prices scale their own part alone; nothing is priced twice."""
+    state = full_furnace()
+    passage, leaves = held(state)
+
+    def money(**changes: float) -> float:
+        furnace = priced(**changes)
+        cost = SlabCost(furnace, Pricing())
+        return cost.money(passage, cost.aim(state, leaves))
+
+    free = dict.fromkeys(("fuel_price_per_mwh", "steel_price_per_t", "off_spec_price"), 0.0)
+    parts = [money(**(free | {name: 7.0})) for name in free]
+    assert money(**free) == 0.0
+    assert money(**dict.fromkeys(free, 7.0)) == pytest.approx(sum(parts))
+    assert money(**(free | {"off_spec_price": 14.0})) == pytest.approx(2.0 * parts[2])
+    burned_t = 2.0 * passage.scale_kg_per_m2.sum() * 9.0 * 1.5 / 1000.0
+    assert parts[1] == pytest.approx(7.0 * burned_t)
+
+
+def test_a_plan_is_no_worse_than_holding_and_stays_in_its_bounds() -> None:
+    plan = planned(full_furnace())
+    assert plan.cost_per_h < plan.holding_per_h
+    assert (np.abs(plan.blocks_c[0] - STILL_C) <= 25.0 + 1e-9).all()
+    assert ((plan.blocks_c >= LOW_C - 1e-9) & (plan.blocks_c <= HIGH_C + 1e-9)).all()
+
+
+def test_dearer_fuel_never_burns_more() -> None:
+    """Price moves the plan in the direction in which money lies."""
+    state = full_furnace(warmer_k=30.0)
+    cheap = planned(state, furnace=priced(fuel_price_per_mwh=10.0))
+    dear = planned(state, furnace=priced(fuel_price_per_mwh=90.0))
+    assert dear.passage.fuel_w.sum() < cheap.passage.fuel_w.sum()
+
+
+def test_the_mill_slows_only_where_that_saves_more_than_it_holds_back() -> None:
+    """Slabs far too cold at the door: time heats them; whether it pays is the tonne's price."""
+    cold = full_furnace(warmer_k=-45.0)
+    paces = (1.0, 0.95)
+    worthless = dataclasses.replace(MILL, tonne_worth=0.1)
+    dear = dataclasses.replace(MILL, tonne_worth=1000.0)
+    assert planned(cold, mill=worthless, paces=paces).pace == 0.95
+    assert planned(cold, mill=dear, paces=paces).pace == 1.0
+    unknown = dataclasses.replace(MILL, tonne_worth=None)
+    assert planned(cold, mill=unknown, paces=paces).pace == 1.0
+
+
+def test_a_slow_mill_is_brought_back_where_nothing_is_gained() -> None:
+    """The schedule's pace is tried whenever the mill is off it."""
+    mill = dataclasses.replace(MILL, tonne_worth=20.0)
+    assert planned(full_furnace(warmer_k=15.0), mill=mill, paces=(0.9, 0.95, 1.0)).pace == 1.0
+
+
+def test_a_long_stop_is_planned_though_no_slab_leaves() -> None:
+    """Nothing leaves within the horizon: fuel and store alone decide."""
+    mill = MillState(AT.replace(hour=8), AT.replace(hour=20), AT)
+    plan = planned(full_furnace(mill))
+    assert np.isfinite(plan.cost_per_h)
