@@ -47,6 +47,8 @@ from twin.simulation.line import line_of
 PLANT, SEEDS = "furnace", (1004, 1005)
 HISTORY_H, RUN_IN_ROUNDS = 12.0, 24  # rounds come every five minutes
 STATES, ROUNDS_APART = 5, 6  # of each seed
+#: The plan as it was when the spike was made: the size of the Pyomo model follows from it.
+_TUNING = Tuning(block_edges_min=(0, 10, 30, 60), predict_min=200, iterations=2)
 _GRIDS = {"pairs": PAIRS, "threes": THREES}
 _PREDICT_MIN = sum(PAIRS.steps_min)
 _ACCEPTED = Accepted(violation=1e-4, slope=5e-2, gap=5e-2)
@@ -144,7 +146,7 @@ def _met(plant: Plant, done: Round) -> Met:
     mvs = [zone.setpoint for zone in furnace.zones]
     still = np.array([done.state.value(mv) for mv in mvs], dtype=float)
     ranges = np.array([hard_range(plant.tag(mv)) for mv in mvs])
-    edges = Tuning().block_edges_min
+    edges = _TUNING.block_edges_min
     low, high = (np.tile(ranges[:, side], (len(edges), 1)) for side in range(2))
     for z, mv in enumerate(mvs):
         room = move_room(plant, mv, done.context, done.state.at) or 0.0
@@ -169,7 +171,7 @@ class Comparison:
 
     def __init__(self, plant: Plant, ours: Mapping[str, PyomoPlanner]) -> None:
         self._furnace, self._mill = line_of(plant)
-        self._theirs, self._ours = SlabPlanner(self._furnace, self._mill), ours
+        self._theirs, self._ours = SlabPlanner(self._furnace, self._mill, _TUNING), ours
         self._cost = SlabCost(self._furnace, self._theirs.tuning.pricing)
         self.arms: dict[str, Arm] = {}
 
@@ -274,7 +276,7 @@ def main() -> None:
     plant = read_plant(PLANT)
     seeds, states, run_in = (SEEDS[:1], 2, 6) if asked.quick else (SEEDS, STATES, RUN_IN_ROUNDS)
     furnace, _ = line_of(plant)
-    ours = {name: PyomoPlanner(furnace, grid, Tuning()) for name, grid in _GRIDS.items()}
+    ours = {name: PyomoPlanner(furnace, grid, _TUNING) for name, grid in _GRIDS.items()}
     comparison = Comparison(plant, ours)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("States planned from", total=len(seeds) * states)

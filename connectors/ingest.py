@@ -33,6 +33,7 @@ PROCESS = "collect"
 _BEAT_S = 1.0
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
 _MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
 
 
@@ -149,7 +150,8 @@ class _Collector:
                 reason = str(fault)
             self._tell_link(f"lost: {reason}")
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            longest_s = _LONGEST_PAUSE_S if self._has_lived else _LONGEST_FIRST_PAUSE_S
+            pause_s = min(2 * pause_s, longest_s)
 
     async def _live(self, session: Session) -> str:
         """Subscribe, then fill what is missing, until the link is lost; says why it was."""

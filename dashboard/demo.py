@@ -36,13 +36,15 @@ def command(*words: str) -> tuple[str, ...]:
 def plant_processes(name: str, plant: Plant, settings: Settings) -> list[Child]:
     """The processes that steer a plant: each can die and come back without the others.
 
-    Only equations are trained on, and only what is planned is written.
+    Only what is planned is trained for and written.
     """
     words: dict[str, tuple[str, ...]] = {"collect": ("collect", name)}
-    if plant.physics is not None:
-        words["train"] = ("train", name, "--repeat")
     if is_planned(plant):
-        words |= {"plan": ("propose", name, "--repeat"), "write": ("write", name)}
+        words |= {
+            "train": ("train", name, "--repeat"),
+            "plan": ("propose", name, "--repeat"),
+            "write": ("write", name),
+        }
     environment = settings.environment()
     return [Child(child, command(*said), environment) for child, said in words.items()]
 

@@ -154,21 +154,24 @@ class SlabController:
             self._pace = pace
         if len(self._path) == _JUDGED_EVERY:
             seen = [minute.values[zone.temperature][0] for zone in self.furnace.zones]
-            forecast_c = self._zones_then()
-            if forecast_c is not None:
-                self.trust.judge_zones(minute.end, forecast_c, np.array(seen))
+            then = self._zones_then()
+            if then is not None:
+                self.trust.judge_zones(minute.end, then[0], np.array(seen), then[1])
             self._judged_from, self._path = self.tracker.state(), []
 
-    def _zones_then(self) -> Series | None:
-        """Where the zones should have come to since judged last, with setpoints as they came."""
+    def _zones_then(self) -> tuple[Series, Series] | None:
+        """Where the zones should have come to since judged last, with setpoints as they came.
+
+        And how far each had to go: to its setpoint, from where its gas was then.
+        """
         begun, path = self._judged_from, np.array(self._path)
         if begun is None or not np.isfinite(path).all():
             return None
         stands = begun.mill.stopped_since is not None
         still_s = float(_JUDGED_EVERY * 60) if stands else None
         leaves = leaving_steps(self.furnace, begun, len(path), pace=self._pace, restart_s=still_s)
-        gas: Series = Rollout(self.furnace, begun, leaves).run(path).gas_c[-1]
-        return gas
+        gas_c: Series = Rollout(self.furnace, begun, leaves).run(path).gas_c[-1]
+        return gas_c, path[-1] - np.array([zone.gas_c for zone in begun.zones])
 
     def trusted(self, context: GateContext) -> GateContext:
         """`context` with what is known of the model's trust."""
@@ -229,16 +232,11 @@ class SlabController:
         return state is not None and state.mill.stopped_since is not None
 
     def _start(self, now: datetime, current: Series) -> Series:
-        """The last plan moved on to now, or standing still. (block, zone)"""
-        edges = np.array(self._planner.tuning.block_edges_min, dtype=float)
+        """The last plan moved on to `now`, or standing still. (block, zone)"""
         if self._blocks_c is None or self._planned_at is None:
-            return np.tile(current, (len(edges), 1))
-        passed = (now - self._planned_at).total_seconds() / 60.0
-        moved = self._blocks_c.copy()
-        for i in range(len(edges) - 1):
-            share = min(1.0, passed / (edges[i + 1] - edges[i]))
-            moved[i] = (1.0 - share) * self._blocks_c[i] + share * self._blocks_c[i + 1]
-        return moved
+            return np.tile(current, (len(self._planner.tuning.block_edges_min), 1))
+        passed_min = (now - self._planned_at).total_seconds() / 60.0
+        return self._planner.moved_on(self._blocks_c, passed_min)
 
     def _bounds(
         self, state: PlantState, context: GateContext, now: datetime, current: Series

@@ -27,12 +27,12 @@ _SLABS_AN_HOUR = 9  # about; whose rates tell what an hour at another pace holds
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the plan is sought. Chosen on training seeds 1004-1009; see benchmarks/furnace.py."""
+    """How the plan is sought. Chosen on training seeds 1004-1007; see docs/decisions/0008."""
 
-    block_edges_min: tuple[int, ...] = (0, 10, 30, 60)
-    predict_min: int = 200
+    block_edges_min: tuple[int, ...] = (0, 10, 30, 60, 110)
+    predict_min: int = 250  # the slowest slabs need as long
     pace_min: int = 60  # for so long a pace other than the schedule's is planned
-    iterations: int = 2
+    iterations: int = 1
     trust_k: float = 20.0
     difference_k: float = 3.0
     damping: float = 8e-4  # money/K² of one variable
@@ -107,6 +107,14 @@ class SlabPlanner:
         """(step, zone) setpoints of `blocks_c` (block, zone)."""
         edges = [*self.tuning.block_edges_min, self.tuning.predict_min]
         return np.repeat(blocks_c, np.diff(edges), axis=0)
+
+    def moved_on(self, blocks_c: Series, passed_min: float) -> Series:
+        """Blocks (block, zone) planned `passed_min` ago as a plan of now would begin with them."""
+        edges = np.array(self.tuning.block_edges_min, dtype=float)
+        share = np.minimum(1.0, passed_min / np.diff(edges))[:, None]
+        moved = blocks_c.copy()
+        moved[:-1] += share * (blocks_c[1:] - blocks_c[:-1])
+        return moved
 
     def plan(
         self,

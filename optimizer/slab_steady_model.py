@@ -165,7 +165,7 @@ def _spend(model: pyo.ConcreteModel, furnace: Furnace, pricing: Pricing) -> None
         model.holds.add(model.difference[g] <= most + model.quality["uneven", g])
         burned = spec.steel_price_per_t * face_t * _SCALE * model.scale[g]
         off_spec = spec.off_spec_price * (1.0 - model.chance[g])
-        money = pricing.scale_share * burned + pricing.off_share * off_spec
+        money = burned + off_spec
         per_slab += p["share", g] * money
     fuel = spec.fuel_price_per_mwh * eq.TEN_MW / 1e6 * sum(model.fuel.values())
     per_h = fuel + per_slab * 3600.0 / p["interval", 0]

@@ -76,14 +76,10 @@ class SlabSteering:
 
     def _start(self, now: datetime, current: Series) -> Series:
         """The last plan moved on to `now`, or standing still. (block, zone)"""
-        edges = np.array(self._planner.tuning.block_edges_min, dtype=float)
         if self._blocks_c is None or self._planned_at is None:
-            return np.tile(current, (len(edges), 1))
+            return np.tile(current, (len(self._planner.tuning.block_edges_min), 1))
         passed_min = (now - self._planned_at).total_seconds() / 60.0
-        share = np.minimum(1.0, passed_min / np.diff(edges))[:, None]
-        moved = self._blocks_c.copy()
-        moved[:-1] += share * (self._blocks_c[1:] - self._blocks_c[:-1])
-        return moved
+        return self._planner.moved_on(self._blocks_c, passed_min)
 
     def _bounds(
         self, context: GateContext, now: datetime, current: Series

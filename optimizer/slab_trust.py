@@ -2,6 +2,7 @@
 
 Every few minutes each zone's temperature is held against where the model would have taken it
 along the setpoints as they came, and every slab that leaves against the pyrometer. A zone's band
+is the wider the further the zone had to go (locally weighted: Lei et al., JASA 113 (2018) 1094) and
 adapts so that nine of ten hold in the long run (Gibbs and Candès, NeurIPS 2021, adaptive conformal
 inference), up to a width at which a forecast is of no use: beyond, the model stays untrusted
 however long it has been wrong. Zones and slabs are scored apart, and the worse of both counts.
@@ -18,9 +19,10 @@ from twin.records import Series
 _BAND = 1.645  # standard deviations of a central 90 % interval
 _KEPT = timedelta(hours=1)
 _FIRST_HALF_K = 5.0  # of a zone's band, before any error is known: a minute's ramp
-#: Of the band per judged forecast. Chosen on training seed 1007: when steering begins, zones err
-#: twice as much as under the level 2's rare moves; three misses take that in, 0.1 took ten.
+#: Of the band per judged forecast: three misses double it. Chosen on training seed 1007.
 _GAIN = 0.25
+#: A zone that has so far to go is forecast twice as badly as one at rest. Chosen on seed 1007.
+_DOUBLES_K = 8.0
 _LEAST_HALF_K = 1.5  # the thermocouples' own noise
 #: Chosen: 15 K in every zone move a slab by about its spec's half width, at 1.2 K per K.
 _MOST_HALF_K = 15.0
@@ -39,12 +41,13 @@ class SlabTrust:
         self._slabs: deque[bool] = deque(maxlen=_SLABS)
         self._slab_width = 1.0
 
-    def judge_zones(self, at: datetime, forecast_c: Series, seen_c: Series) -> None:
-        """Take in what every zone came to; NaN where it was not seen."""
+    def judge_zones(self, at: datetime, forecast_c: Series, seen_c: Series, far_k: Series) -> None:
+        """Take in what every zone came to, NaN where it was not seen, and how far it had to go."""
         for z, error_k in enumerate((seen_c - forecast_c).tolist()):
             if not math.isfinite(error_k):
                 continue
-            held = abs(error_k) <= self._half_k[z]
+            half_k = self._half_k[z] * (1.0 + abs(float(far_k[z])) / _DOUBLES_K)
+            held = abs(error_k) <= min(half_k, _MOST_HALF_K)
             self._judged.append((at, held))
             moved = self._half_k[z] * math.exp(_GAIN * ((0.0 if held else 1.0) - 0.1))
             self._half_k[z] = min(max(moved, _LEAST_HALF_K), _MOST_HALF_K)

@@ -6,6 +6,7 @@ A tool of the tests: a plant and its truth, simple enough to work out on paper.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +14,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 from asyncua import ua
 
 from connectors.emulator import Emulator
 from twin.plant import Interlock, Limits, OpcUaSource, Plant, RemoteMode, Role, Tag
-from twin.records import BAD, GOOD, Reading, reading
+from twin.records import BAD, GOOD, Reading, Samples, reading
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 NAMESPACE = "urn:plantwright:test:one_tank"
@@ -108,6 +110,14 @@ class Tank:
             if not self.is_frozen:
                 readings += self._row(round(self.now.timestamp() / self.plant.sample_s))
         return readings
+
+    def advance_samples(self, to: datetime) -> dict[str, Samples]:
+        past: dict[str, list[tuple[float, float]]] = {tag.name: [] for tag in self.plant.tags}
+        for seen in self.advance(to):
+            value = seen.value if seen.quality == GOOD and seen.value is not None else math.nan
+            past[seen.tag].append((seen.source_time.timestamp(), value))
+        tables = {tag: np.array(rows).reshape(-1, 2) for tag, rows in past.items()}
+        return {tag: Samples(table[:, 0], table[:, 1]) for tag, table in tables.items()}
 
     def _row(self, row: int) -> list[Reading]:
         level = 10.0 + (row % 100) * 0.01

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from asyncua import Client, ua
 from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
@@ -28,11 +29,12 @@ from connectors.emulator import (
     load_truth,
     serve,
 )
+from connectors.emulator.past import TagHistory
 from connectors.opcua import Session
 from twin.clock import on_grid
 from twin.errors import EndpointUnavailable, UsageError, WriteFault
 from twin.plant import Plant, read_plant
-from twin.records import Reading
+from twin.records import GOOD, Reading
 
 
 def test_going_live_brings_a_past_and_carries_on_without_a_seam() -> None:
@@ -82,6 +84,26 @@ def test_the_same_seed_is_the_same_plant_and_a_restart_carries_on() -> None:
     later = asyncio.run(past_of(NOON + timedelta(hours=1)))
     assert len(first) == 720 * 32
     assert first == later
+
+
+def test_a_past_taken_in_at_once_is_the_one_taken_in_reading_by_reading() -> None:
+    """The quick way into the history: same times, values and qualities, nothing twice."""
+    plant = read_plant("four_tank")
+    slow, quick = (load_truth(plant)(plant, seed=1003, start=NOON) for _ in range(2))
+    one_by_one = {tag.name: TagHistory() for tag in plant.tags}
+    at_once = {tag.name: TagHistory() for tag in plant.tags}
+    for hours in (1, 24):
+        to = NOON + timedelta(hours=hours)
+        new = sum(one_by_one[reading.tag].append(reading) for reading in slow.advance(to))
+        samples = quick.advance_samples(to)
+        assert sum(at_once[tag].extend(each) for tag, each in samples.items()) == new
+        assert not any(at_once[tag].extend(each) for tag, each in samples.items())
+    for name, past in one_by_one.items():
+        assert at_once[name].times_us == past.times_us
+        assert at_once[name].qualities == past.qualities
+        good = np.array(past.qualities) == GOOD
+        assert (np.array(at_once[name].values)[good] == np.array(past.values)[good]).all()
+    assert any(quality != GOOD for past in one_by_one.values() for quality in past.qualities)
 
 
 def test_the_plc_accepts_and_refuses_where_the_client_sees_it() -> None:

@@ -163,6 +163,22 @@ def test_out_of_spec_is_coloured_soon_and_told_later(plant: Plant) -> None:
     assert "1207 °C" in found[0].reason
 
 
+def test_a_slab_is_called_after_what_it_most_likely_misses(plant: Plant) -> None:
+    """1214 °C with 29 K inside is uneven, not hot, however wide its interval is."""
+    wide = {"mean_c": 1214.0, "sd_k": 11.0, "low_c": 1196.0, "high_c": 1236.0}
+    lying = places(
+        plant,
+        {},
+        forecast(
+            outlook(FIRST, 10, **wide, in_spec_chance=0.5, cold_chance=0.15, difference_k=29.0),
+            outlook(FIRST + 1, 18, **wide, in_spec_chance=0.7, cold_chance=0.13, difference_k=26.0),
+            outlook(FIRST + 2, 26, in_spec_chance=0.6, cold_chance=0.0, mean_c=1234.0, sd_k=5.0),
+        ),
+    )
+    found = [lying[f"slot {slot}"].word.text for slot in (28, 27, 26)]
+    assert found == ["UNEVEN?", "OUT OF SPEC?", "HOT?"]
+
+
 def test_what_tracking_doubts_is_doubtful_and_cannot_write_html(plant: Plant) -> None:
     """A doubt is stored text: it is shown, never obeyed."""
     told = forecast(outlook(FIRST, 10, doubt="<script>alert(1)</script> vanished"))

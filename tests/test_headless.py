@@ -23,8 +23,7 @@ if __name__ == "__main__":
     sys.argv = ["plantwright", "demo", sys.argv[1], "--headless", "--seeds", "2"]
     main()
 """
-_ALWAYS = {"emulate", "collect", "propose", "write"}
-_PROCESSES = {"four_tank": {*_ALWAYS, "train"}, "furnace": _ALWAYS}
+_PROCESSES = {"emulate", "collect", "train", "propose", "write"}
 _SECONDS_TO_END = 6.0  # two on an idle machine; the supervisor would use force after eight
 
 
@@ -37,7 +36,6 @@ def _words(process: psutil.Process) -> list[str]:
 
 def _all_running(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     """Every process of the demo, once each of ours and two that compare are there."""
-    awaited = _PROCESSES[demo.args[-1]]
     give_up_s = time.monotonic() + 90
     while True:
         assert demo.poll() is None, demo.communicate()
@@ -45,7 +43,7 @@ def _all_running(demo: subprocess.Popen[str]) -> list[psutil.Process]:
         found = psutil.Process(demo.pid).children(recursive=True)
         lines = [_words(process) for process in found]
         comparing = sum("--process-name" in words for words in lines)
-        if comparing == 2 and set().union(*lines) >= awaited:
+        if comparing == 2 and set().union(*lines) >= _PROCESSES:
             return found
         time.sleep(0.1)
 

@@ -59,12 +59,12 @@ def test_the_iteration_stays_in_its_box_and_is_never_worse(
     assert found.judged.total <= bowl(inside).total + 1e-12
 
 
-def trust_of(error_k: float, minutes: int) -> SlabTrust:
-    """One zone that was off by as much every five minutes."""
+def trust_of(error_k: float, minutes: int, far_k: float = 0.0) -> SlabTrust:
+    """One zone that was off by as much every five minutes, with as far to go."""
     trust = SlabTrust(1)
     for minute in range(0, minutes, 5):
         at = NOON + timedelta(minutes=minute)
-        trust.judge_zones(at, np.array([0.0]), np.array([error_k]))
+        trust.judge_zones(at, np.array([0.0]), np.array([error_k]), np.array([far_k]))
     return trust
 
 
@@ -77,9 +77,19 @@ def test_a_band_adapts_to_errors_that_can_be_lived_with() -> None:
     assert count == 12
 
 
-def test_a_model_that_stays_wrong_is_never_trusted() -> None:
-    """Twenty hours of errors that no plan can bear do not make them bearable."""
-    assert trust_of(40.0, 1200).score(NOON + timedelta(minutes=1195)) == (0.0, 12)
+def test_a_zone_on_its_way_may_be_further_off_than_one_at_rest() -> None:
+    """Twelve kelvin are much at rest, and little behind a move of fifty."""
+    at = NOON + timedelta(minutes=25)
+    resting, moving = trust_of(12.0, 30).score(at)[0], trust_of(12.0, 30, 50.0).score(at)[0]
+    assert resting is not None
+    assert moving is not None
+    assert resting < 0.7 < moving
+
+
+@pytest.mark.parametrize("far_k", [0.0, 300.0])
+def test_a_model_that_stays_wrong_is_never_trusted(far_k: float) -> None:
+    """Twenty hours of errors that no plan can bear do not make them bearable, however far to go."""
+    assert trust_of(40.0, 1200, far_k).score(NOON + timedelta(minutes=1195)) == (0.0, 12)
 
 
 def test_right_zones_do_not_make_up_for_wrong_slabs() -> None:
@@ -93,7 +103,7 @@ def test_right_zones_do_not_make_up_for_wrong_slabs() -> None:
 def test_what_was_not_seen_is_not_judged() -> None:
     """A zone without a reading and a slab without one count neither way."""
     trust = SlabTrust(2)
-    trust.judge_zones(NOON, np.array([1.0, 2.0]), np.array([np.nan, 2.0]))
+    trust.judge_zones(NOON, np.array([1.0, 2.0]), np.array([np.nan, 2.0]), np.zeros(2))
     trust.judge_slab(np.nan, 6.0)
     assert trust.score(NOON) == (1.0, 1)
 
@@ -165,7 +175,7 @@ def again(
     controller.plant, controller.trust = plant, SlabTrust(len(controller.furnace.zones))
     right = np.zeros(len(controller.furnace.zones))
     for _ in range(12):
-        controller.trust.judge_zones(done.state.at, right, right)
+        controller.trust.judge_zones(done.state.at, right, right, right)
     tags = {
         name.replace("__", "."): dataclasses.replace(
             done.state.tags[name.replace("__", ".")], value=value

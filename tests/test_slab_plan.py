@@ -9,7 +9,7 @@ import pytest
 from furnace_line import AT, FURNACE, HOLD, MILL, full_furnace
 
 from optimizer.slab_cost import Pricing, SlabCost
-from optimizer.slab_plan import SlabPlan, SlabPlanner
+from optimizer.slab_plan import SlabPlan, SlabPlanner, Tuning
 from twin.furnace.rollout import Passage, Rollout, leaving_steps
 from twin.furnace.state import FurnaceState, MillState
 from twin.plant.furnace import Furnace, Mill
@@ -17,7 +17,7 @@ from twin.records import Series
 
 STILL_C = np.array([float(path[0]) for path in HOLD.values()])
 LOW_C, HIGH_C = np.array([780.0, 950.0, 1100.0, 1150.0]), np.array([1120.0, 1290.0, 1310.0, 1285.0])
-BLOCKS = 4
+TUNING = Tuning()
 
 
 def planned(
@@ -28,7 +28,7 @@ def planned(
     paces: tuple[float, ...] = (1.0,),
 ) -> SlabPlan:
     def blocks(row: Series) -> Series:
-        return np.tile(row, (BLOCKS, 1))
+        return np.tile(row, (len(TUNING.block_edges_min), 1))
 
     low, high = blocks(LOW_C), blocks(HIGH_C)
     low[0], high[0] = STILL_C - 25.0, np.minimum(STILL_C + 25.0, HIGH_C)
@@ -43,8 +43,10 @@ def priced(**changes: float) -> Furnace:
 
 def held(state: FurnaceState) -> tuple[Passage, tuple[int, ...]]:
     """Where everything goes while setpoints stay."""
-    leaves = leaving_steps(FURNACE, state, 200, pace=1.0, restart_s=None)
-    return Rollout(FURNACE, state, leaves).run(np.tile(STILL_C, (200, 1))), tuple(leaves)
+    leaves = leaving_steps(FURNACE, state, TUNING.predict_min, pace=1.0, restart_s=None)
+    return Rollout(FURNACE, state, leaves).run(np.tile(STILL_C, (TUNING.predict_min, 1))), tuple(
+        leaves
+    )
 
 
 def test_an_unsure_slab_is_aimed_further_inside() -> None:

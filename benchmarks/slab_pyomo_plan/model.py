@@ -165,7 +165,7 @@ class PlanModel:
 
     def _judge(self, k: int, place: int, at_end: Sequence[Any]) -> None:
         """What a pack costs if it leaves at the end of step `k`."""
-        p, spec, pricing = self.model.parameter, self._furnace.spec, self._pricing
+        p, spec = self.model.parameter, self._furnace.spec
         t = [self._once(each) for each in at_end]
         mean = eq.HUNDRED_K * sum(t) / NODES
         ahead = (NODES - 1.0 / 3.0) / (2.0 * NODES - 2.0)  # as in `kernel`: the parabola's face
@@ -177,10 +177,10 @@ class PlanModel:
             (face - spec.surface_c) / p["surface", 0],
         )
         squares = sum(self._once(eq.hinge(each + 1.0, _ROUGH)) ** 2 for each in outside)
-        price = 0.5 * pricing.off_share * spec.off_spec_price * squares
+        price = 0.5 * spec.off_spec_price * squares
         faces_m2 = 2.0 * self._furnace.slab_length_m * self._furnace.slab_width_m
         burned_t = faces_m2 / 1e3 * SCALE * pyo.sqrt(self.model.scale2[k, place] + _NO_SCALE)
-        price += pricing.scale_share * spec.steel_price_per_t * burned_t
+        price += spec.steel_price_per_t * burned_t
         self._cost += self._grid.together * p["leaves", k, place] * price
 
     def _stored_gj(self) -> Any:

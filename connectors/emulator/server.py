@@ -84,8 +84,8 @@ class Emulator:
         hour, sample = timedelta(hours=1), timedelta(seconds=self.plant.sample_s)
         while self.truth.now + sample <= moment:
             to = min(self.truth.now + hour, moment)
-            for reading in await asyncio.to_thread(self.truth.advance, to):
-                self._remember(reading)
+            for tag, samples in (await asyncio.to_thread(self.truth.advance_samples, to)).items():
+                self.emitted += self.past[tag].extend(samples)
 
     async def __aenter__(self) -> Self:
         quiet_library_log()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
 from twin.errors import UsageError
 from twin.plant import Plant
-from twin.records import Reading
+from twin.records import Reading, Samples
 
 
 class Truth(Protocol):
@@ -21,6 +22,9 @@ class Truth(Protocol):
 
     def advance(self, to: datetime) -> list[Reading]:
         """Let the plant run until `to`; every reading on the way, in time order."""
+
+    def advance_samples(self, to: datetime) -> Mapping[str, Samples]:
+        """The same as `advance`, one array per tag; NaN where the quality is Bad."""
 
     def write(self, name: str, value: float) -> str | None:
         """Write a node as a client would; None when done, else why the PLC refuses."""

@@ -160,16 +160,25 @@ def _spec_word(spec: SlabSpec, outlook: SlabOutlook, now: datetime) -> Word:
         f"In spec with {text.percent(chance)}; predicted {outlook.mean_c:.0f} °C of {low_c:g} to "
         f"{high_c:g} °C, {outlook.difference_k:.0f} K from face to core of {spec.difference_k:g} K."
     )
-    said = "OUT OF SPEC?"
-    if outlook.cold_chance >= 0.5 * (1.0 - chance):
-        said = "COLD?"
-    elif outlook.high_c > high_c:
-        said = "HOT?"
-    elif outlook.difference_k > spec.difference_k:
-        said = "UNEVEN?"
+    said = _likeliest(spec, outlook)
     if outlook.leaves_at > now + MARKED_AHEAD:
         return Word(said, Level.CALM, f"{reason} Plans to come still act on it.")
     return Word(said, Level.ATTENTION, reason)
+
+
+def _likeliest(spec: SlabSpec, outlook: SlabOutlook) -> str:
+    """What most of the chance to miss the spec is made of; no word where nothing stands out."""
+    missed = 1.0 - outlook.in_spec_chance
+    hot = 0.0
+    if outlook.sd_k > 0.0:
+        hot = 0.5 * math.erfc((spec.mean_c[1] - outlook.mean_c) / (math.sqrt(2.0) * outlook.sd_k))
+    shares = {
+        "COLD?": outlook.cold_chance,
+        "HOT?": hot,
+        "UNEVEN?": missed - outlook.cold_chance - hot,
+    }
+    said = max(shares, key=lambda word: shares[word])
+    return said if shares[said] >= 0.5 * missed else "OUT OF SPEC?"
 
 
 def _known(state: PlantState, tag: str) -> float:
