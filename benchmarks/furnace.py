@@ -145,6 +145,9 @@ def stop_rows(stops: dict[str, list[StopEffect]]) -> list[dict[str, Any]]:
             "arm": f"{arm}, 40-min stop",
             "seeds": len(effects),
             "change_k": round(float(np.mean([effect.change_k for effect in effects])), 2),
+            "change_per_slab_k": round(
+                float(np.mean([np.abs(effect.changes_k).mean() for effect in effects])), 2
+            ),
             "excess_k": round(float(np.mean([effect.excess_k for effect in effects])), 2),
             "in_spec_percent": round(float(np.mean([e.in_spec_percent for e in effects])), 1),
         }
@@ -182,24 +185,32 @@ def extent_of(asked: argparse.Namespace) -> Extent:
     return Extent(seeds, asked.hours, asked.ablation_seeds, asked.stop_seeds, asked.forecast_seeds)
 
 
+def _some(text: str) -> int:
+    """A number of at least one: the figures need every part."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
+    return int(text)
+
+
 def main() -> None:
     """Run, and print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--quick", action="store_true", help="a smoke run on one training seed")
-    parser.add_argument("--training", type=int, metavar="N", help="N training seeds instead")
+    parser.add_argument("--training", type=_some, metavar="N", help="N training seeds instead")
     parser.add_argument("--hours", type=float, default=48.0, help="plant hours per arm")
     # So many that the full run takes under 20 min on two cores.
     parser.add_argument("--ablation-seeds", type=int, default=3, help="seeds of the part by part")
-    parser.add_argument("--stop-seeds", type=int, default=10, help="seeds of the forced stop")
-    parser.add_argument("--forecast-seeds", type=int, default=10, help="seeds of forecast errors")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--stop-seeds", type=_some, default=10, help="seeds of the forced stop")
+    parser.add_argument("--forecast-seeds", type=_some, default=10, help="seeds of forecast errors")
+    parser.add_argument("--jobs", type=_some, default=2, help="processes")
     asked = parser.parse_args()
     extent = extent_of(asked)
     found = run(extent, asked.jobs)
     told = criteria(found.arms) | stop_figures(found.stops[OURS], found.stops[FAIR_TABLE])
     told |= forecast_figures(found.errors)
     told |= {"twin_times_real": twin_times_real()}
+    told |= {"twin_times_real_with_residual": twin_times_real(found.errors[0].residual)}
     figures = {name: None if math.isnan(value) else value for name, value in told.items()}
     tables = [rows(found.arms), stop_rows(found.stops), forecast_rows(found.errors)]
     if asked.json:

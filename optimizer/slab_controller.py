@@ -42,8 +42,12 @@ from twin.slab_forecast import slab_forecast
 from twin.state import window
 
 _JUDGED_EVERY = 5  # minutes between forecasts of the zones, and how far they look ahead
-#: Of the steady target, once an hour; it takes half a second where the machine has time.
-_STEADY_DEADLINE_S = 6.0
+#: Of the steady target, once an hour; it takes half a second of CPU. Patient, so that a busy
+#: machine plans as a free one does.
+_STEADY_DEADLINE_S = 20.0
+#: Of the room that the gate leaves, while the plant's own control may move the setpoint on before
+#: a person accepts: a plan that used all of it would be refused then. Chosen: 5 K of 25.
+_ROOM_IN_AUTO = 0.8
 #: Paces beside the present one that a round tries. Chosen: one slab in twenty.
 PACE_STEP = 0.05
 
@@ -265,8 +269,11 @@ class SlabController:
         return low, high
 
     def _is_shadow(self, mv: str, context: GateContext) -> bool:
-        """Whether `mv` only computes while another MV of the furnace may move."""
-        shadows = [context.stages.get(each) is Stage.SHADOW for each in self._zone_mvs]
+        """Whether `mv` only computes while another MV of the plan may move."""
+        planned = list(self._zone_mvs)
+        if self.mill.tonne_worth is not None:
+            planned.append(self.mill.pace)
+        shadows = [context.stages.get(each) is Stage.SHADOW for each in planned]
         return context.stages.get(mv) is Stage.SHADOW and not all(shadows)
 
     def _reach(
@@ -280,6 +287,8 @@ class SlabController:
         room = move_room(self.plant, mv, context, now)
         if current is None or room is None:
             return None
+        if tag.remote is not None and state.value(tag.remote.tag) != tag.remote.remote:
+            room *= _ROOM_IN_AUTO
         low, high = hard_range(tag)
         at = nearest_inside(tag, current, room)
         least = 10.0**-tag.decimals
@@ -317,10 +326,12 @@ class SlabController:
             pace[: self._planner.tuning.pace_min] = found.pace
             moves[self.mill.pace] = pace
         predicted = {
-            zone.temperature: found.passage.gas_c[:, z] for z, zone in enumerate(self.furnace.zones)
+            zone.temperature: found.passage.gas_c[:steps, z]
+            for z, zone in enumerate(self.furnace.zones)
         }
         predicted |= {
-            zone.fuel: found.passage.fuel_w[:, z] / 1e6 for z, zone in enumerate(self.furnace.zones)
+            zone.fuel: found.passage.fuel_w[:steps, z] / 1e6
+            for z, zone in enumerate(self.furnace.zones)
         }
         return Plan(
             PlanStatus.SOLVED, "", now, self.plant.step_s, moves, predicted,

@@ -56,6 +56,9 @@ class SlabCost:
     def __init__(self, furnace: Furnace, pricing: Pricing) -> None:
         self.spec = furnace.spec
         self.pricing = pricing
+        self._surface_k = pricing.sureness * math.hypot(
+            pricing.coming_sd_k[2], MEASURED.surface_k[1]
+        )
         self._face_m2 = furnace.slab_length_m * furnace.slab_width_m
 
     def aim(self, state: FurnaceState, leaves: Sequence[int]) -> Aim:
@@ -64,7 +67,7 @@ class SlabCost:
         The less sure a slab is, the further inside; a record in doubt takes the middle.
         """
         spec, sureness = self.spec, self.pricing.sureness
-        mean, difference, surface = self.pricing.coming_sd_k
+        mean, difference, _ = self.pricing.coming_sd_k
         sd_k = np.hypot(leaving_sd_k(state, leaves), mean)
         widest = 0.5 * (1.0 - _LEAST_AIM) * (spec.mean_c[1] - spec.mean_c[0])
         count = len(leaves)
@@ -72,14 +75,15 @@ class SlabCost:
             sd_k,
             np.minimum(sureness * sd_k, widest),
             np.full(count, sureness * math.hypot(difference, MEASURED.difference_k[1])),
-            np.full(count, sureness * math.hypot(surface, MEASURED.surface_k[1])),
+            np.full(count, self._surface_k),
         )
 
     def judge(self, passage: Passage, aim: Aim, gaps_k: Series) -> Judged:
         """Money as a sum of a linear part and squares; `gaps_k` between setpoints and gas.
 
         A setpoint that the gas does not reach moves nothing, and a plan would lose its way back
-        from there: what parts them costs a little.
+        from there: what parts them costs a little. The hottest face of all on the way counts as
+        one slab's.
         """
         spec = self.spec
         low, high = spec.mean_c
@@ -89,6 +93,7 @@ class SlabCost:
                 (passage.mean_c - high) / aim.mean_k + 1.0,
                 (passage.difference_k - spec.difference_k) / aim.difference_k + 1.0,
                 (passage.surface_c - spec.surface_c) / aim.surface_k + 1.0,
+                [(passage.hottest_c - spec.surface_c) / self._surface_k + 1.0],
             ]
         )
         off_spec = math.sqrt(0.5 * spec.off_spec_price) * np.maximum(outside, 0.0)
@@ -96,18 +101,22 @@ class SlabCost:
         residuals = [off_spec, math.sqrt(self.pricing.gap_price) * gaps]
         return Judged(self._heat_and_scale(passage), np.concatenate(residuals))
 
-    def money(self, passage: Passage, aim: Aim) -> float:
-        """What a passage is expected to cost, less what its stored heat is worth."""
-        return self._heat_and_scale(passage) + self.off_spec(passage, aim)
+    def money(self, passage: Passage, aim: Aim, begins_with_j: float = 0.0) -> float:
+        """What a passage is expected to cost, less what the heat is worth that it adds to store."""
+        begins_with = self._worth(begins_with_j)
+        return begins_with + self._heat_and_scale(passage) + self.off_spec(passage, aim)
 
     def off_spec(self, passage: Passage, aim: Aim) -> float:
         """The money that slabs out of spec are expected to cost."""
         chance = in_spec_chance(self.spec, passage, aim.sd_k)
         return self.spec.off_spec_price * float((1.0 - chance).sum())
 
+    def _worth(self, stored_j: float) -> float:
+        """The money that heat in store saves in fuel."""
+        return STORED_WORTH * stored_j / _J_PER_MWH * self.spec.fuel_price_per_mwh
+
     def _heat_and_scale(self, passage: Passage) -> float:
-        spec = self.spec
-        stored_j = STORED_WORTH * passage.stored_j
-        mwh = (60.0 * float(passage.fuel_w.sum()) - stored_j) / _J_PER_MWH
+        mwh = 60.0 * float(passage.fuel_w.sum()) / _J_PER_MWH
         burned_t = _FACES * float(passage.scale_kg_per_m2.sum()) * self._face_m2 / 1000.0
-        return mwh * spec.fuel_price_per_mwh + burned_t * spec.steel_price_per_t
+        burned = mwh * self.spec.fuel_price_per_mwh + burned_t * self.spec.steel_price_per_t
+        return burned - self._worth(passage.stored_j)

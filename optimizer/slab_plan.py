@@ -30,7 +30,7 @@ class Tuning:
     """How the plan is sought. Chosen on training seeds 1004-1007; see docs/decisions/0008."""
 
     block_edges_min: tuple[int, ...] = (0, 10, 30, 60, 110)
-    predict_min: int = 250  # the slowest slabs need as long
+    predict_min: int = 240  # about the slowest slabs' way
     pace_min: int = 60  # for so long a pace other than the schedule's is planned
     iterations: int = 1
     trust_k: float = 20.0
@@ -149,7 +149,7 @@ class SlabPlanner:
         return SlabPlan(
             best.blocks_c, best.course.pace, best.passage, holding,
             best.course.rollout.leaving, best.course.leaves,
-            self._balance(best, now) / hours, self._cost.money(holding, now.aim) / hours,
+            self._balance(best, now) / hours, self._money(now, holding) / hours,
             self._binding(best.passage, best.course.aim),
             1000 * (time.perf_counter() - began),
         )  # fmt: skip
@@ -200,7 +200,10 @@ class SlabPlanner:
             damping=1e-8,
         ).best  # fmt: skip
         passage = course.rollout.run(self.path(found))
-        return _Option(found, course, passage, self._cost.money(passage, course.aim))
+        return _Option(found, course, passage, self._money(course, passage))
+
+    def _money(self, course: _Course, passage: Passage) -> float:
+        return self._cost.money(passage, course.aim, course.rollout.begins_with_j)
 
     def _judge(self, course: _Course, path: Series) -> Judged:
         passage = course.rollout.run(path)

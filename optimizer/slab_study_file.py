@@ -105,8 +105,8 @@ class RunIn:
 class SlabStudy:
     """One question: a base scenario, variants of it, who steers, and how to run them.
 
-    Without `start` it begins at the plant's present, or where that is not known from a furnace run
-    in on an assumed mix. Figures count from `settle_h` to `horizon_h`.
+    Without `start` it begins at the plant's present, or where a live plan would hold, with a
+    furnace run in on an assumed mix. Figures count from `settle_h` to `horizon_h`.
     """
 
     study: Name

@@ -13,6 +13,7 @@ from optimizer.slab_steering import SlabSteering
 from optimizer.slab_study_file import Kind, RunIn
 from optimizer.transcription import hard_range
 from twin.clock import on_grid
+from twin.furnace.hold import reasons_to_hold
 from twin.furnace.numbers import STEP_S
 from twin.furnace.rollout import NODES
 from twin.furnace.state import (
@@ -27,7 +28,6 @@ from twin.historian import Historian
 from twin.plant import Plant
 from twin.plant.furnace import Furnace, Mill
 from twin.simulation.line import line_of, simulate_line
-from twin.simulation.line_state import Luck
 from twin.simulation.line_steering import seen
 from twin.state import plant_state, window_start
 
@@ -53,8 +53,19 @@ class SlabPresent:
     source: str
 
 
-def tracked_present(plant: Plant, historian: Historian, now: datetime) -> SlabPresent | None:
-    """The furnace as its stored readings up to `now` show it; None while it is not known."""
+@dataclass(frozen=True)
+class NoPresent:
+    """Why no study begins at the furnace as tracked: `reasons`, each in words."""
+
+    reasons: tuple[str, ...]
+
+
+def tracked_present(plant: Plant, historian: Historian, now: datetime) -> SlabPresent | NoPresent:
+    """The furnace as its stored readings up to `now` show it.
+
+    Refused, with the reasons, where a live round would hold: a plan that no plant would be given
+    is no answer to what it is worth.
+    """
     controller = SlabController(plant)
     rows = round(WARM_UP_H * 3600.0 / plant.step_s)
     end = on_grid(now, plant.step_s)
@@ -64,14 +75,20 @@ def tracked_present(plant: Plant, historian: Historian, now: datetime) -> SlabPr
     present = plant_state(plant, historian.last_readings(plant, at=now), now)
     stand = {mv: present.last_known(mv) for mv in _moved(plant)}
     known = {mv: value for mv, value in stand.items() if value is not None}
-    if state is None or len(known) < len(stand):
-        return None
+    reasons = reasons_to_hold(controller.furnace, state, controller.tracker.faults) or tuple(
+        f"{mv} has not been seen yet" for mv in stand if mv not in known
+    )
+    if state is None or reasons:
+        return NoPresent(reasons)
     source = f"tracked from the plant's readings up to {state.at:%Y-%m-%d %H:%M} UTC"
     return SlabPresent(state, known, source)
 
 
-def run_in(plant: Plant, start: RunIn | None = None) -> SlabPresent:
-    """A furnace that has run steadily under the plan, on `start`'s mix or else an assumed one."""
+def run_in(plant: Plant, start: RunIn | None = None, *, why: tuple[str, ...] = ()) -> SlabPresent:
+    """A furnace that has run steadily under the plan, on `start`'s mix or else an assumed one.
+
+    `why` it is not the one as tracked, where that was asked for; `source` tells it.
+    """
     furnace, mill = line_of(plant)
     begin = start or RunIn(_USUAL_AT, _usual_mix(furnace))
     calm = _without_stops(plant)
@@ -85,8 +102,10 @@ def run_in(plant: Plant, start: RunIn | None = None) -> SlabPresent:
     yard = run.end.yard.waiting[: furnace.yard_places]
     what = "the study's mix" if start is not None else "an assumed mix"
     source = f"a furnace run in for {begin.hours:g} h under the plan on {what}, without stops"
+    if why:
+        source += f" (not the furnace as tracked: {'; '.join(why)})"
     stand = {mv: float(run.values[mv][-1]) for mv in setpoints}
-    return SlabPresent(seen(run.end, yard, Luck(_SEED, 0)), stand, source)
+    return SlabPresent(seen(run.end, yard), stand, source)
 
 
 def slab(kind: Kind, number: int) -> Slab:

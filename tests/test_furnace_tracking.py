@@ -22,11 +22,12 @@ from broken_furnace import (
 )
 
 from twin.furnace import kernel
-from twin.furnace.beam_watch import beam_steps
+from twin.furnace.beam_watch import BeamWatch, beam_steps
 from twin.furnace.copies import Copies
+from twin.furnace.faults import Faults
 from twin.furnace.learning import Emissivity
 from twin.furnace.numbers import STEP_S, numbers, steel
-from twin.furnace.records import Records
+from twin.furnace.records import Read, Records
 from twin.furnace.state import FurnaceState, Slab
 from twin.furnace.tracking import Tracker
 from twin.plant import read_plant
@@ -490,6 +491,31 @@ def test_after_a_gap_of_hours_everything_begins_anew(is_blank: bool, morning: Wi
     assert watched.faults[after(minutes=310)] == ()
 
 
+@pytest.mark.parametrize("dark_min", [15, 60])
+@pytest.mark.parametrize("is_blank", [False, True], ids=["no rows", "empty rows"])
+def test_what_moved_unseen_is_no_move_of_a_minute(
+    dark_min: int, is_blank: bool, morning: Window
+) -> None:
+    """Setpoints that came back 30 K higher are remembered as if they had always been there."""
+    dark = slice(row_at(minutes=240), row_at(minutes=240 + dark_min))
+
+    def edit(values: dict[str, Series]) -> None:
+        for zone in FURNACE.zones:
+            values[zone.followed][: dark.stop] = 1000.0
+            values[zone.followed][dark.stop :] = 1030.0
+        for series in values.values():
+            series[dark] = math.nan
+
+    watched = Watched()
+    first, last = (after(minutes=row + 31) for row in (dark.start, dark.stop))
+    watched.see(edited(morning, edit), lambda at: not is_blank and first <= at < last)
+    for at in (last, last + MINUTE):
+        state = watched.states[at]
+        assert state is not None
+        moves = () if state.loops is None else state.loops.memory[: len(state.loops.memory) // 2]
+        assert not any(moves)
+
+
 def test_nothing_is_tracked_before_zones_and_slabs_were_seen(morning: Window) -> None:
     """Without a thermocouple, or with records of a few slots only, there is no state."""
 
@@ -619,6 +645,20 @@ def test_beam_steps_are_what_most_records_say() -> None:
     assert beam_steps(tracked, moved) == 2
     assert beam_steps(tracked, [record(1000 + k) for k in range(28)]) is None
     assert beam_steps(tracked, [None] * 28) == 0
+
+
+def test_a_discharge_of_slab_0_moves_nothing() -> None:
+    """A restarted PLC knows of none; it is not the slab without a record that left, and 12 did."""
+    records: list[Slab | None] = [
+        Slab(number, 0.22, 20.0, 0, 200.0) for number in range(39, 11, -1)
+    ]
+    tracked = list(range(39, 11, -1))
+    tracked[4], records[4] = 0, None
+    read, beam = Read(tuple(records), (), {}, {}, {}), BeamWatch(FURNACE, Faults())
+    assert beam.moves({FURNACE.discharged: 11.0}, tracked, read) == (0, True)
+    assert beam.moves({FURNACE.discharged: 0.0}, tracked, read) == (0, True)
+    moved = replace(read, slots=(Slab(40, 0.22, 20.0, 0, 200.0), *records[:-1]))
+    assert beam.moves({FURNACE.discharged: 12.0}, tracked, moved) == (1, True)
 
 
 def test_odd_parts_of_a_record_are_replaced_and_named(morning: Window) -> None:

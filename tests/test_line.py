@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -24,13 +25,14 @@ from pydantic import TypeAdapter
 
 from twin.furnace.numbers import enthalpy, numbers, steel
 from twin.furnace.rollout import Rollout, rolling_s
-from twin.furnace.state import FurnaceState
+from twin.furnace.state import DOUBT_SD_K, TRACKED_SD_K, FurnaceState
 from twin.furnace.stops import remaining, stop_belief
 from twin.plant import Plant
 from twin.records import Series
 from twin.simulation.line import LineRun, simulate_line
 from twin.simulation.line_state import LineSlab, LineState, Luck, SureStop, live
 from twin.simulation.line_steering import Policy
+from twin.simulation.line_steering import seen as seen_by_planner
 
 CALM = with_blocks(mean_between_h=8e5)  # no stops
 STEADY = with_blocks(CALM, gap_sd=0.0, hold_below_c=0.0)  # and nobody holds or hurries a slab
@@ -316,7 +318,8 @@ def test_a_policy_is_asked_every_round_and_when_the_mill_stops_or_goes_on() -> N
         assert any(0.0 <= minute - turn_min <= 1.0 for minute in minutes)
 
 
-def test_a_policy_sees_what_tracking_would_and_no_more() -> None:
+@pytest.mark.parametrize("sd_k", [TRACKED_SD_K, DOUBT_SD_K, 40.0])
+def test_a_policy_sees_what_tracking_would_and_no_more(sd_k: float) -> None:
     """At first what was tracked; then the yard, a stop since when and how long its crew thinks."""
     asked: list[FurnaceState] = []
 
@@ -324,7 +327,7 @@ def test_a_policy_sees_what_tracking_would_and_no_more() -> None:
         asked.append(seen)
         return {}
 
-    state = full_furnace()
+    state = full_furnace(sd_k=sd_k, doubt="its record is gone")
     stop = SureStop(AT.timestamp() + 1800.0, 2400.0)
     luck = Luck(1, 0)
     begin = live(FURNACE, MILL, state, luck)
@@ -338,6 +341,8 @@ def test_a_policy_sees_what_tracking_would_and_no_more() -> None:
     for seen, known in zip(first.slabs, state.slabs, strict=True):
         assert seen.slab == known.slab
         assert seen.node_c == pytest.approx(known.node_c, abs=1e-6)
+        assert seen.face_c == pytest.approx(known.face_c, abs=1e-6)
+        assert (seen.sd_k, seen.doubt) == (known.sd_k, known.doubt)
     standing = [seen for seen in asked if seen.mill.stopped_since is not None]
     (began_s,) = {
         seen.mill.stopped_since.timestamp() for seen in standing if seen.mill.stopped_since
@@ -353,6 +358,51 @@ def test_a_policy_sees_what_tracking_would_and_no_more() -> None:
         following = [slab.number for slab in seen.yard]
         next_number = seen.slabs[-1].slab.number + 1
         assert following == list(range(next_number, next_number + len(following)))
+
+
+def test_what_a_policy_is_told_of_a_slab_is_off_by_what_it_is_told() -> None:
+    """An hour on: what was guessed is surer by e, a record in doubt is not; nobody is too sure."""
+    state = full_furnace(stands(10.0, 400.0), sd_k=40.0, doubt="its record is gone")
+    off: list[list[float]] = []
+    for replication in range(40):
+        end = _run(CALM, state, steps=60, replication=replication).end
+        told = seen_by_planner(end, state.yard)
+        assert told.slabs[0].sd_k == DOUBT_SD_K
+        assert told.slabs[0].doubt == "its record is gone"
+        unusual_k = math.sqrt(40.0**2 - TRACKED_SD_K**2) * math.exp(-1.0)
+        guessed_k = [each.sd_k for each in told.slabs[1:]]
+        assert guessed_k == pytest.approx([math.hypot(unusual_k, TRACKED_SD_K)] * len(guessed_k))
+        off.append(
+            [
+                (each.node_c[0] - true.node_c[0]) / each.sd_k
+                for each, true in zip(told.slabs, end.slabs, strict=True)
+            ]
+        )
+    # The last ones are so cold that no table reaches as far down as the guess.
+    spread = np.array(off)[:, :20]
+    assert np.abs(spread.mean()) < 0.1
+    assert spread.std() == pytest.approx(1.0, abs=0.1)
+    assert spread[:, 0].std() == pytest.approx(1.0, abs=0.35)
+
+
+def test_a_hot_slab_comes_in_as_its_record_tells() -> None:
+    """What its record gets wrong is not seen, and fades like any wrong temperature."""
+    fresh, older = [], []
+    for replication in range(6):
+        end = _run(STEADY, steps=90, replication=replication).end
+        told = seen_by_planner(end, ())
+        pairs = [
+            (each, true)
+            for each, true in zip(told.slabs, end.slabs, strict=True)
+            if each.slab.number >= 128
+        ]
+        assert len(pairs) > 5
+        fresh.append(pairs[-1])
+        older.append(pairs[0])
+    newest_k = np.array([true.node_c[0] - each.node_c[0] for each, true in fresh])
+    assert 5.0 < newest_k.std() < 30.0
+    assert all(10.0 < each.sd_k < 16.0 for each, _ in fresh)
+    assert all(each.sd_k < 6.0 for each, _ in older)
 
 
 def test_a_stop_that_is_sure_comes_once_and_lasts() -> None:

@@ -20,6 +20,7 @@ from optimizer.slab_trust import SlabTrust
 from twin.plant import Limits, Plant, read_plant
 from twin.plants.furnace.truth import Truth
 from twin.records import PlanStatus, Series, Stage
+from twin.safety import move_room
 
 PLANT = read_plant("furnace")
 SEED = 1000
@@ -140,10 +141,10 @@ def test_rounds_come_every_five_minutes_and_are_cleared(
     assert lockstep.result.writes_outside_limits == 0
 
 
-def test_a_plan_costs_no_more_than_holding_by_its_own_judgement(
+def test_most_plans_save_against_holding(
     steered: tuple[Lockstep, list[Round]],
 ) -> None:
-    """Money is told for both, and most plans save."""
+    """Money is told for both. A plan that has to bring slabs back into spec may cost more."""
     _, rounds = steered
     benefits = [done.plan.benefit_per_h for done in rounds]
     assert np.isfinite(benefits).all()
@@ -214,6 +215,26 @@ def test_a_zone_that_heats_too_fast_may_only_brake(
     assert {"zone_1.setpoint", "zone_3.setpoint", "zone_4.setpoint"} & done.setpoints.keys()
 
 
+def test_a_zone_in_auto_leaves_room_for_its_own_control(
+    steered: tuple[Lockstep, list[Round]],
+) -> None:
+    """The plant moves it on until a person accepts: a plan that used all room would be refused."""
+    wide = [
+        (done, mv, room)
+        for done in steered[1]
+        for mv, setpoint in done.setpoints.items()
+        if mv.startswith("zone")
+        and (room := move_room(PLANT, mv, done.context, done.state.at)) is not None
+        and abs(setpoint - (done.state.value(mv) or 0.0)) > 0.9 * room > 0.0
+    ]
+    done, mv, room = wide[-1]
+    mode = mv.replace(".setpoint", "__mode")
+    moved = again(steered, done, **{mode: 0.0}).setpoints.get(mv)
+    present = done.state.value(mv)
+    assert present is not None
+    assert moved is None or abs(moved - present) <= 0.8 * room + 1e-6
+
+
 def test_what_refuses_every_zone_is_told_by_the_gate(
     steered: tuple[Lockstep, list[Round]], trusted: Round
 ) -> None:
@@ -239,6 +260,19 @@ def test_a_zone_in_shadow_stands_still_in_the_plan_of_the_others(
     assert (
         "zone_3.setpoint" in again(steered, dataclasses.replace(trusted, context=alone)).setpoints
     )
+
+
+def test_zones_in_shadow_stand_still_in_the_plan_of_the_pace(
+    steered: tuple[Lockstep, list[Round]], trusted: Round
+) -> None:
+    """A person has promoted the pace first: no zone move that never comes is counted on."""
+    stages = dict.fromkeys(trusted.context.stages, Stage.SHADOW) | {"pace.setpoint": Stage.ADVISORY}
+    context = dataclasses.replace(trusted.context, stages=stages)
+    done = again(steered, dataclasses.replace(trusted, context=context))
+    assert not done.setpoints.keys() - {"pace.setpoint"}
+    for zone in range(1, 5):
+        present = trusted.state.value(f"zone_{zone}.setpoint")
+        assert done.plan.moves[f"zone_{zone}.setpoint"] == pytest.approx(present)
 
 
 def test_before_anything_was_seen_nothing_is_planned() -> None:

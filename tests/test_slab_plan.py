@@ -86,6 +86,15 @@ def test_a_plan_is_no_worse_than_holding_and_stays_in_its_bounds() -> None:
     assert ((plan.blocks_c >= LOW_C - 1e-9) & (plan.blocks_c <= HIGH_C + 1e-9)).all()
 
 
+def test_what_a_plan_costs_is_what_it_burns_and_adds_to_store() -> None:
+    """Heat that was there before is no income: held setpoints cost about the fuel they burn."""
+    plan = planned(full_furnace(), furnace=priced(steel_price_per_t=0.0, off_spec_price=0.0))
+    hours = TUNING.predict_min / 60.0
+    fuel_per_h = 60.0 * plan.holding.fuel_w.sum() / 3.6e9 * 30.0 / hours
+    assert plan.holding_per_h == pytest.approx(fuel_per_h, rel=0.35)
+    assert plan.cost_per_h > 0.0
+
+
 def test_dearer_fuel_never_burns_more() -> None:
     """Price moves the plan in the direction in which money lies."""
     state = full_furnace(warmer_k=30.0)

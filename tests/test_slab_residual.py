@@ -21,6 +21,7 @@ from dashboard.workers.trainer import train_once
 from optimizer.controller import Model
 from optimizer.slab_controller import SlabController
 from twin.dynamics import registry
+from twin.dynamics.furnace_runs import discharges, follow
 from twin.dynamics.lineup import TrainingReport, train
 from twin.dynamics.models import PHYSICS, PHYSICS_BIAS, PHYSICS_RESIDUAL, FurnaceModel
 from twin.dynamics.zone_fitting import Loops, fit_zones
@@ -171,9 +172,37 @@ def test_tracking_remembers_what_a_run_remembers() -> None:
     for moved_k in np.diff(followed_c, axis=0):
         watch.see(moved_k, np.zeros(ZONES))
     moves = FEATURES // 2
+    assert tracker.loops is not None
     remembered = np.array(tracker.loops.memory)
     np.testing.assert_allclose(remembered[:moves], watch.state(None).memory[:moves], atol=1e-6)
     assert np.abs(remembered[moves:]).max() > 0.0
+
+
+def test_taking_over_a_furnace_is_no_move_and_no_draw() -> None:
+    """What is remembered of the first five minutes is no larger than what comes later."""
+    memory = follow(FURNACE, MILL, made_past(4, LAGS), [], learns=True).memory
+    for part in np.hsplit(np.abs(memory), [FEATURES // 2]):
+        assert np.nanmax(part[:6]) < part[6:].max()
+    known = np.flatnonzero(np.isfinite(memory).all(axis=1))
+    assert known.tolist() == list(range(1, 240))
+    assert not memory[1].any()
+
+
+def test_no_slab_is_taken_to_leave_where_the_plant_tells_of_slab_0() -> None:
+    """A slab without a record has number 0 too: nobody knows when it left."""
+    full = full_furnace()
+    first = full.slabs[0]
+    state = replace(full, slabs=(replace(first, slab=replace(first.slab, number=0)),))
+    assert discharges(full, np.array([0.0, first.slab.number, 0.0])) == [2]
+    assert discharges(state, np.array([0.0, 0.0, 0.0])) == []
+
+
+def test_minutes_of_which_nothing_is_remembered_teach_nothing() -> None:
+    """A residual is the same with and without them, in what is fitted and in what judges it."""
+    rows = loops(np.random.default_rng(8), 300, LAGS, 0.1)
+    gap = replace(rows, memory=rows.memory.copy(), followed_c=rows.followed_c.copy())
+    gap.memory[:5], gap.followed_c[:5] = np.nan, 2000.0
+    assert fit_zones(gap, gap, seed=4) == fit_zones(rows.rows(5, 300), rows.rows(5, 300), seed=4)
 
 
 @cache

@@ -19,7 +19,7 @@ from optimizer.slab_study_file import Coming, Kind, RunIn, SlabScenario, SlabStu
 from optimizer.slab_study_file import Stop as StudyStop
 from optimizer.slab_study_plot import plot
 from optimizer.slab_study_run import run_once
-from optimizer.slab_study_start import SlabPresent, run_in, tracked_present
+from optimizer.slab_study_start import NoPresent, SlabPresent, run_in, tracked_present
 from twin.errors import FileFault
 from twin.historian import Historian
 from twin.plant import Plant
@@ -210,21 +210,32 @@ def _readings(hours: float) -> Iterator[Reading]:
     """A calm furnace, minute by minute: a slab's records every 10 min, as its PLC tells them."""
     told = values(PLANT)
     slow = [tag for tag in told if tag.startswith(("slot_", "yard_"))]
+    warm = {zone.temperature for zone in FURNACE.zones}
     for minute in range(round(60 * hours) + 1):
         at = AT - timedelta(minutes=round(60 * hours) - minute)
-        for tag, value in told.items():
+        for tag, steady in told.items():
+            # A live thermocouple trembles.
+            value = steady if steady is None or tag not in warm else steady + 0.1 * (minute % 2)
             if tag not in slow or minute % 10 == 0:
                 yield Reading(tag, value, BAD if value is None else GOOD, at, at)
 
 
 def test_a_study_begins_at_the_furnace_as_tracked(tmp_path: Path) -> None:
-    """Slabs, zones and setpoints come from the historian; without readings nothing is known."""
+    """Slabs, zones and setpoints come from the historian, once a live plan would go by them.
+
+    Without readings nothing is known; half an hour after taking over, slabs are a guess.
+    """
     with Historian.create(f"sqlite:///{tmp_path / 'plant.db'}") as historian:
         historian.register(PLANT)
-        assert tracked_present(PLANT, historian, AT) is None
-        historian.store(_readings(1.0))
+        unknown = tracked_present(PLANT, historian, AT)
+        assert isinstance(unknown, NoPresent)
+        assert unknown.reasons == ("no zone or slab has been seen yet",)
+        historian.store(_readings(2.0))
+        guessed = tracked_present(PLANT, historian, AT - timedelta(minutes=90))
+        assert isinstance(guessed, NoPresent)
+        assert "known to no better than ±15 K" in guessed.reasons[0]
         present = tracked_present(PLANT, historian, AT)
-    assert present is not None
+    assert isinstance(present, SlabPresent)
     assert present.state.at == AT
     assert present.setpoints[FURNACE.zones[1].setpoint] == 1180.0
     assert len(present.state.slabs) == FURNACE.slots
@@ -246,6 +257,9 @@ def test_a_furnace_run_in_is_steady() -> None:
     run = run_once(CALM, _study(horizon_h=1.0), SlabScenario("base"), "held", present, 0)
     assert run.levels[FURNACE.pyrometer][-1] == pytest.approx(1220.0, abs=20.0)
     assert "the study's mix" in present.source
+    assert "tracked" not in present.source
+    instead = run_in(PLANT, RunIn(AT, mix, 1.0), why=("most slabs are in doubt",))
+    assert "not the furnace as tracked: most slabs are in doubt" in instead.source
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from twin.plant import Plant
 
 if TYPE_CHECKING:
     from optimizer.slab_study import SlabStudyResult
-    from optimizer.slab_study_start import SlabPresent
+    from optimizer.slab_study_start import NoPresent, SlabPresent
     from optimizer.study import StudyResult
 
 
@@ -135,14 +135,17 @@ def _slab_study(
     """A furnace's study, and what draws it."""
     from optimizer.slab_study import run_slab_study
     from optimizer.slab_study_file import read_slab_study
-    from optimizer.slab_study_start import run_in
+    from optimizer.slab_study_start import NoPresent, run_in
 
     asked = read_slab_study(file, plant)
     # Where a Ctrl-C ends processes, Python's tracker of what they share warns; nobody need read it.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     with _progress(asked.study) as progress:
-        present = None if asked.start is not None else _tracked(plant, settings)
-        present = present or run_in(plant, asked.start)
+        present = run_in(plant, asked.start) if asked.start else _tracked(plant, settings)
+        if isinstance(present, NoPresent):
+            why = "; ".join(present.reasons)
+            say(f"The study begins with a furnace run in, not as tracked: {why}.")
+            present = run_in(plant, why=present.reasons)
         result = run_slab_study(plant, asked, present, progress=progress)
 
     def draw(path: Path) -> None:
@@ -153,23 +156,20 @@ def _slab_study(
     return result, draw
 
 
-def _tracked(plant: Plant, settings: Settings) -> SlabPresent | None:
-    """The furnace as the historian knows it; None, and a word on it, where it does not."""
-    from optimizer.slab_study_start import tracked_present
+def _tracked(plant: Plant, settings: Settings) -> SlabPresent | NoPresent:
+    """The furnace as the historian knows it, or why it is not known well enough.
+
+    What is wrong with a database is told at once, with its remedy.
+    """
+    from optimizer.slab_study_start import NoPresent, tracked_present
     from twin.historian import Historian
 
     try:
         with Historian.open(settings.database_url(plant)) as historian:
-            present = tracked_present(plant, historian, plant_now(plant, historian))
+            return tracked_present(plant, historian, plant_now(plant, historian))
     except WrongMigration as fault:
-        say(f"The study begins with a furnace run in, as there are no readings: {fault}")
-        return None
-    if present is None:
-        say(
-            "The study begins with a furnace run in, as readings of the last day do not tell which "
-            "slab is where and how hot."
-        )
-    return present
+        say(str(fault))
+        return NoPresent(("its database cannot be read",))
 
 
 @contextmanager

@@ -53,7 +53,8 @@ class Steered:
 _SCENARIOS = ((0.15, 0.3), (0.5, 0.4), (0.85, 0.3))
 _NO_SCENARIOS = replace(Tuning(), stop_scenarios=())
 _WITH_SCENARIOS = replace(Tuning(), stop_scenarios=Tuning().stop_scenarios or _SCENARIOS)
-#: Plantwright's arms, each with one part more than the one before; the last is as shipped.
+#: Plantwright's arms, each with one part more than the one before; the last is as shipped, with or
+#: without scenarios.
 STEERED = {
     "physics only": Steered(_NO_SCENARIOS, Model(learns_bias=False), is_trained=False),
     "+ online parameters": Steered(_NO_SCENARIOS, is_trained=False),

@@ -7,6 +7,7 @@ past is `zone_fitting`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from twin.dynamics.frames import Array, Cuts, columns
 from twin.furnace.numbers import STEP_S
-from twin.furnace.residual import ZoneResidual
+from twin.furnace.records import is_number
+from twin.furnace.residual import FADE_MIN, ZoneResidual
 from twin.furnace.rollout import Passage, Rollout
 from twin.furnace.state import FurnaceState
 from twin.furnace.tracking import Tracker
@@ -61,11 +63,12 @@ def follow(
     seen = {tag: past.values[tag] for tag in tracker.tags}
     states: dict[int, FurnaceState] = {}
     memory, unexplained_w = [], []
+    nothing = (math.nan,) * (2 * len(furnace.zones) * len(FADE_MIN))
     for row in range(past.rows):
         end = past.end - timedelta(seconds=STEP_S * (past.rows - 1 - row))
         minute = {tag: values[row : row + 1] for tag, values in seen.items()}
         tracker.observe(Window(end, STEP_S, minute))
-        memory.append(tracker.loops.memory)
+        memory.append(nothing if tracker.loops is None else tracker.loops.memory)
         unexplained_w.append(tracker.unexplained_w)
         if row in asked:
             state = tracker.state()
@@ -154,13 +157,14 @@ class FurnaceRuns:
 def discharges(state: FurnaceState, gone: Array) -> list[int]:
     """After how many rows of `gone` (the number of the last slab that left) each slab has left.
 
-    Of the slabs inside and in the yard, in turn, until one has not left before the last row: a run
-    over these rows ends before it does.
+    Of the slabs inside and in the yard, in turn, until one has not left before the last row, or has
+    no number to tell it by: a run over these rows ends before it does.
     """
     leaves: list[int] = []
     for slab in (*(each.slab for each in state.slabs), *state.yard):
         later = np.flatnonzero(gone[:-1] == slab.number)
-        if not later.size or (leaves and later[0] + 1 < leaves[-1]):
+        is_early = later.size and leaves and later[0] + 1 < leaves[-1]
+        if not is_number(slab.number) or not later.size or is_early:
             break
         leaves.append(int(later[0]) + 1)
     return leaves

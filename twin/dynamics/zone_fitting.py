@@ -44,7 +44,8 @@ class ZoneBudget:
 class Loops:
     """Rows of a record: `memory` (row, feature), `wanted` (row, answer), the rest (row, zone).
 
-    How far a loop is off is learned while it is free; what is unexplained, always.
+    How far a loop is off is learned while it is free; what is unexplained, always. Nothing is
+    learned from rows of which nothing is remembered (NaN).
     """
 
     memory: Array
@@ -60,7 +61,13 @@ class Loops:
 
     def rows(self, first: int, last: int) -> Loops:
         """Only rows from `first` up to `last`, that one not included."""
-        part = slice(first, last)
+        return self._only(slice(first, last))
+
+    def remembered(self) -> Loops:
+        """Only rows of which something is remembered."""
+        return self._only(np.asarray(np.isfinite(self.memory).all(axis=1)))
+
+    def _only(self, part: slice | NDArray[np.bool_]) -> Loops:
         return Loops(
             self.memory[part], self.wanted[part], self.followed_c[part], self.is_free[part]
         )
@@ -81,6 +88,7 @@ def fit_zones(
     """
     torch.set_num_threads(1)
     budget = budget or ZoneBudget()
+    fit, validation = fit.remembered(), validation.remembered()
     is_unseen = np.isnan(fit.followed_c).all(axis=0).any()
     if is_unseen or (fit.counts.sum(axis=0) < _LEAST_ROWS).all():
         return None

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from twin.furnace.faults import Faults
 from twin.furnace.numbers import STEP_S
-from twin.furnace.records import Read
+from twin.furnace.records import Read, is_number
 from twin.furnace.state import Slab
 from twin.plant.furnace import Furnace
 
@@ -35,16 +35,17 @@ class BeamWatch:
     ) -> tuple[int, bool]:
         """How many places the beam has moved since `tracked` (numbers, slot 1 first).
 
-        And whether records and discharges agree on it.
+        And whether records and discharges agree on it. Slab numbers begin at 1: a discharge of 0 (a
+        restarted PLC) says nothing.
         """
         by_records = beam_steps(tracked, read.slots)
         number = seen[self._number]
         by_discharge: int | None = None
         if number == self._last_left:
             by_discharge = 0
-        elif math.isfinite(number) and number in tracked:
+        elif is_number(number) and number in tracked:
             by_discharge = len(tracked) - tracked.index(round(number))
-        if math.isfinite(number) and number != self._last_left:
+        if is_number(number) and number != self._last_left:
             self._last_left, self._is_discharge_dead = number, False
         if by_discharge is None or self._is_discharge_dead:
             return by_records or 0, by_records is not None

@@ -90,7 +90,7 @@ class Records:
         yard: list[Slab] = []
         faults: dict[int, str] = {}
         records = [[seen[tag] for tag in tags] for tags in self._yard]
-        filled = [k for k, record in enumerate(records) if _is_number(record[0])]
+        filled = [k for k, record in enumerate(records) if is_number(record[0])]
         for k, record in enumerate(records):
             slab, doubt = self._slab(record, near)
             if slab is not None and doubt:
@@ -109,7 +109,7 @@ class Records:
     def _slab(self, numbers: Sequence[float], near: Slab | None = None) -> tuple[Slab | None, str]:
         """The slab of a record and what had to be replaced in it; None without a number."""
         number, thickness_mm, charge_c, grade, rate = numbers
-        if not _is_number(number):
+        if not is_number(number):
             return None, ""
         like = near or _STAND_IN
         odd = []
@@ -143,7 +143,8 @@ class Records:
         return Slab(round(number), thickness_m, charge_c, kind, rate), "; ".join(odd)
 
 
-def _is_number(number: float) -> bool:
+def is_number(number: float) -> bool:
+    """Whether it can be a slab's: 0 is an empty place, NaN is not known."""
     return math.isfinite(number) and number >= 1.0
 
 

@@ -95,7 +95,10 @@ def forked(loops: kernel.Loops) -> kernel.Loops:
 
 
 class LoopWatch:
-    """What the loops of one furnace are seen to do, remembered minute by minute."""
+    """What the loops of one furnace are seen to do, remembered minute by minute.
+
+    `is_new`: nothing has been seen yet, and there is no `state`.
+    """
 
     def __init__(self, zones: int) -> None:
         self._zones = zones
@@ -105,14 +108,18 @@ class LoopWatch:
         """Minutes were not seen: as if nothing had moved for a long time."""
         memory = np.zeros(2 * self._zones * len(FADE_MIN))
         self._loops = _silent(self._zones)._replace(memory=memory, fade_min=np.array(FADE_MIN))
-        self._is_new = True
+        self.is_new = True
 
     def see(self, moved_k: Series, drawn_w: Series) -> None:
-        """A minute in which followed setpoints moved by `moved_k` and slabs drew `drawn_w`."""
-        if self._is_new:  # the first draw is no change
+        """A minute in which followed setpoints moved by `moved_k` and slabs drew `drawn_w`.
+
+        The first is only what the next ones are compared with: what moved in it began unseen.
+        """
+        if self.is_new:
             self._loops.drawn_mw[:] = 1e-6 * drawn_w
-            self._is_new = False
-        kernel.remember(self._loops, moved_k, drawn_w)
+            self.is_new = False
+        else:
+            kernel.remember(self._loops, moved_k, drawn_w)
 
     def state(self, residual: ZoneResidual | None) -> LoopState:
         """The memory as it is now, for `residual`."""

@@ -68,6 +68,11 @@ class Rollout:
         inside = [each.slab for each in state.slabs]
         self.leaving: tuple[Slab, ...] = (*inside, *coming)[: len(self._leaves)]
 
+    @property
+    def begins_with_j(self) -> float:
+        """The heat in store before the first step, counted as `Passage.stored_j` is."""
+        return self._stored_j(self._slabs, self._zones, 0)
+
     def run(self, setpoints_c: Series) -> Passage:
         """Along `setpoints_c` (step, zone). The rollout itself stays as it was."""
         slabs = kernel.Slabs(*(field.copy() for field in self._slabs))

@@ -174,9 +174,12 @@ class Tracker:
         )
 
     @property
-    def loops(self) -> LoopState:
-        """What the zones' loops were asked for, remembered for the residual."""
-        return self._loops.state(self.residual)
+    def loops(self) -> LoopState | None:
+        """What the zones' loops were asked for, remembered for the residual.
+
+        None before slabs were followed for a minute.
+        """
+        return None if self._loops.is_new else self._loops.state(self.residual)
 
     def expected_c(self, place: int = 0) -> tuple[float, float]:
         """Mean °C and its sd of the slab `place` places from the discharge door, as it is now."""
@@ -216,11 +219,14 @@ class Tracker:
             read = self._records.read(seen)
             self._note_records(at, read)
             self._mill.see(at, seen, is_held=seen[self.furnace.interlock] > 0.5)
-            if self._carried:
+            is_followed = bool(self._carried)
+            if is_followed:
                 self._follow(at, seen, read, minutes, gas_c)
             else:
                 self._begin(read.slots, gas_c)
-            self._remember(minutes, seen, gas_c)
+            if not is_followed or unseen_min > 0:
+                self._loops.forget()
+            self._remember(seen, gas_c, is_followed=is_followed)
             if read.yard or not read.yard_faults:
                 self._yard = read.yard
                 faults = read.yard_faults
@@ -228,15 +234,14 @@ class Tracker:
         self._pyrometer.see(at, seen)
         self.faults = self._told.present(at)
 
-    def _remember(self, minutes: int, seen: Mapping[str, float], gas_c: Series) -> None:
-        """The minute is over: what is now, and what the loops were asked for in it."""
+    def _remember(self, seen: Mapping[str, float], gas_c: Series, *, is_followed: bool) -> None:
+        """The minute is over: what is now, and what loops were asked for if slabs `is_followed`."""
         zones = self._zones.now
         assert zones is not None
         followed_c = zones.ramped.copy()
         self._zones.accept(gas_c, seen)
-        if minutes > 1:
-            self._loops.forget()
-        self._loops.see(zones.ramped - followed_c, self._drawn_w)
+        if is_followed:
+            self._loops.see(zones.ramped - followed_c, self._drawn_w)
 
     def _begin(self, slots: Sequence[Slab | None], gas_c: Series) -> None:
         """Take over a furnace whose past was not seen: as if the gas had always been as it is."""

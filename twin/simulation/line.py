@@ -190,8 +190,9 @@ class _Run:
         self.happened(self._furnace.name, gone.slab.number, "leaves")
         slab, item = self._yard.take()
         came = charged(
-            self._furnace, self._percent, slab, item, self._luck, self._slabs.node.shape[1]
-        )
+            self._furnace, self._percent, slab, item, self._luck,
+            self._slabs.node.shape[1], float(self.env.now),
+        )  # fmt: skip
         self._inside.append(came)
         for field in (*self._slabs, self._hottest_c):
             field[:-1] = field[1:].copy()
@@ -215,7 +216,7 @@ class _Run:
     def _tracked(self, now_s: float) -> FurnaceState:
         self._commit()
         present = self._present(datetime.fromtimestamp(now_s, tz=UTC))
-        return seen(present, self._yard.told(self._furnace.yard_places), self._luck)
+        return seen(present, self._yard.told(self._furnace.yard_places))
 
     def told(self, end: datetime, steps: int) -> LineRun:
         """The run as a record, brought up to `end`."""
@@ -293,6 +294,7 @@ class _Run:
                 hottest_c=float(self._hottest_c[i]),
                 scale2=float(slabs.scale2[i]),
                 emissivity=each.emissivity,
+                tracking=each.tracking,
             )
             for i, each in enumerate(self._inside)
         )

@@ -8,6 +8,7 @@ slabs and stops.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,7 +18,14 @@ import numpy as np
 from twin.furnace.numbers import STEP_S, enthalpy, steel
 from twin.furnace.residual import LoopState
 from twin.furnace.rollout import check_full, rolling_s
-from twin.furnace.state import FurnaceState, Slab, SlabState, StopBelief, ZoneState
+from twin.furnace.state import (
+    TRACKED_SD_K,
+    FurnaceState,
+    Slab,
+    SlabState,
+    StopBelief,
+    ZoneState,
+)
 from twin.furnace.stops import remaining, stop_belief
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series
@@ -86,10 +94,25 @@ class SlabLuck:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingError:
+    """How tracking errs of a slab since `since_s` (s since 1970 UTC), when a run drew it.
+
+    Then it was `wrong_k` warmer than tracked, which tracking took to be sure to `sd_k`. `doubt` is
+    why it is less sure than usual for as long as the slab is inside, or "".
+    """
+
+    wrong_k: float
+    sd_k: float
+    since_s: float
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LineSlab:
     """A slab inside as it is in this run: J/kg and °C from core to face, and its drawn emissivity.
 
-    `item` names its random numbers, `hottest_c` is its face's highest so far.
+    `item` names its random numbers, `hottest_c` is its face's highest so far. `tracking` tells what
+    a planner sees of it.
     """
 
     slab: Slab
@@ -100,6 +123,7 @@ class LineSlab:
     hottest_c: float
     scale2: float
     emissivity: float
+    tracking: TrackingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +215,12 @@ def live(furnace: Furnace, mill: Mill, state: FurnaceState, luck: Luck) -> LineS
     Raises ValueError as `check_full` does.
     """
     check_full(furnace, state)
-    percent = _percent(state, luck)
+    percent, at_s = _percent(state, luck), state.at.timestamp()
     return LineState(
         at=state.at,
         slabs=tuple(
-            _tracked(furnace, percent, each, item, luck) for item, each in enumerate(state.slabs)
+            _tracked(furnace, percent, each, item, luck, at_s)
+            for item, each in enumerate(state.slabs)
         ),
         zones=state.zones,
         yard=_yard(state),
@@ -207,18 +232,27 @@ def live(furnace: Furnace, mill: Mill, state: FurnaceState, luck: Luck) -> LineS
 
 
 def charged(
-    furnace: Furnace, percent: dict[int, float], slab: Slab, item: int, luck: Luck, nodes: int
+    furnace: Furnace,
+    percent: dict[int, float],
+    slab: Slab,
+    item: int,
+    luck: Luck,
+    nodes: int,
+    at_s: float,
 ) -> LineSlab:
     """A slab as it comes in: of one temperature, which its record tells with an error."""
     drawn = luck.slab(item)
     at_c = slab.charge_c
+    tracking = TrackingError(TRACKED_SD_K * drawn.tracked, TRACKED_SD_K, at_s)
     if at_c > _COLD_C:
         at_c = max(at_c + _CHARGE_SD_K * drawn.charge, _COLD_C)
+        sd_k = math.hypot(TRACKED_SD_K, _CHARGE_SD_K)
+        tracking = TrackingError(at_c - slab.charge_c, sd_k, at_s)
     node = np.full(nodes, at_c)
     heat = enthalpy(steel(furnace), node)
     emissivity = _emissivity(furnace, percent, slab, drawn)
     heat_per_kg, node_c = tuple(heat.tolist()), tuple(node.tolist())
-    return LineSlab(slab, item, heat_per_kg, node_c, at_c, at_c, 0.0, emissivity)
+    return LineSlab(slab, item, heat_per_kg, node_c, at_c, at_c, 0.0, emissivity, tracking)
 
 
 def _percent(state: FurnaceState, luck: Luck) -> dict[int, float]:
@@ -236,15 +270,21 @@ def _per_percent_k(each: SlabState) -> float:
 
 
 def _tracked(
-    furnace: Furnace, percent: dict[int, float], each: SlabState, item: int, luck: Luck
+    furnace: Furnace,
+    percent: dict[int, float],
+    each: SlabState,
+    item: int,
+    luck: Luck,
+    at_s: float,
 ) -> LineSlab:
     drawn = luck.slab(item)
     more = percent.get(each.slab.grade, 0.0)
     per_k = np.array(each.per_emissivity_k)
-    offset_k = each.sd_k * drawn.tracked
+    believed_c = np.array([*each.node_c, each.face_c]) + more * per_k
     # The tables begin at 0 °C; a slab that has just come cold is not colder than that.
-    node = np.maximum(np.array(each.node_c) + more * per_k[:-1] + offset_k, 0.0)
-    face_c = max(each.face_c + more * float(per_k[-1]) + offset_k, 0.0)
+    wrong_k = max(each.sd_k * drawn.tracked, -float(believed_c.min()))
+    true_c = np.maximum(believed_c + wrong_k, 0.0)
+    node, face_c = true_c[:-1], float(true_c[-1])
     return LineSlab(
         slab=each.slab,
         item=item,
@@ -254,6 +294,7 @@ def _tracked(
         hottest_c=face_c,
         scale2=each.scale2,
         emissivity=_emissivity(furnace, percent, each.slab, drawn),
+        tracking=TrackingError(wrong_k, each.sd_k, at_s, each.doubt),
     )
 
 

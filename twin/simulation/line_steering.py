@@ -6,27 +6,36 @@ crew says. It sees nothing of what the run has drawn: no stop that is to come, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from twin.furnace.state import TRACKED_SD_K, FurnaceState, MillState, Slab, SlabState
-from twin.simulation.line_state import LineSlab, LineState, Luck
+from twin.furnace.state import (
+    FORGETS_MIN,
+    TRACKED_SD_K,
+    FurnaceState,
+    MillState,
+    Slab,
+    SlabState,
+)
+from twin.simulation.line_state import LineSlab, LineState, TrackingError
 
 #: Asked with what is seen now: MV -> setpoint from now on. An MV that it does not name stays.
 Policy = Callable[[FurnaceState], Mapping[str, float]]
 
 
-def seen(present: LineState, yard: tuple[Slab, ...], luck: Luck) -> FurnaceState:
+def seen(present: LineState, yard: tuple[Slab, ...]) -> FurnaceState:
     """A run's present as tracking would show it to a planner; `yard` are the slabs it is told.
 
-    A slab that was tracked when the run began is as wrong now as it was then; one charged since is
-    as wrong as slabs that were tracked all the way. What grades take up stays as it was learned.
+    When a run begins, its slabs are seen as tracked; one charged since, as its record told. What
+    that gets wrong beyond the usual fades, unless the slab is in doubt: then it stays. What grades
+    take up stays as it was learned.
     """
     rolling, learned = present.rolling, present.learned
     told_due_s = rolling.due_s if rolling.told_due_s is None else rolling.told_due_s
     return FurnaceState(
         at=present.at,
-        slabs=tuple(_seen_slab(each, luck) for each in present.slabs),
+        slabs=tuple(_seen_slab(each, present.at_s) for each in present.slabs),
         yard=yard,
         zones=present.zones,
         mill=MillState(
@@ -42,9 +51,9 @@ def seen(present: LineState, yard: tuple[Slab, ...], luck: Luck) -> FurnaceState
     )
 
 
-def _seen_slab(each: LineSlab, luck: Luck) -> SlabState:
-    # A run begins with true = tracked + sd × `tracked` (line_state): seen is tracked again.
-    wrong_k = TRACKED_SD_K * luck.slab(each.item).tracked
+def _seen_slab(each: LineSlab, at_s: float) -> SlabState:
+    left = _left(each.tracking, at_s)
+    wrong_k = each.tracking.wrong_k * left
     return SlabState(
         slab=each.slab,
         node_c=tuple(max(node_c - wrong_k, 0.0) for node_c in each.node_c),
@@ -52,8 +61,18 @@ def _seen_slab(each: LineSlab, luck: Luck) -> SlabState:
         scale2=each.scale2,
         # Its temperatures are those of what it has really taken up.
         per_emissivity_k=(0.0,) * (len(each.node_c) + 1),
-        sd_k=TRACKED_SD_K,
+        sd_k=each.tracking.sd_k * left,
+        doubt=each.tracking.doubt,
     )
+
+
+def _left(tracking: TrackingError, at_s: float) -> float:
+    """The share of an error that is left at `at_s`; it fades as in `chances.leaving_sd_k`."""
+    if tracking.doubt or tracking.sd_k <= TRACKED_SD_K:
+        return 1.0
+    usual = (TRACKED_SD_K / tracking.sd_k) ** 2
+    ago_min = (at_s - tracking.since_s) / 60.0
+    return math.sqrt(usual + (1.0 - usual) * math.exp(-2.0 * ago_min / FORGETS_MIN))
 
 
 def _moment(at_s: float | None) -> datetime | None:
