@@ -25,6 +25,8 @@ _SHOWN, _CLEARED = "shown to the PLC", "cleared at the PLC"
 _OF = f"{_SHOWN}: "  # and the latch
 _SHOWN_ROWS = 100  # latches told of since the node was last clear; there are seldom two
 
+#: A writer that sets the node tells the audit right after; a busy machine takes a second for it.
+_CLAIMED_WITHIN_S = 5.0
 _HEARTBEAT_WALL_S = 5.0
 _HEARTBEATS_PER_TIMEOUT = 4.0
 
@@ -47,6 +49,7 @@ class Safeguards:
         self._shown: bool | None = None  # what the node was told of our latch; None: to be told
         self._have_set = False  # by this process; the audit may not know it yet
         self._is_plants_own: bool | None = None  # as it was told last
+        self._unclaimed_since_s: float | None = None  # set by whom is not known yet
         self._one_at_a_time = asyncio.Lock()
         self.troubles: dict[str, str] = {}
 
@@ -90,7 +93,8 @@ class Safeguards:
     async def is_stopped_at_plant(self, session: Session) -> bool:
         """Whether the plant's stop node is set, and not by us; an audit row when that changes.
 
-        While the node shows no good number, what it showed last stands.
+        While the node shows no good number, what it showed last stands. A node that no writer of
+        ours has claimed yet counts as the plant's at once, and is told some seconds later.
         """
         if self._stop_node is None:
             return False
@@ -107,12 +111,25 @@ class Safeguards:
             told = await self._last_note(_PLANT_STOP, plant)
             self._is_plants_own = told.startswith("set")
         if shown is None:
-            return self._is_plants_own
+            return self._is_plants_own or self._unclaimed_since_s is not None
+        was_short = self._unclaimed_since_s is not None and not shown
+        if is_own and not self._is_plants_own:
+            now_s = asyncio.get_running_loop().time()
+            if self._unclaimed_since_s is None:
+                self._unclaimed_since_s = now_s
+            if now_s - self._unclaimed_since_s < _CLAIMED_WITHIN_S:
+                return True
+        self._unclaimed_since_s = None
+        if was_short and not self._is_plants_own:
+            await self._tell_plants_own(session, is_own=True)
         if is_own is not self._is_plants_own:
-            text = f"{'set' if is_own else 'cleared'} at the plant ({self._stop_node})"
-            await self._note(session, _PLANT_STOP, plant, text)
-            self._is_plants_own = is_own
+            await self._tell_plants_own(session, is_own=is_own)
         return is_own
+
+    async def _tell_plants_own(self, session: Session, *, is_own: bool) -> None:
+        text = f"{'set' if is_own else 'cleared'} at the plant ({self._stop_node})"
+        await self._note(session, _PLANT_STOP, self._writer.plant.plant, text)
+        self._is_plants_own = is_own
 
     async def follow_latch(self, session: Session) -> None:
         """Set the PLC's stop node with the latch; clear it after, if it was us who set it."""

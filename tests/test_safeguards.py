@@ -239,6 +239,42 @@ def test_whoever_has_the_lease_clears_what_another_had_set(
     tell(runner, site, story)
 
 
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(before=st.integers(0, 3), after=st.integers(1, 3), is_claimed=st.booleans())
+def test_a_node_is_the_plants_only_if_no_writer_claims_it(
+    runner: asyncio.Runner, emulator: Emulator, before: int, after: int, is_claimed: bool
+) -> None:
+    """Another writer sets the node and tells the audit a moment later; we may look in between.
+
+    Until then it counts as the plant's, and nothing is told. What nobody claims is told, also if
+    it was cleared soon.
+    """
+
+    async def looks(site: Site) -> None:
+        holder = Safeguards(site.writer, lambda: True, 0.02)
+        async with Session(site.plant) as session:
+            await session.write("plc.stop", 0)
+            assert not await holder.is_stopped_at_plant(session)
+            await session.write("plc.stop", 1)
+            for _ in range(before):
+                assert await holder.is_stopped_at_plant(session)
+            assert told(site, "plant stop") == []
+            if is_claimed:
+                text, now = "shown to the PLC: another", session.clock.now()
+                site.historian.event(site.plant, "stop node", "plc.stop", text, now, "write")
+            for _ in range(after):
+                assert await holder.is_stopped_at_plant(session) is not is_claimed
+            await session.write("plc.stop", 0)
+            assert not await holder.is_stopped_at_plant(session)
+
+    with tempfile.TemporaryDirectory() as folder:
+        site = new_site(emulator, Path(folder))
+        runner.run(looks(site))
+        both = ["set at the plant (plc.stop)", "cleared at the plant (plc.stop)"]
+        assert told(site, "plant stop") == ([] if is_claimed else both)
+        site.historian.close()
+
+
 _LATCHES = st.lists(
     st.tuples(st.sampled_from(["set", "release", "round", "change"]), st.sampled_from([0, 1])),
     min_size=1,
