@@ -111,8 +111,8 @@ class Safeguards:
             told = await self._last_note(_PLANT_STOP, plant)
             self._is_plants_own = told.startswith("set")
         if shown is None:
-            return self._is_plants_own or self._unclaimed_since_s is not None
-        was_short = self._unclaimed_since_s is not None and not shown
+            is_own = self._is_plants_own or self._unclaimed_since_s is not None
+        was_short = self._unclaimed_since_s is not None and not is_own and not is_ours
         if is_own and not self._is_plants_own:
             now_s = asyncio.get_running_loop().time()
             if self._unclaimed_since_s is None:

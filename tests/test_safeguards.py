@@ -124,8 +124,9 @@ def test_a_stop_node_without_a_good_number_is_not_cleared(
         node = server.get_node(ua.NodeId("plc.stop", index))
         await node.write_value(ua.DataValue(ua.Variant(True), ua.StatusCode(ua.StatusCodes.Bad)))
         assert await seen.is_stopped_at_plant(session)
-        assert told(site, "plant stop") == ["set at the plant (plc.stop)"]
-        await node.write_value(True)
+        await node.write_value(False)
+        assert not await seen.is_stopped_at_plant(session)
+        assert len(told(site, "plant stop")) == 2, "set and cleared, once each"
 
     tell(runner, site, story)
 
