@@ -15,7 +15,10 @@ import pytest
 from hypothesis import settings
 
 # A busy machine is no fault of the code: no test is judged by how long an example took.
-settings.register_profile("plantwright", deadline=None)
+# The examples are the same in every run, so a change is judged by itself and not by dice;
+# `pytest --hypothesis-profile search` draws new ones.
+settings.register_profile("plantwright", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("plantwright")
 
 _MUST_RUN = os.environ.get("PLANTWRIGHT_REQUIRE_ALL_TESTS") == "1"

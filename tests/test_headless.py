@@ -23,6 +23,21 @@ if __name__ == "__main__":
     sys.argv = ["plantwright", "demo", sys.argv[1], "--headless", "--seeds", "2"]
     main()
 """
+#: Ctrl-C in the middle of starting the processes that compare.
+_INTERRUPTED_AT_START = """
+import os, signal
+from dashboard.comparison import compare
+from twin.plant import read_plant
+class Seeds(tuple):
+    def __iter__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__iter__()
+if __name__ == "__main__":
+    try:
+        compare(read_plant("four_tank"), Seeds((1004,)), hours=2.0, jobs=2)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
 _PROCESSES = {"emulate", "collect", "train", "propose", "write"}
 _SECONDS_TO_END = 6.0  # two on an idle machine; the supervisor would use force after eight
 
@@ -86,6 +101,22 @@ def test_an_interrupted_demo_ends_at_once_with_one_line(
     assert "Traceback" not in err
     assert not psutil.wait_procs(processes, timeout=5)[1]
     assert not list(tmp_path.glob("plantwright-*"))
+
+
+def test_a_ctrl_c_while_processes_start_is_not_lost(tmp_path: Path) -> None:
+    """They ignore it, this process must not: a person who pressed it at once waits for nothing."""
+    script = tmp_path / "compare.py"
+    script.write_text(_INTERRUPTED_AT_START)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=ROOT,
+        env=environment(tmp_path / "state", PYTHONPATH=str(ROOT)),
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 @pytest.mark.parametrize("demo", ["furnace"], indirect=True)

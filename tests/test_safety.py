@@ -203,6 +203,8 @@ def _tightened(case: Case, r: Random) -> Case:
     """The same with one limit tightened; none of these may turn a no into a yes."""
     tag = r.choice([t for t in case.plant.tags if t.role in (Role.MV, Role.CV)])
     pair_name = r.choice(("engineering", "operator"))
+    if tag.role is Role.MV and tag.engineering is None:
+        pair_name = "operator"  # engineering limits that are missing are unknown, not wide
     pair = getattr(tag, pair_name) or Limits(-20, 40)
     by = r.randint(1, 40) / 4
     low = pair.low + by if pair.low is not None and r.random() < 0.5 else pair.low

@@ -11,9 +11,11 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
 from dashboard.supervisor import end_with
 from twin.errors import UsageError
@@ -100,14 +102,19 @@ def _running(tasks: Iterable[Any], jobs: int) -> Iterator[Iterator[Any]]:
     # Pyomo keeps a lock in every process. Where one is ended by force, Python's tracker removes the
     # lock and warns of it; a person who pressed Ctrl-C need not read that.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    # A Ctrl-C reaches every process of the terminal. Those started here inherit that they ignore
-    # it; this one ends them.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A Ctrl-C reaches every process of the terminal. Those started here inherit that it is blocked;
+    # this one ends them, and is told afterwards of one that came meanwhile. Trackers unblock it
+    # when they start, so they come first.
+    loky_tracker.ensure_running()
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         results = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield results
     except BaseException as fault:
         results.throw(fault)  # merely closed, joblib would warn that it has more to tell
