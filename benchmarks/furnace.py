@@ -34,13 +34,13 @@ from dashboard.comparison.slab_errors import (
     slab_forecast_errors,
 )
 from dashboard.comparison.slab_figures import criteria, rows
+from dashboard.comparison.slab_history import START
 from dashboard.comparison.slabs import (
     BASELINES,
     FAIR_TABLE,
     HOLD,
     LEAST_FUEL_TABLE,
     OURS,
-    START,
     STEERED,
     SlabArm,
     run_arm,
@@ -55,6 +55,7 @@ PLANT = "furnace"
 TRAINING_SEEDS = tuple(range(1004, 1024))
 _SPEED_MIN = 200
 _FORECAST_H = 24.0  # of AUTO on which forecasts are judged
+_MOST_H = 192.0  # eight days: of so many the truth keeps the minutes that are scored
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ def extent_of(asked: argparse.Namespace) -> Extent:
     if asked.quick:
         return Extent(TRAINING_SEEDS[:1], 1.0, ablation_seeds=0, stop_seeds=1, forecast_seeds=1)
     seeds = TRAINING_SEEDS[: asked.training] if asked.training else TEST_SEEDS
-    return Extent(seeds, asked.hours, asked.ablation_seeds, asked.stop_seeds, asked.forecast_seeds)
+    few = (asked.ablation_seeds, asked.stop_seeds, asked.forecast_seeds)
+    return Extent(seeds, asked.hours, *(min(count, len(seeds)) for count in few))
 
 
 def _some(text: str) -> int:
@@ -192,15 +194,42 @@ def _some(text: str) -> int:
     return int(text)
 
 
+def _training(text: str) -> int:
+    """How many training seeds, of those there are."""
+    if _some(text) > len(TRAINING_SEEDS):
+        raise argparse.ArgumentTypeError(f"{text}: there are {len(TRAINING_SEEDS)}")
+    return int(text)
+
+
+def _none_or_more(text: str) -> int:
+    """A number of seeds that may be none."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: give 0 or more")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    """Plant hours that are scored: one at least, in which slabs leave, and what is kept at most."""
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 1.0 <= hours <= _MOST_H:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 to {_MOST_H:g}")
+    return hours
+
+
 def main() -> None:
     """Run, and print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--quick", action="store_true", help="a smoke run on one training seed")
-    parser.add_argument("--training", type=_some, metavar="N", help="N training seeds instead")
-    parser.add_argument("--hours", type=float, default=48.0, help="plant hours per arm")
+    parser.add_argument("--training", type=_training, metavar="N", help="N training seeds instead")
+    parser.add_argument("--hours", type=_hours, default=48.0, help="plant hours per arm")
     # So many that the full run takes under 20 min on two cores.
-    parser.add_argument("--ablation-seeds", type=int, default=3, help="seeds of the part by part")
+    parser.add_argument(
+        "--ablation-seeds", type=_none_or_more, default=3, help="of the part by part"
+    )
     parser.add_argument("--stop-seeds", type=_some, default=10, help="seeds of the forced stop")
     parser.add_argument("--forecast-seeds", type=_some, default=10, help="seeds of forecast errors")
     parser.add_argument("--jobs", type=_some, default=2, help="processes")

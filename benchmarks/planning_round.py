@@ -24,9 +24,10 @@ from rich.progress import Progress
 from scipy.optimize import minimize
 
 from optimizer.cycle import WARM_UP_H, Controller
+from optimizer.moves import hard_range, largest_change
 from optimizer.nmpc import Nmpc, Problem, Solution
 from optimizer.plan import Planner
-from optimizer.transcription import hard_range, interval_steps, largest_change, soft_limit_price
+from optimizer.transcription import interval_steps, soft_limit_price
 from twin.economics import cost_per_h
 from twin.physics import Physics, load_physics
 from twin.plant import Plant, Role, read_plant

@@ -26,14 +26,15 @@ from slab_pyomo_plan.model import PlanModel
 from slab_pyomo_plan.packs import PAIRS, THREES, Grid, parameters
 
 from dashboard.comparison.lockstep import Lockstep
-from dashboard.comparison.slabs import START
+from dashboard.comparison.slab_history import START
 from optimizer import slab_equations as eq
 from optimizer.compiled import Accepted, Answer, CompiledModel
 from optimizer.controller import Round
+from optimizer.moves import within_room
 from optimizer.slab_controller import SlabController
 from optimizer.slab_cost import SlabCost
+from optimizer.slab_moves import block_bounds
 from optimizer.slab_plan import SlabPlanner, Tuning
-from optimizer.transcription import hard_range
 from twin.furnace.rollout import Rollout, leaving_steps
 from twin.furnace.state import FurnaceState
 from twin.furnace.stops import remaining_stop_s
@@ -145,13 +146,13 @@ def _met(plant: Plant, done: Round) -> Met:
     furnace, _ = line_of(plant)
     mvs = [zone.setpoint for zone in furnace.zones]
     still = np.array([done.state.value(mv) for mv in mvs], dtype=float)
-    ranges = np.array([hard_range(plant.tag(mv)) for mv in mvs])
+    rooms = [move_room(plant, mv, done.context, done.state.at) or 0.0 for mv in mvs]
+    may_go = {
+        mv: within_room(plant.tag(mv), at, room)
+        for mv, at, room in zip(mvs, still, rooms, strict=True)
+    }
     edges = _TUNING.block_edges_min
-    low, high = (np.tile(ranges[:, side], (len(edges), 1)) for side in range(2))
-    for z, mv in enumerate(mvs):
-        room = move_room(plant, mv, done.context, done.state.at) or 0.0
-        low[0, z] = min(max(low[0, z], still[z] - room), high[0, z])
-        high[0, z] = max(min(high[0, z], still[z] + room), low[0, z])
+    low, high = block_bounds(plant, len(edges), still, may_go)
     planned = np.column_stack([done.plan.moves[mv][list(edges)] for mv in mvs])
     assert isinstance(done.twin, FurnaceState)
     return Met(done.twin, low, high, still, planned)

@@ -9,7 +9,6 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from dashboard import header, shell
-from dashboard.view.furnace import furnace_of
 from twin.errors import PlantwrightError
 
 
@@ -39,7 +38,7 @@ def _of_its_kind() -> list[StreamlitPage]:
         plant, _ = shell.plant_and_latch()
     except PlantwrightError:
         return []  # the header says what is wrong
-    return [st.Page("screens/furnace.py", title="Furnace")] if furnace_of(plant) else []
+    return [st.Page("screens/furnace.py", title="Furnace")] if plant.furnace else []
 
 
 main()

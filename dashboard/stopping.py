@@ -7,12 +7,12 @@ told afterwards if it listens.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectors.stop import StopLatch
 from dashboard.settings import Settings
-from twin.clock import wall_now
+from twin.clock import WALL_TIME, wall_now
 from twin.errors import HistorianError, PlantFileError, PlantwrightError
 from twin.plant import Plant
 
@@ -26,13 +26,14 @@ class Stopped:
     """The latch that is set now, and why the audit could not be told, if so.
 
     `has_writer`: a writing process that obeys this latch lately lived in the database of its
-    state folder. Without one the stop may be in another folder than the plant's; `obeyed` is the
-    latch that the living writer obeys instead, empty where none is known.
+    state folder; None where that could not be read. Without one the stop may be in another folder
+    than the plant's; `obeyed` is the latch that the living writer obeys instead, empty where none
+    is known.
     """
 
     latch: Path
     trouble: str = ""
-    has_writer: bool = False
+    has_writer: bool | None = None
     obeyed: str = ""
 
 
@@ -62,12 +63,16 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
             f"NOT STOPPED: the latch {latch.path} could not be set ({cause}). "
             "End the writing process, or use the plant's own stop."
         )
-    obeyed: str | None = None
-    if plant is not None:
-        trouble, obeyed = _tell_audit(plant, settings, by, reason)
+    stopped = Stopped(latch.path.absolute(), trouble)
+    if plant is None:
+        return stopped
+    try:
+        obeyed = _tell_audit(plant, settings, by, reason)
+    except HistorianError as fault:
+        return replace(stopped, trouble=str(fault))
     if obeyed == latch.name:
-        return Stopped(latch.path.absolute(), trouble, has_writer=True)
-    return Stopped(latch.path.absolute(), trouble, obeyed=obeyed or "")
+        return replace(stopped, has_writer=True)
+    return replace(stopped, has_writer=False, obeyed=obeyed)
 
 
 def _name_in(path_or_name: str, fault: PlantFileError) -> str:
@@ -81,23 +86,23 @@ def _name_in(path_or_name: str, fault: PlantFileError) -> str:
     return found[1]
 
 
-def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> tuple[str, str | None]:
-    """Note the stop; why that was not possible (else empty), and whose latch the writer obeys.
+def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> str:
+    """Note the stop. The latch that the writing process obeys, empty where nobody writes.
 
-    None where nobody writes.
+    Raises HistorianError where the database does not listen.
     """
     from connectors.writer import LATCH, PROCESS
-    from dashboard.beats import plant_moment, said
+    from dashboard.beats import is_time_known, plant_moment, said
     from twin.historian import Historian
 
-    try:
-        with Historian.open(settings.database_url(plant), _AUDIT_PATIENCE_S) as historian:
-            beats, newest, wall = historian.processes(plant), historian.newest(plant), wall_now()
-            now, _ = plant_moment(plant, beats, newest, wall)
-            historian.event(plant, "stop", plant.plant, f"set: {reason}", now, by)
-    except HistorianError as fault:
-        return str(fault), None
+    with Historian.open(settings.database_url(plant), _AUDIT_PATIENCE_S) as historian:
+        beats, newest, wall = historian.processes(plant), historian.newest(plant), wall_now()
+        now, _ = plant_moment(plant, beats, newest, wall)
+        message = f"set: {reason}"
+        if not is_time_known(plant, beats, newest, wall):
+            message += f" {WALL_TIME}"
+        historian.event(plant, "stop", plant.plant, message, now, by)
     for beat in beats:
         if beat.name == PROCESS and (wall - beat.at).total_seconds() < _WRITER_SILENT_S:
-            return "", str(said(beat.detail).get(LATCH) or "")
-    return "", None
+            return str(said(beat.detail).get(LATCH) or "")
+    return ""

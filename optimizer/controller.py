@@ -7,16 +7,15 @@ reads a clock or writes to a plant.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
 
+from optimizer.moves import nearest_inside, next_setpoints
 from optimizer.plan import Planner
-from optimizer.transcription import hard_range
 from twin import simulation
 from twin.dynamics.card import Band
 from twin.estimator import Estimator, MissedRates
@@ -25,7 +24,7 @@ from twin.furnace.faults import Fault
 from twin.furnace.residual import ZoneResidual
 from twin.furnace.state import FurnaceState
 from twin.physics import Physics
-from twin.plant import Plant, Role, Tag, Trips
+from twin.plant import Plant, Role, Trips
 from twin.records import (
     Estimate,
     Forecast,
@@ -96,6 +95,37 @@ class Round:
     verdict: Verdict
     context: GateContext
     steady: str = ""
+
+
+def held_round(
+    plant: Plant, state: PlantState, context: GateContext, now: datetime, why: str
+) -> Round:
+    """A round that plans nothing, and says why."""
+    plan = Plan(PlanStatus.HELD_NO_STATE, why, now, plant.step_s, {})
+    verdict = Verdict(False, (f"Nothing is planned: {why}.",), now, {})
+    return Round(state, None, None, plan, {}, verdict, context)
+
+
+def trusting(context: GateContext, estimate: Estimate | None) -> GateContext:
+    """`context` with the model's trust, as far as it is known."""
+    if estimate is None:
+        return context
+    return replace(context, trust=Trust(estimate.coverage90, estimate.coverage_count))
+
+
+def beside_holding(
+    forecast: Callable[[Round, Mapping[str, Series], int], Forecast],
+    done: Round,
+    steps: int,
+    seed: int,
+) -> Forecast:
+    """The `forecast` of the plan of `done`, beside its middle if no MV moves for `steps`.
+
+    Both have the same `seed`.
+    """
+    still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
+    holding = forecast(done, still, seed)
+    return replace(forecast(done, done.plan.moves, seed), holding=holding.middle)
 
 
 def error_band(band: Band) -> ErrorBand:
@@ -188,10 +218,7 @@ class Controller:
         """Plan from the observed past and the present `state`, and ask the gate."""
         estimate = self.estimate
         if estimate is None:
-            reason = "no level has been measured yet"
-            empty = Plan(PlanStatus.HELD_NO_STATE, reason, now, self.plant.step_s, {})
-            verdict = Verdict(False, (f"Nothing is planned: {reason}.",), now, {})
-            return Round(state, None, None, empty, {}, verdict, context)
+            return held_round(self.plant, state, context, now, "no level has been measured yet")
         twin = twin_state(self.plant, state, estimate, window=self._past)
         steps = self.plant.horizon_steps
         disturbances = expected(self.plant, twin, steps)
@@ -209,7 +236,7 @@ class Controller:
             still=still,
         )
         self._last_plan = plan
-        setpoints = self._setpoints(plan, state)
+        setpoints = next_setpoints(self.plant, plan, state)
         verdict = check(self.plant, state, setpoints, trusted, now)
         return Round(state, estimate, twin, plan, setpoints, verdict, trusted)
 
@@ -223,10 +250,7 @@ class Controller:
 
     def trusted(self, context: GateContext) -> GateContext:
         """`context` with what is known of the model's trust."""
-        if self.estimate is None:
-            return context
-        trust = Trust(self.estimate.coverage90, self.estimate.coverage_count)
-        return replace(context, trust=trust)
+        return trusting(context, self.estimate)
 
     def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
         """The fan of every tag if `moves` are made, from where `done` found the plant."""
@@ -251,10 +275,7 @@ class Controller:
 
         Both meet the same batches and trips, so what parts them is the plan's doing.
         """
-        steps = self.plant.horizon_steps
-        still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
-        holding = self.forecast(done, still, seed)
-        return replace(self.forecast(done, done.plan.moves, seed), holding=holding.middle)
+        return beside_holding(self.forecast, done, self.plant.horizon_steps, seed)
 
     def _room(
         self, state: PlantState, context: GateContext, now: datetime
@@ -316,37 +337,3 @@ class Controller:
             ahead = earlier[passed:] if 0 <= passed < len(earlier) else np.array([at])
             moves[mv.name] = np.append(ahead, np.full(steps - len(ahead), ahead[-1]))
         return moves
-
-    def _setpoints(self, plan: Plan, state: PlantState) -> dict[str, float]:
-        """The plan's next setpoints that differ from where the MVs stand.
-
-        Rounded to the tag's decimals towards the present value, so that rounding can neither
-        leave a limit nor exceed a rate.
-        """
-        setpoints = {}
-        for name, target in plan.first_move.items():
-            current = state.value(name)
-            if plan.status is not PlanStatus.SOLVED or current is None:
-                continue
-            rounded = rounded_towards(current, target, self.plant.tag(name).decimals)
-            if rounded is not None:
-                setpoints[name] = rounded
-        return setpoints
-
-
-def rounded_towards(current: float, target: float, decimals: int) -> float | None:
-    """`target` in so many decimals, between `current` and itself; None if that leaves no move."""
-    scale = 10.0**decimals
-    up = target > current
-    grid = math.floor(target * scale) if up else math.ceil(target * scale)
-    rounded = grid / scale
-    if (rounded > target) if up else (rounded < target):  # the product was rounded past it
-        rounded = (grid - 1 if up else grid + 1) / scale
-    is_move = current < rounded if up else rounded < current
-    return rounded if is_move else None
-
-
-def nearest_inside(mv: Tag, current: float, room: float) -> float:
-    """Where the MV stands, or as far towards its limits as `room` lets it, if it is outside."""
-    low, high = hard_range(mv)
-    return min(max(current, min(low, current + room)), max(high, current - room))

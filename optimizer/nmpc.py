@@ -18,7 +18,8 @@ from time import perf_counter
 import numpy as np
 
 from optimizer.compiled import Accepted, Answer, CompiledModel
-from optimizer.transcription import hard_range, interval_steps, largest_change, plan_model
+from optimizer.moves import hard_range, largest_change
+from optimizer.transcription import interval_steps, plan_model
 from twin.physics import Physics
 from twin.plant import Plant, Role
 from twin.records import Series

@@ -16,8 +16,8 @@ from typing import Any
 import casadi
 import numpy as np
 
+from optimizer.moves import hard_range
 from optimizer.nmpc import Nmpc, Problem, Solution
-from optimizer.transcription import hard_range
 from twin.economics import cost_per_h, limit_minutes
 from twin.physics import Physics, floors
 from twin.plant import Plant, Role, Tag

@@ -6,21 +6,20 @@ tracks the slabs, plans and asks the gate. Nothing here reads a clock or writes 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from optimizer.controller import Model, Round, nearest_inside, rounded_towards
-from optimizer.slab_plan import SlabPlan, SlabPlanner, Tuning
+from optimizer.controller import Model, Round, beside_holding, held_round, trusting
+from optimizer.moves import hard_range, nearest_inside, next_setpoints, within_room
+from optimizer.slab_moves import block_bounds, moved_mvs, paces
+from optimizer.slab_plan import LastPlan, SlabPlan, SlabPlanner, Tuning
 from optimizer.slab_steady import SteadyPlanner, target_words
 from optimizer.slab_trust import SlabTrust
-from optimizer.transcription import hard_range
 from twin.furnace.faults import Fault
 from twin.furnace.hold import reasons_to_hold
-from twin.furnace.rollout import Rollout, leaving_steps
+from twin.furnace.rollout import Rollout, is_pace, leaving_steps
 from twin.furnace.state import FurnaceState, Stop
 from twin.furnace.tracking import Tracker
 from twin.plant import Plant
@@ -33,10 +32,9 @@ from twin.records import (
     Samples,
     Series,
     Stage,
-    Verdict,
     Window,
 )
-from twin.safety import GateContext, Trust, check, move_room
+from twin.safety import GateContext, check, move_room
 from twin.simulation.line import line_of
 from twin.slab_forecast import slab_forecast
 from twin.state import window
@@ -48,8 +46,6 @@ _STEADY_DEADLINE_S = 20.0
 #: Of the room that the gate leaves, while the plant's own control may move the setpoint on before
 #: a person accepts: a plan that used all of it would be refused then. Chosen: 5 K of 25.
 _ROOM_IN_AUTO = 0.8
-#: Paces beside the present one that a round tries. Chosen: one slab in twenty.
-PACE_STEP = 0.05
 
 
 class SlabController:
@@ -89,9 +85,7 @@ class SlabController:
         self.observed_until: datetime | None = None
         self._judged_from: FurnaceState | None = None
         self._path: list[Series] = []
-        self._pace = 1.0
-        self._blocks_c: Series | None = None
-        self._planned_at: datetime | None = None
+        self._last: LastPlan | None = None
         self._is_stopped = False
 
     def use(self, model: Model, *, forget: bool = False) -> None:
@@ -128,9 +122,9 @@ class SlabController:
 
     def is_due(self, now: datetime) -> bool:
         """Whether a round is wanted at `now`: every round, and when the mill stops or starts."""
-        if self._planned_at is None or self._is_stopped != self._stands():
+        if self._last is None or self._is_stopped != self._stands():
             return True
-        return now - self._planned_at >= timedelta(seconds=self.plant.round_s)
+        return now - self._last.at >= timedelta(seconds=self.plant.round_s)
 
     def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
         """Take in the newest `rows` minutes up to `until`, which follow what is known."""
@@ -154,8 +148,6 @@ class SlabController:
             sd_k = float(np.hypot(newest.sd_k, noise_k))
             self.trust.judge_slab(newest.shown_c - newest.expected_c, sd_k)
         self._path.append(np.array([minute.values[mv][0] for mv in self._zone_mvs]))
-        if math.isfinite(pace := float(minute.values[self.mill.pace][0])):
-            self._pace = pace
         if len(self._path) == _JUDGED_EVERY:
             seen = [minute.values[zone.temperature][0] for zone in self.furnace.zones]
             then = self._zones_then()
@@ -173,16 +165,15 @@ class SlabController:
             return None
         stands = begun.mill.stopped_since is not None
         still_s = float(_JUDGED_EVERY * 60) if stands else None
-        leaves = leaving_steps(self.furnace, begun, len(path), pace=self._pace, restart_s=still_s)
+        leaves = leaving_steps(
+            self.furnace, begun, len(path), pace=self.tracker.pace, restart_s=still_s
+        )
         gas_c: Series = Rollout(self.furnace, begun, leaves).run(path).gas_c[-1]
         return gas_c, path[-1] - np.array([zone.gas_c for zone in begun.zones])
 
     def trusted(self, context: GateContext) -> GateContext:
         """`context` with what is known of the model's trust."""
-        estimate = self.estimate
-        if estimate is None:
-            return context
-        return replace(context, trust=Trust(estimate.coverage90, estimate.coverage_count))
+        return trusting(context, self.estimate)
 
     def round(self, state: PlantState, context: GateContext, now: datetime) -> Round:
         """Plan from the tracked furnace and the present `state`, and ask the gate."""
@@ -197,13 +188,13 @@ class SlabController:
         low, high = self._bounds(state, trusted, now, current)
         target = self._steady.recent(furnace)
         found = self._planner.plan(
-            furnace, self._start(now, current), low, high, current,
+            furnace, self._planner.start(now, current, self._last), low, high, current,
             self._paces(state, trusted, now), target.setpoints_c if target.is_usable else None,
         )  # fmt: skip
-        self._blocks_c, self._planned_at = found.blocks_c, now
+        self._last = LastPlan(found.blocks_c, now)
         self._is_stopped = self._stands()
         plan = self._plan(found, state, now)
-        setpoints = self._setpoints(plan, state)
+        setpoints = next_setpoints(self.plant, plan, state)
         verdict = check(self.plant, state, setpoints, trusted, now)
         currency = self.plant.economics.currency if self.plant.economics is not None else ""
         steady = target_words(target, currency)
@@ -211,14 +202,16 @@ class SlabController:
 
     def _held(self, state: PlantState, context: GateContext, now: datetime, why: str) -> Round:
         """A round that plans nothing. Every minute it is looked whether planning can go on."""
-        self._blocks_c = self._planned_at = None
-        plan = Plan(PlanStatus.HELD_NO_STATE, why, now, self.plant.step_s, {})
-        verdict = Verdict(False, (f"Nothing is planned: {why}.",), now, {})
-        return Round(state, None, None, plan, {}, verdict, context)
+        self._last = None
+        return held_round(self.plant, state, context, now, why)
 
     def forecast(self, done: Round, moves: Mapping[str, Series], seed: int) -> Forecast:
-        """The fan of every zone and slab under `moves`, from where `done` found the furnace."""
+        """The fan of every zone and slab under `moves`, from where `done` found the furnace.
+
+        A pace that `moves` does not tell stays what it is.
+        """
         assert isinstance(done.twin, FurnaceState)
+        moves = {self.mill.pace: np.array([self.tracker.pace]), **moves}
         return slab_forecast(self.plant, done.twin, moves, seed=seed, model=self.model.version)
 
     def compared_forecast(self, done: Round, seed: int) -> Forecast:
@@ -226,21 +219,11 @@ class SlabController:
 
         Both meet the same slabs and stops, so what parts them is the plan's doing.
         """
-        steps = self.plant.horizon_steps
-        still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
-        holding = self.forecast(done, still, seed)
-        return replace(self.forecast(done, done.plan.moves, seed), holding=holding.middle)
+        return beside_holding(self.forecast, done, self.plant.horizon_steps, seed)
 
     def _stands(self) -> bool:
         state = self.tracker.state()
         return state is not None and state.mill.stopped_since is not None
-
-    def _start(self, now: datetime, current: Series) -> Series:
-        """The last plan moved on to `now`, or standing still. (block, zone)"""
-        if self._blocks_c is None or self._planned_at is None:
-            return np.tile(current, (len(self._planner.tuning.block_edges_min), 1))
-        passed_min = (now - self._planned_at).total_seconds() / 60.0
-        return self._planner.moved_on(self._blocks_c, passed_min)
 
     def _bounds(
         self, state: PlantState, context: GateContext, now: datetime, current: Series
@@ -251,28 +234,25 @@ class SlabController:
         move (shadow) stands still over the whole plan. Both are planned around. A reason that
         refuses every MV is the gate's to tell.
         """
+        stands = dict(zip(self._zone_mvs, current, strict=True))
+        reach = {mv: self._reach(mv, state, context, now) for mv in stands}
+        if any(reach.values()):
+            may_go = {mv: reach[mv] or (at, at) for mv, at in stands.items()}
+        else:
+            may_go = {
+                mv: within_room(self.plant.tag(mv), at, room)
+                for mv, at in stands.items()
+                if (room := move_room(self.plant, mv, context, now)) is not None
+            }
         blocks = len(self._planner.tuning.block_edges_min)
-        ranges = np.array([hard_range(self.plant.tag(mv)) for mv in self._zone_mvs])
-        low, high = np.tile(ranges[:, 0], (blocks, 1)), np.tile(ranges[:, 1], (blocks, 1))
-        reach = [self._reach(mv, state, context, now) for mv in self._zone_mvs]
-        for z, mv in enumerate(self._zone_mvs):
-            if self._is_shadow(mv, context):
-                low[:, z] = high[:, z] = current[z]
-            elif (ends := reach[z]) is not None:
-                low[0, z], high[0, z] = ends
-            elif any(reach):
-                low[0, z] = high[0, z] = current[z]
-            elif (room := move_room(self.plant, mv, context, now)) is not None:
-                at = nearest_inside(self.plant.tag(mv), current[z], room)
-                low[0, z] = min(max(low[0, z], current[z] - room), at)
-                high[0, z] = max(min(high[0, z], current[z] + room), at)
-        return low, high
+        shadows = [mv for mv in stands if self._is_shadow(mv, context)]
+        return block_bounds(self.plant, blocks, current, may_go, shadows)
 
     def _is_shadow(self, mv: str, context: GateContext) -> bool:
         """Whether `mv` only computes while another MV of the plan may move."""
-        planned = list(self._zone_mvs)
-        if self.mill.tonne_worth is not None:
-            planned.append(self.mill.pace)
+        planned = moved_mvs(self.plant)
+        if self.mill.tonne_worth is None:
+            planned = planned[:-1]
         shadows = [context.stages.get(each) is Stage.SHADOW for each in planned]
         return context.stages.get(mv) is Stage.SHADOW and not all(shadows)
 
@@ -289,39 +269,34 @@ class SlabController:
             return None
         if tag.remote is not None and state.value(tag.remote.tag) != tag.remote.remote:
             room *= _ROOM_IN_AUTO
-        low, high = hard_range(tag)
-        at = nearest_inside(tag, current, room)
         least = 10.0**-tag.decimals
-        steps = {-1: max(at - least, low), 0: at, 1: min(at + least, high)}
-        clear = {
-            side
-            for side, target in steps.items()
-            if check(self.plant, state, {mv: target}, context, now).is_clear
-        }
-        if not clear:
+        lowest, highest = hard_range(tag)
+        at = nearest_inside(tag, current, room)
+        goes_down, stays, goes_up = (
+            check(self.plant, state, {mv: target}, context, now).is_clear
+            for target in (max(at - least, lowest), at, min(at + least, highest))
+        )
+        if not (goes_down or stays or goes_up):
             return None
-        down = max(low, current - room) if -1 in clear else at
-        up = min(high, current + room) if 1 in clear else at
-        return min(down, at), max(up, at)
+        low, high = within_room(tag, current, room)
+        return low if goes_down else at, high if goes_up else at
 
     def _paces(self, state: PlantState, context: GateContext, now: datetime) -> list[float]:
         """The paces that the mill may take now, the present one first."""
         mv = self.mill.pace
         present = _known(state, mv)
-        if not math.isfinite(present):
-            return [self._pace]
-        reach = self._reach(mv, state, context, now)
-        if reach is None or self._is_shadow(mv, context) or self._stands():
+        if not is_pace(present):
+            return [self.tracker.pace]
+        if self._is_shadow(mv, context) or self._stands():
             return [present]
-        beside = {round(present - PACE_STEP, 6), round(present + PACE_STEP, 6), 1.0} - {present}
-        return [present, *sorted(each for each in beside if reach[0] <= each <= reach[1])]
+        return paces(present, self._reach(mv, state, context, now))
 
     def _plan(self, found: SlabPlan, state: PlantState, now: datetime) -> Plan:
         path = self._planner.path(found.blocks_c)
         steps = self.plant.horizon_steps
         path = np.concatenate([path, np.tile(path[-1], (max(0, steps - len(path)), 1))])[:steps]
         moves = {mv: path[:, z] for z, mv in enumerate(self._zone_mvs)}
-        if self.mill.tonne_worth is not None and math.isfinite(_known(state, self.mill.pace)):
+        if self.mill.tonne_worth is not None and is_pace(_known(state, self.mill.pace)):
             pace = np.ones(steps)
             pace[: self._planner.tuning.pace_min] = found.pace
             moves[self.mill.pace] = pace
@@ -338,18 +313,6 @@ class SlabController:
             cost_per_h=found.cost_per_h, hold_cost_per_h=found.holding_per_h,
             binding=found.binding, solve_ms=found.solve_ms,
         )  # fmt: skip
-
-    def _setpoints(self, plan: Plan, state: PlantState) -> dict[str, float]:
-        """The plan's next setpoints that differ from where the MVs stand, rounded towards them."""
-        setpoints = {}
-        for name, target in plan.first_move.items():
-            current = state.value(name)
-            if current is None:
-                continue
-            rounded = rounded_towards(current, target, self.plant.tag(name).decimals)
-            if rounded is not None:
-                setpoints[name] = rounded
-        return setpoints
 
 
 def _known(state: PlantState, tag: str) -> float:

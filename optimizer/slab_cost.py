@@ -59,7 +59,7 @@ class SlabCost:
         self._surface_k = pricing.sureness * math.hypot(
             pricing.coming_sd_k[2], MEASURED.surface_k[1]
         )
-        self._face_m2 = furnace.slab_length_m * furnace.slab_width_m
+        self._face_m2 = furnace.face_m2
 
     def aim(self, state: FurnaceState, leaves: Sequence[int]) -> Aim:
         """Where slabs that leave in `leaves` (steps, as a `Rollout`'s) are aimed.

@@ -19,7 +19,8 @@ import numpy as np
 import pyomo.environ as pyo
 
 from twin.furnace import kernel
-from twin.furnace.numbers import numbers, steel
+from twin.furnace.numbers import numbers
+from twin.furnace.steel import steel, steel_tables
 from twin.plant.furnace import Furnace
 
 HUNDRED_K, ENTHALPY, FLUX, TEN_MW = 100.0, 1e5, 1e5, 1e7
@@ -79,7 +80,7 @@ class SteelCurve:
 
 @lru_cache(maxsize=8)
 def _curve(scale_kg2_per_m4_s: float, scale_j_per_mol: float) -> SteelCurve:
-    table = kernel.steel_tables(scale_kg2_per_m4_s, scale_j_per_mol).enthalpy
+    table = steel_tables(scale_kg2_per_m4_s, scale_j_per_mol).enthalpy
     t = np.arange(len(table)) / HUNDRED_K
     is_used = (t >= _COLDEST) & (t <= _HOTTEST)
     h, t = table[is_used] / ENTHALPY, t[is_used]

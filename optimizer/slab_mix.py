@@ -13,9 +13,9 @@ from twin.furnace.state import Slab
 from twin.plant.furnace import Furnace
 from twin.records import Series
 
-#: How unlike two slabs are that count as one group's step apart: their discharge differs by about
-#: as much. Chosen on rollouts: each moves a slab of 0.22 m by 8 to 12 K.
-_ALIKE = (0.01, 100.0, 0.1)  # m of thickness, K of charging temperature, share of conductivity
+#: Differences that count as equally large: m of thickness, K of charging temperature, share of
+#: conductivity. Chosen on rollouts: each moves the discharge of a slab of 0.22 m by 8 to 12 K.
+_ALIKE = (0.01, 100.0, 0.1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 
@@ -37,8 +38,10 @@ class Tuning:
     difference_k: float = 3.0
     damping: float = 8e-4  # money/K² of one variable
     pull: float = 4e-4  # money/K² between the last block and the steady target
-    #: How long a running stop may still last: (share of cases, weight). Empty: its mean alone.
-    stop_scenarios: tuple[tuple[float, float], ...] = ()
+    #: How long a running stop may still last: (share of cases, weight). Empty: its mean alone. What
+    #: has cooled cannot be heated at once: the restart that comes first of twenty counts as much as
+    #: the one that nine of ten come before.
+    stop_scenarios: tuple[tuple[float, float], ...] = ((0.05, 0.25), (0.5, 0.5), (0.9, 0.25))
     pricing: Pricing = field(default_factory=Pricing)
 
 
@@ -61,6 +64,14 @@ class SlabPlan:
     holding_per_h: float
     binding: tuple[str, ...]
     solve_ms: float
+
+
+@dataclass(frozen=True)
+class LastPlan:
+    """Setpoints (block, zone) as planned at a moment: what the next plan begins with."""
+
+    blocks_c: Series
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -108,12 +119,18 @@ class SlabPlanner:
         edges = [*self.tuning.block_edges_min, self.tuning.predict_min]
         return np.repeat(blocks_c, np.diff(edges), axis=0)
 
-    def moved_on(self, blocks_c: Series, passed_min: float) -> Series:
-        """Blocks (block, zone) planned `passed_min` ago as a plan of now would begin with them."""
+    def start(self, now: datetime, still_c: Series, last: LastPlan | None) -> Series:
+        """Where the search of `now` begins: `last` moved on to it, or standing still at `still_c`.
+
+        `still_c` is (zone); the start is (block, zone).
+        """
         edges = np.array(self.tuning.block_edges_min, dtype=float)
+        if last is None:
+            return np.tile(still_c, (len(edges), 1))
+        passed_min = (now - last.at).total_seconds() / 60.0
         share = np.minimum(1.0, passed_min / np.diff(edges))[:, None]
-        moved = blocks_c.copy()
-        moved[:-1] += share * (blocks_c[1:] - blocks_c[:-1])
+        moved = last.blocks_c.copy()
+        moved[:-1] += share * (last.blocks_c[1:] - last.blocks_c[:-1])
         return moved
 
     def plan(

@@ -30,13 +30,13 @@ def slab_reasons(plant: Plant, done: Round, fan: Forecast | None = None) -> str:
 
     `fan` is the forecast of its plan; without one nothing is said of risks.
     """
-    furnace = next(block for block in plant.discrete if isinstance(block, Furnace))
-    mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
+    furnace = plant.furnace
+    assert furnace is not None
     state = done.twin if isinstance(done.twin, FurnaceState) else None
     moved = ", ".join(_moves(plant, furnace, done)) or "every setpoint stays"
     why = [_money(plant, done)]
     if state is not None:
-        situation = [_mill(mill, state), _mix(state), *state.faults[:1]]
+        situation = [_mill(plant.mill, state), _mix(state), *state.faults[:1]]
         why = [*filter(None, situation), *why]
     if fan is not None and (risk := _risk(fan.slabs, fan.start)):
         why.append(risk)

@@ -106,7 +106,7 @@ def _slabs(model: pyo.ConcreteModel, furnace: Furnace, surface_c: float) -> list
         once(sum(float(s) * g4 for s, g4 in zip(row, gas4, strict=True) if s)) for row in edges
     ]
     drawn = [0.0] * len(gas4)
-    per_flux = eq.FLUX / eq.TEN_MW * furnace.slab_length_m * furnace.slab_width_m  # two halves
+    per_flux = eq.FLUX / eq.TEN_MW * furnace.face_m2  # two halves
     for g in groups:
         size, grade = p["thickness", g], p["grade", g]
         gained: list[list[Any]] = []
@@ -146,7 +146,7 @@ def _spend(model: pyo.ConcreteModel, furnace: Furnace, pricing: Pricing) -> None
     for g in groups:
         model.scale[g].setlb(0.0)  # its square alone would have a negative root, which pays
     model.money = pyo.Var([0], initialize=20.0)
-    face_t = 2.0 * furnace.slab_length_m * furnace.slab_width_m / 1000.0  # t per kg/m² of a face
+    face_t = 2.0 * furnace.face_m2 / 1000.0  # t per kg/m² of a face
     uneven_sd = math.hypot(MEASURED.difference_k[1], pricing.coming_sd_k[1]) / eq.HUNDRED_K
     per_slab = 0.0
     for g in groups:

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from optimizer.moves import hard_range
+from optimizer.slab_moves import moved_mvs
 from optimizer.study_changes import changed_plant
 from optimizer.study_file import Factor, Name, opened, said_of
-from optimizer.transcription import hard_range
 from twin.errors import FileFault
 from twin.plant import Plant, Role, nearest
 from twin.plant.document import Finding, Place
@@ -259,8 +260,7 @@ def _grade_faults(place: Place, grade: int, furnace: Furnace) -> Iterator[Findin
 
 
 def _fix_faults(place: Place, setpoints: Mapping[str, float], plant: Plant) -> Iterator[Finding]:
-    furnace, mill = line_of(plant)
-    moved = [*(zone.setpoint for zone in furnace.zones), mill.pace]
+    moved = moved_mvs(plant)
     mvs = [tag.name for tag in plant.with_role(Role.MV) if tag.name in moved]
     for name, value in setpoints.items():
         if name not in mvs:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from optimizer.controller import WARM_UP_H
+from optimizer.moves import hard_range
 from optimizer.slab_controller import SlabController
+from optimizer.slab_moves import moved_mvs
 from optimizer.slab_steering import SlabSteering
 from optimizer.slab_study_file import Kind, RunIn
-from optimizer.transcription import hard_range
 from twin.clock import on_grid
 from twin.furnace.hold import reasons_to_hold
 from twin.furnace.numbers import STEP_S
@@ -73,7 +74,7 @@ def tracked_present(plant: Plant, historian: Historian, now: datetime) -> SlabPr
     controller.observe(historian.samples(plant, controller.followed_tags, begin, end), end, rows)
     state = controller.tracker.state()
     present = plant_state(plant, historian.last_readings(plant, at=now), now)
-    stand = {mv: present.last_known(mv) for mv in _moved(plant)}
+    stand = {mv: present.last_known(mv) for mv in moved_mvs(plant)}
     known = {mv: value for mv, value in stand.items() if value is not None}
     reasons = reasons_to_hold(controller.furnace, state, controller.tracker.faults) or tuple(
         f"{mv} has not been seen yet" for mv in stand if mv not in known
@@ -92,7 +93,7 @@ def run_in(plant: Plant, start: RunIn | None = None, *, why: tuple[str, ...] = (
     furnace, mill = line_of(plant)
     begin = start or RunIn(_USUAL_AT, _usual_mix(furnace))
     calm = _without_stops(plant)
-    setpoints = {mv: _middle(plant, mv) for mv in _moved(plant)}
+    setpoints = {mv: _middle(plant, mv) for mv in moved_mvs(plant)}
     empty = _filled(furnace, mill, begin, setpoints)
     run = simulate_line(
         calm, empty, {mv: np.array([value]) for mv, value in setpoints.items()},
@@ -111,12 +112,6 @@ def run_in(plant: Plant, start: RunIn | None = None, *, why: tuple[str, ...] = (
 def slab(kind: Kind, number: int) -> Slab:
     """One slab of a kind."""
     return Slab(number, kind.thickness / 1000.0, kind.charge, kind.grade, kind.rate)
-
-
-def _moved(plant: Plant) -> list[str]:
-    """Zones' setpoints and the pace."""
-    furnace, mill = line_of(plant)
-    return [*(zone.setpoint for zone in furnace.zones), mill.pace]
 
 
 def _middle(plant: Plant, mv: str) -> float:

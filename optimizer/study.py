@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.moves import hard_range, largest_change
 from optimizer.study_file import Scenario, Study, Tracking, simulated, steps_of
 from optimizer.study_start import Present, nominal_present
-from optimizer.transcription import hard_range, largest_change
 from twin.economics import limit_minutes
 from twin.errors import Fault, FileFault
 from twin.expressions import parse

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyomo.environ as pyo
 
+from optimizer.moves import hard_range, largest_change
 from twin.economics import cost_per_h
 from twin.physics import Physics
 from twin.plant import Plant, Role, Tag
@@ -107,14 +108,6 @@ def _state_at(model: pyo.ConcreteModel, physics: Physics, k: int) -> dict[str, p
     return {state: model.state[state, k] for state in physics.states}
 
 
-def hard_range(tag: Tag) -> tuple[float, float]:
-    """The range inside both limit pairs of a tag, infinite where a side is open."""
-    pairs = [limits for limits in (tag.engineering, tag.operator) if limits is not None]
-    lows = [limits.low for limits in pairs if limits.low is not None]
-    highs = [limits.high for limits in pairs if limits.high is not None]
-    return max(lows, default=-math.inf), min(highs, default=math.inf)
-
-
 def soft_limit_price(
     plant: Plant, values: Mapping[str, Any], f: ModuleType, higher: Mapping[str, Any] | None = None
 ) -> Any:
@@ -140,9 +133,3 @@ def soft_limit_price(
 
 def _hinge(excess: Any, f: ModuleType) -> Any:
     return 0.5 * (excess + f.sqrt(excess * excess + _HINGE_WIDTH**2))
-
-
-def largest_change(plant: Plant, mv: Tag) -> float:
-    """How far an MV may go from one interval to the next: one plan step at its rate."""
-    rate = mv.rate_limit_per_min
-    return math.inf if rate is None else rate * plant.step_s / 60

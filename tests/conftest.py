@@ -21,6 +21,8 @@ settings.register_profile("plantwright", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("plantwright")
 
+pytest_plugins = ["written_plant"]  # its fixtures are for several files
+
 _MUST_RUN = os.environ.get("PLANTWRIGHT_REQUIRE_ALL_TESTS") == "1"
 
 

@@ -29,7 +29,8 @@ def furnace_plant() -> Plant:
 
 def block(plant: Plant) -> Furnace:
     """Its furnace."""
-    return next(each for each in plant.discrete if isinstance(each, Furnace))
+    assert plant.furnace is not None
+    return plant.furnace
 
 
 def values(

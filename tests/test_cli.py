@@ -746,6 +746,30 @@ def test_a_release_before_the_first_beat_says_what_time_it_is_dated_by(
     assert newest.message == f"released: leak fixed {WALL_TIME}"
 
 
+def test_a_stop_before_the_first_beat_says_what_time_it_is_dated_by(
+    call: CommandLine, state: Path
+) -> None:
+    """Like a release: nobody may take the wall's time for the plant's."""
+    call("db", "upgrade", "four_tank")
+    call("stop", "four_tank", "--by", "Ada", "--reason", "leak")
+    with Historian.open(f"sqlite:///{state / 'four_tank.db'}") as historian:
+        (event,) = historian.events(four_tank(), kind="stop")
+    assert event.message == f"set: leak {WALL_TIME}"
+
+
+def test_a_stop_that_cannot_look_for_a_writer_does_not_say_that_there_is_none(
+    call: CommandLine, state: Path
+) -> None:
+    """A database of an older version may belong to a writing process that obeys this very latch."""
+    state.mkdir()
+    upgrade(state / "four_tank.db", "0001")
+    answer = call("stop", "four_tank")
+    assert answer.code == 0
+    assert "no writing process" not in answer.err
+    assert "CHECK: whether a writing process obeys this latch could not be read" in answer.err
+    assert call("stop", "four_tank", "--json").record["has_writer"] is None
+
+
 def test_a_stop_where_nobody_writes_says_so(call: CommandLine, lived: Historian) -> None:
     """In the wrong state folder a stop must not look as if it had stopped the plant."""
     lived.beat(four_tank(), "write", wall_now() - timedelta(hours=1), 1)

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from planned_tanks import (
     AT,
     DEMAND,
@@ -27,7 +25,6 @@ from planned_tanks import (
     tank_plant,
 )
 
-from optimizer.controller import rounded_towards
 from optimizer.cycle import (
     PROPOSAL_OPEN_WALL_S,
     Controller,
@@ -581,22 +578,6 @@ def test_stepping_down_to_holding_and_up_again_are_events(
 
 
 # -- setpoints and blocked MVs -----------------------------------------------------------------
-
-
-@given(
-    current=st.floats(-100, 100),
-    target=st.floats(-100, 100),
-    decimals=st.integers(0, 6),
-)
-def test_rounding_never_goes_past_the_target(current: float, target: float, decimals: int) -> None:
-    """Between where the MV stands and where the plan wants it: no limit, no rate is passed."""
-    rounded = rounded_towards(current, target, decimals)
-    if rounded is None:
-        assert abs(target - current) < 1.01 * 10.0**-decimals
-    else:
-        assert min(current, target) <= rounded <= max(current, target)
-        assert rounded != current
-        assert rounded == pytest.approx(round(rounded, decimals), abs=1e-9)
 
 
 def test_an_interlocked_pump_is_planned_around(

@@ -25,7 +25,7 @@ from twin.dynamics.arx import fit_arx
 from twin.dynamics.card import card_from_json
 from twin.dynamics.fitting import Budget, Net, _Advance, _Runs
 from twin.dynamics.following import bias_response, follow
-from twin.dynamics.frames import Past, columns, cut, held, past_of, signals_of
+from twin.dynamics.frames import Cuts, Past, columns, cut, held, past_of, signals_of
 from twin.dynamics.lineup import TrainingReport, promote, train
 from twin.dynamics.models import (
     ARX,
@@ -276,10 +276,9 @@ def test_learned_rate_fades_out_beyond_what_was_trained() -> None:
     assert outside[0] == 0
 
 
-def test_numpy_says_what_torch_trained() -> None:
-    """Inference without torch agrees with the trained network to 1e-5 cm over a free run."""
-    residual = residual_of(trained())
-    cuts = cut(
+def hourly_cuts() -> Cuts:
+    """Runs of a leaking tank's past, one begun every hour."""
+    return cut(
         SIGNALS,
         lived(leaking),
         context_rows=CONTEXT_ROWS,
@@ -288,6 +287,12 @@ def test_numpy_says_what_torch_trained() -> None:
         last=500,
         stride=60,
     )
+
+
+def test_numpy_says_what_torch_trained() -> None:
+    """Inference without torch agrees with the trained network to 1e-5 cm over a free run."""
+    residual = residual_of(trained())
+    cuts = hourly_cuts()
     runs = _Runs.of(STEP, cuts)
     net = Net(STEP, residual.weights)
     with torch.no_grad():
@@ -305,15 +310,7 @@ def test_numpy_says_what_torch_trained() -> None:
 
 def test_the_bias_that_training_expects_is_the_bias_that_is_left() -> None:
     """The response used in training gives the bias of following, but for slow feedback."""
-    cuts = cut(
-        SIGNALS,
-        lived(leaking),
-        context_rows=CONTEXT_ROWS,
-        steps=STEPS,
-        first=0,
-        last=500,
-        stride=60,
-    )
+    cuts = hourly_cuts()
     plain = follow(STEP, cuts.past, learns_bias=True)
     learned = np.full_like(plain.levels, 0.003)
     beside = follow(STEP, cuts.past, learns_bias=True, learned=learned)
@@ -469,8 +466,8 @@ def test_card_says_what_was_trained_on_what() -> None:
     assert card.validated_until == card.data_start + timedelta(minutes=765)
     assert set(card.versions) == {"plantwright", "numpy", "torch"}
     assert list(card.line_up[PHYSICS]) == [120, 300, 600, 1200]
-    low, high = card.one_step_band()["tank.level"]
-    assert -0.2 < low < 0 < high < 0.2
+    band = card.bands[card.promoted]
+    assert -0.2 < band.low["tank.level"][0] < 0 < band.high["tank.level"][0] < 0.2
     assert card.bands[PHYSICS].horizons_s == tuple(60.0 * k for k in range(1, STEPS + 1))
     flow = lived(leaking).values["pump.flow"][:630]
     assert card.support["pump.flow"] == pytest.approx((flow.min(), flow.max()), rel=1e-4)

@@ -204,8 +204,8 @@ def test_it_binds_this_machine_only_and_says_why(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_plant_without_a_truth_cannot_be_emulated() -> None:
-    """A user's own plant file names a real plant; the message says so."""
-    with pytest.raises(UsageError, match="one_tank"):
+    """A user's own plant file names a real plant; the message says so, and which ones can be."""
+    with pytest.raises(UsageError, match=r"^one_tank: .* or emulate four_tank or furnace\.$"):
         asyncio.run(serve(one_tank(free_port()), seed=0, start=NOON))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from twin.furnace import kernel
-from twin.furnace.numbers import STEP_S, enthalpy, numbers, steel
+from twin.furnace.numbers import STEP_S, numbers
 from twin.furnace.residual import LoopState, ZoneResidual, loops_of
+from twin.furnace.steel import enthalpy, steel
 from twin.plant import read_plant
 from twin.plant.furnace import Furnace
 from twin.plants.furnace import heating as truth
@@ -219,6 +222,26 @@ def test_compiled_code_does_what_its_source_says() -> None:
     for seed in range(100):
         for compiled, source in zip(rolled(vars(kernel), seed), rolled(pure, seed), strict=True):
             np.testing.assert_allclose(compiled, source, rtol=1e-8, atol=1e-7)
+
+
+def test_nothing_from_another_file_is_compiled_in() -> None:
+    """Numba's cache sees changes of this file alone.
+
+    Of a tuple or a constant from a neighbour, old machine code would go on with what it was.
+    """
+    tree = ast.parse(inspect.getsource(kernel))
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    sources = [found.py_func for found in vars(kernel).values() if hasattr(found, "py_func")]
+    used = {name for source in sources for name in source.__code__.co_names}
+    assert len(sources) > 10
+    assert used & imported == {"math", "np"}
+    tuples = [found for found in vars(kernel).values() if hasattr(found, "_fields")]
+    assert {found.__module__ for found in tuples} == {kernel.__name__}
 
 
 def test_fuel_keeps_to_burners_rate_and_header() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from faulty_file import faults_of, put_any_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,14 +105,6 @@ def test_editors_are_told_what_every_key_means() -> None:
     assert json_schema()["properties"]["plan_every_steps"]["description"]
 
 
-def faults_of(tmp_path: Path, text: str) -> list[str]:
-    path = tmp_path / "plant.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(PlantFileError) as told:
-        read_plant(path)
-    return [str(fault) for fault in told.value.faults]
-
-
 def changed(old: str, new: str, times: int = 1) -> str:
     assert TEXT.count(old) >= times
     return TEXT.replace(old, new, times)
@@ -146,6 +139,12 @@ FURNACE_TEXT = TEXT[TEXT.index("  - kind: furnace") : TEXT.index("  - kind: mill
         ("{0: 1.0, 1: 0.92, 2: 0.80}", "{-1: 1.0}", ["grades", "-1 must be 0 or above"]),
         ("{0: 1.0, 1: 0.92, 2: 0.80}", "{0: 0}", ["grades", "0 must be above"]),
         ("flue_heat: [0.445e-3, ", "flue_heat: [0.445, ", ["1200 °C carry 534", "4.5e-4"]),
+        ("flue_heat: [0.445e-3, 0.055e-6]", "flue_heat: [-1.0, 0.000834]", ["600 °C carry -3"]),
+        ("air_heat_per_k: 0.37e-3", "air_heat_per_k: 0.37", ["air of 450 °C bring 166", "3.7e-4"]),
+        ("slots: 28", "slots: 27", ["slots", "27, but there is a tag slot_28.slab of one more"]),
+        ("stop_sigma: 0.75", "stop_sigma: 50", ["stop_sigma", "50 must be 3 or below"]),
+        ("stop_sigma: 0.75", "stop_sigma: 0.001", ["stop_sigma", "0.001 must be 0.01 or above"]),
+        ("estimate_sd: 0.35", "estimate_sd: 0", ["estimate_sd", "0 must be 0.01 or above"]),
         ("stop_min: [3, 180]", "stop_min: [180, 3]", ["180 is above 3"]),
         ("stop_min: [3, 180]", "stop_min: [30, 180]", ["25 min is outside stop_min, 30 to 180"]),
         ('slot: "slot_{place}"', 'slot: "slot"', ["'slot' must hold {place} once"]),
@@ -253,13 +252,6 @@ def test_a_faulty_tag_of_a_record_is_not_missing_as_well(tmp_path: Path) -> None
     assert "'AXU' is not one of" in faults[0]
 
 
-_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-
-
 #: The shipped file up to its blocks, without slab records: a faulty file that is read quickly.
 HEAD = "".join(
     line
@@ -276,14 +268,7 @@ def test_any_value_anywhere_in_the_blocks_is_a_fault_or_fine(
 ) -> None:
     """Whatever stands at one place of furnace or mill, the answer is a list of faults, no crash."""
     content = yaml.safe_load(BLOCKS)
-    here = content["discrete"]
-    while True:
-        key = data.draw(st.sampled_from(list(here) if isinstance(here, dict) else range(len(here))))
-        is_leaf = not isinstance(here[key], dict | list) or not here[key]
-        if is_leaf or data.draw(st.booleans()):
-            break
-        here = here[key]
-    here[key] = data.draw(_VALUES)
+    put_any_value(content["discrete"], data)
     path = tmp_path_factory.mktemp("any") / "plant.yaml"
     path.write_text(f"{HEAD}\n{yaml.safe_dump(content, allow_unicode=True)}", encoding="utf-8")
     with contextlib.suppress(PlantFileError):

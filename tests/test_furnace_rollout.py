@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from furnace_line import FURNACE, MILL, PLANT
 
 from twin.furnace.chances import MEASURED, cold_chance, in_spec_chance, leaving_sd_k
 from twin.furnace.faults import Faults
@@ -24,16 +25,11 @@ from twin.furnace.state import (
 )
 from twin.furnace.stops import Remaining, StopRecord, remaining, stop_belief
 from twin.furnace.tracking import Tracker
-from twin.plant import read_plant
-from twin.plant.furnace import Furnace, Mill
 from twin.plants.furnace.truth import Truth
 from twin.plants.furnace.yard import Yard
 from twin.records import Series, Window
 from twin.state import window
 
-PLANT = read_plant("furnace")
-FURNACE = next(b for b in PLANT.discrete if isinstance(b, Furnace))
-MILL = next(b for b in PLANT.discrete if isinstance(b, Mill))
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 SLAB = Slab(1, 0.22, 20.0, 0, 200.0)
 SETPOINTS_C = np.array([930.0, 1170.0, 1250.0, 1245.0])

@@ -294,6 +294,16 @@ def readings(plant: Plant, at: datetime) -> Iterator[Reading]:
         yield Reading(name, value, BAD if value is None else GOOD, at, at)
 
 
+def live(folder: Path, plant: Plant) -> Historian:
+    """A database with a reading of every tag, and a process that collects more."""
+    historian = Historian.create(database(folder))
+    historian.register(plant)
+    historian.start_stages(plant, NOON)
+    historian.store(readings(plant, NOON), plant)
+    historian.beat(plant, "collect", wall_now(), 1, clock_detail(NOON, 1.0, link="live"))
+    return historian
+
+
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The page's script, told about a furnace's database in a folder of its own."""
@@ -314,11 +324,7 @@ def test_the_page_shows_the_stored_outlook_of_the_stored_records(
     page: AppTest, tmp_path: Path, plant: Plant
 ) -> None:
     """From database to screen: picture, list and figures."""
-    with Historian.create(database(tmp_path)) as historian:
-        historian.register(plant)
-        historian.start_stages(plant, NOON)
-        historian.store(readings(plant, NOON), plant)
-        historian.beat(plant, "collect", wall_now(), 1, clock_detail(NOON, 1.0, link="live"))
+    with live(tmp_path, plant) as historian:
         told = forecast(outlook(FIRST, 10, in_spec_chance=0.5, cold_chance=0.45, mean_c=1205.0))
         historian.store_proposal(proposal(plant, told))
         gone = "slab 120: its record is gone"
@@ -348,11 +354,7 @@ def test_every_other_page_carries_a_furnace(
     page: AppTest, tmp_path: Path, plant: Plant, screen: str
 ) -> None:
     """260 tags draw on every page, and no page says that nothing can be planned."""
-    with Historian.create(database(tmp_path)) as historian:
-        historian.register(plant)
-        historian.start_stages(plant, NOON)
-        historian.store(readings(plant, NOON), plant)
-        historian.beat(plant, "collect", wall_now(), 1, clock_detail(NOON, 1.0, link="live"))
+    with live(tmp_path, plant):
         page.run()
         html = html_of(page.switch_page(f"screens/{screen}.py").run())
     assert "Walking-beam" in html
@@ -362,8 +364,8 @@ def test_every_other_page_carries_a_furnace(
 
 def test_only_a_plant_with_a_furnace_has_the_page(plant: Plant) -> None:
     """Four tanks have none."""
-    assert furnace.furnace_of(plant) is not None
-    assert furnace.furnace_of(four_tank()) is None
+    assert plant.furnace is not None
+    assert four_tank().furnace is None
 
 
 def test_what_is_wrong_is_told_with_since_when() -> None:

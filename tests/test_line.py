@@ -23,9 +23,10 @@ from furnace_line import (
 )
 from pydantic import TypeAdapter
 
-from twin.furnace.numbers import enthalpy, numbers, steel
+from twin.furnace.numbers import numbers
 from twin.furnace.rollout import Rollout, rolling_s
 from twin.furnace.state import DOUBT_SD_K, TRACKED_SD_K, FurnaceState
+from twin.furnace.steel import enthalpy, steel
 from twin.furnace.stops import remaining, stop_belief
 from twin.plant import Plant
 from twin.records import Series

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faulty_file import faults_of, put_any_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,15 +70,6 @@ interlocks:
 discrete:
   - {kind: trips, name: trips, running: pump.running, mean_between_h: 8, repair_min: [3, 12]}
 """
-
-
-def faults_of(tmp_path: Path, text: str) -> list[str]:
-    """Every fault of a plant file with this text, as a person reads it."""
-    path = tmp_path / "plant.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(PlantFileError) as told:
-        read_plant(path)
-    return [str(fault) for fault in told.value.faults]
 
 
 def line_of(text: str, part: str) -> int:
@@ -468,26 +460,12 @@ def test_what_can_not_be_opened_is_told(tmp_path):
         read_plant("for_tank")
 
 
-_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_is_a_fault_or_fine(tmp_path_factory, data):
     """Whatever stands at one place of the file, the answer is a Plant or a list of faults."""
     content = yaml.safe_load(SMALL)
-    here = content
-    while True:
-        key = data.draw(st.sampled_from(list(here) if isinstance(here, dict) else range(len(here))))
-        is_leaf = not isinstance(here[key], dict | list) or not here[key]
-        if is_leaf or data.draw(st.booleans()):
-            break
-        here = here[key]
-    here[key] = data.draw(_VALUES)
+    put_any_value(content, data)
     path = tmp_path_factory.mktemp("any") / "plant.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     with contextlib.suppress(PlantFileError):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from itertools import takewhile
 from pathlib import Path
 
-import pytest
 from asyncua import ua
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from one_tank import NAMESPACE, live_tank, until
-from written_plant import Site, new_site, tell, writing
+from one_tank import NAMESPACE, until
+from written_plant import Site, new_site, tell, told, writing
 
 from connectors.emulator import Emulator
 from connectors.opcua import Session
@@ -25,30 +23,6 @@ from twin.records import ProposalStatus
 
 PUMP = "pump.setpoint"
 SPEED = 100.0
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def emulator(runner: asyncio.Runner) -> Iterator[Emulator]:
-    """One fast server for all stories of this file."""
-    living = live_tank(SPEED)
-    yield runner.run(living.__aenter__())
-    runner.run(living.__aexit__(None, None, None))
-
-
-@pytest.fixture
-def site(emulator: Emulator, tmp_path: Path) -> Site:
-    return new_site(emulator, tmp_path)
-
-
-def told(site: Site, kind: str) -> list[str]:
-    """What the audit says of this kind, in order."""
-    return [each.message for each in site.historian.events(site.plant, kind=kind)][::-1]
 
 
 def beat_of(site: Site) -> dict[str, object]:

@@ -221,6 +221,55 @@ def _tightened(case: Case, r: Random) -> Case:
     return case.with_tag(tag.name, requires=tuple(t.name for t in case.plant.with_role(Role.CV)))
 
 
+def _in_unit(case: Case, unit: str) -> Case:
+    """The same numbers in another unit."""
+    tags = tuple(replace(tag, unit=unit) for tag in case.plant.tags)
+    return case.with_plant(tags=tags)
+
+
+#: Where a reason tells a difference: a move, its room, its rate, what was moved, the budget.
+_DIFFERENCE = re.compile(
+    r"(?:a move of|more than the|its rate of|on top of|budget of) -?[\d.]+(?:e[+-]?\d+)? (\S+)"
+)
+
+
+@pytest.mark.parametrize("unit", ["degC", "°C", "celsius"])
+def test_a_refused_move_of_a_temperature_tells_k_and_its_limits_in_c(unit: str) -> None:
+    """30 °C is warm and 30 K is a step; an operator who reads one as the other asks too much."""
+    case = _in_unit(asking(inlet=9.5)(healthy()), unit)
+    limit, rate = case.check().reasons
+    assert f"9.50 {unit} is above its operator limit of 9.00 {unit}" in limit
+    assert f"a move of 4.50 K (from 5.00 {unit} to 9.50 {unit})" in rate
+    assert "more than the 2.00 K that its rate of 2 K per minute" in rate
+    moved = in_context(travel_last_h={INLET: 19.25, "outlet.setpoint": 0.0})(healthy())
+    (budget,) = _in_unit(moved, unit).check().reasons
+    assert "a move of 1.00 K on top of 19.25 K in the last hour" in budget
+    assert "budget of 20.00 K per hour" in budget
+
+
+@manner
+@given(cases)
+def test_only_a_differences_unit_depends_on_what_is_measured(case: Case) -> None:
+    """In °C the gate decides as in cm, in the same words, and tells no difference in °C."""
+    cold, long = _in_unit(case, "degC").check(), case.check()
+    assert cold.is_clear == long.is_clear
+    assert set(_DIFFERENCE.findall(" ".join(cold.reasons))) <= {"K"}
+    told = [_DIFFERENCE.sub("", reason) for reason in cold.reasons]
+    assert not any(re.search(r"\d K\b", reason) for reason in told), told
+    assert [re.sub(r"\b(K|degC)\b", "cm", reason) for reason in cold.reasons] == [*long.reasons]
+
+
+def test_random_cases_tell_differences_and_limits_of_temperatures() -> None:
+    """The promise above is kept by reasons that are really given."""
+    reasons = [
+        reason
+        for seed in range(1000)
+        for reason in _in_unit(random_case(Random(seed)), "degC").check().reasons
+    ]
+    assert sum(bool(_DIFFERENCE.search(reason)) for reason in reasons) > 50
+    assert sum("limit of" in reason and "degC" in reason for reason in reasons) > 50
+
+
 @manner
 @given(st.randoms(use_true_random=False))
 def test_tightening_never_turns_no_into_yes(r: Random) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.comparison.lockstep import Lockstep
-from dashboard.comparison.slabs import START, SlabArm, run_baseline, run_steered
+from dashboard.comparison.slab_history import START
+from dashboard.comparison.slabs import FAIR_TABLE, ONLINE, SlabArm, run_arm
 from optimizer.controller import Round
 from optimizer.rti import Judged, iterate
 from optimizer.slab_controller import SlabController
@@ -203,6 +204,20 @@ def test_a_setpoint_outside_its_limits_comes_back_in(
     assert done.setpoints["zone_1.setpoint"] <= present - 10.0
 
 
+@pytest.mark.parametrize("shown", [0.0, -1.0, 1e9, np.inf])
+def test_a_pace_that_no_mill_has_is_not_planned_with(
+    steered: tuple[Lockstep, list[Round]], trusted: Round, shown: float
+) -> None:
+    """The last one that could be counts; where the tag stands nobody knows, so it is not moved."""
+    done = again(steered, trusted, pace__setpoint=shown)
+    assert done.plan.status is PlanStatus.SOLVED
+    assert "pace.setpoint" in trusted.plan.moves
+    assert "pace.setpoint" not in {**done.plan.moves, **done.setpoints}
+    fan = steered[0].controller.compared_forecast(done, seed=1)
+    assert np.isfinite(fan.middle["zone_1.temperature"]).all()
+    assert len(fan.slabs) >= 20
+
+
 def test_a_zone_that_heats_too_fast_may_only_brake(
     steered: tuple[Lockstep, list[Round]], trusted: Round
 ) -> None:
@@ -284,8 +299,8 @@ def test_before_anything_was_seen_nothing_is_planned() -> None:
 def arms() -> dict[str, SlabArm]:
     """A training seed under the fair table and steered."""
     return {
-        "fair": run_baseline(PLANT, SEED, "fair", history_h=12.0, hours=8.0),
-        "steered": run_steered(PLANT, SEED, history_h=12.0, hours=8.0),
+        "fair": run_arm(PLANT, SEED, FAIR_TABLE, history_h=12.0, hours=8.0),
+        "steered": run_arm(PLANT, SEED, ONLINE, history_h=12.0, hours=8.0),
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 from furnace_seen import FIRST, NOON, forecast, furnace_plant, outlook, seen
 
 from optimizer.controller import Round
-from optimizer.cycle import describe
+from optimizer.reasons import describe
 from optimizer.slab_reasons import slab_reasons
 from twin.furnace.state import FurnaceState, MillState, Slab, SlabState, StopBelief, ZoneState
 from twin.records import Plan, PlanStatus, Verdict

@@ -16,9 +16,10 @@ from optimizer import slab_equations as eq
 from optimizer.slab_mix import coming_mix
 from optimizer.slab_steady import SteadyPlanner, TargetStatus, target_words
 from twin.furnace import kernel
-from twin.furnace.numbers import STEP_S, numbers, steel
+from twin.furnace.numbers import STEP_S, numbers
 from twin.furnace.rollout import Passage, Rollout, leaving_steps
 from twin.furnace.state import FurnaceState, Slab
+from twin.furnace.steel import steel
 from twin.plants.furnace.baseline import CUSTOMARY_C, CUSTOMARY_SLOPE
 from twin.records import Series
 
@@ -156,12 +157,31 @@ def test_an_earlier_answer_changes_how_it_is_found_not_what() -> None:
     assert again.cost_per_h == pytest.approx(first.cost_per_h, rel=1e-4)
 
 
-def test_a_target_is_kept_for_an_hour(planner: SteadyPlanner) -> None:
-    """The mix changes slowly; what was asked lately is not asked again."""
+def _after(state: FurnaceState, minutes: int) -> FurnaceState:
+    return replace(state, at=state.at + timedelta(minutes=minutes))
+
+
+def test_a_target_is_kept_for_an_hour_and_sought_anew_rank_by_rank() -> None:
+    """The mix changes slowly, and no round waits for three solves: the old one counts meanwhile."""
+    planner, state = SteadyPlanner(PLANT, deadline_s=PATIENT_S), fed([COLD])
+    target = planner.recent(state)
+    assert planner.recent(_after(state, 59)) is target
+    assert [planner.recent(_after(state, minutes)) for minutes in (61, 66)] == [target] * 2
+    anew = planner.recent(_after(state, 71))
+    assert anew is not target
+    assert anew.setpoints_c == pytest.approx(target.setpoints_c, abs=0.5)
+    assert planner.recent(_after(state, 120)) is anew  # an hour counts from when it was asked
+    assert planner.recent(_after(state, 122)) is anew  # the first rank of the next one
+
+
+def test_what_was_begun_before_a_long_break_is_not_finished(planner: SteadyPlanner) -> None:
+    """A plan that held for hours goes on with the mix of now."""
     state = fed([COLD])
     target = planner.recent(state)
-    assert planner.recent(replace(state, at=state.at + timedelta(minutes=59))) is target
-    assert planner.recent(replace(state, at=state.at + timedelta(minutes=61))) is not target
+    planner.recent(_after(state, 61))
+    hot = replace(fed([HOT]), at=state.at + timedelta(hours=5))
+    assert [planner.recent(hot) for _ in range(2)] == [target] * 2
+    assert planner.recent(hot).groups[0].slab == HOT
 
 
 def test_nothing_known_is_asked_again_at_once() -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from one_tank import live_tank, until
 from small_plant import PUMP, accept, at, outcome, proposal, small_plant
-from written_plant import Site, heartbeats, new_site, tell, writing
+from written_plant import Site, heartbeats, new_site, tell, told, writing
 
 from connectors.emulator import Emulator
 from connectors.handback import shed
@@ -38,25 +38,6 @@ from twin.records import (
 )
 
 SPEED = 30.0
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def emulator(runner: asyncio.Runner) -> Iterator[Emulator]:
-    """One server for all stories of this file: starting one takes seconds."""
-    living = live_tank(SPEED)
-    yield runner.run(living.__aenter__())
-    runner.run(living.__aexit__(None, None, None))
-
-
-@pytest.fixture
-def site(emulator: Emulator, tmp_path: Path) -> Site:
-    return new_site(emulator, tmp_path)
 
 
 def away(*_: object) -> bool:
@@ -384,13 +365,11 @@ def test_a_release_clears_the_plcs_stop_also_after_a_restart(
     latch = StopLatch(tmp_path / "stop")
     site.is_stopped = latch.is_stopped
 
-    def told() -> list[str]:
-        return [event.message for event in site.historian.events(site.plant, kind="stop node")]
-
     async def story(session: Session) -> None:
         async with writing(site):
             latch.set("Ada", "smoke")
-            await until(lambda: told() == ["shown to the PLC"], "the stop at the PLC")
+            shown = ["shown to the PLC"]
+            await until(lambda: told(site, "stop node") == shown, "the stop at the PLC")
         assert site.truth.is_stopped
         if is_released == "while nobody writes":
             latch.release()
@@ -399,8 +378,8 @@ def test_a_release_clears_the_plcs_stop_also_after_a_restart(
                 await session.write("plc.stop", 0)  # as a PLC that starts anew
                 await until(lambda: site.truth.is_stopped, "the stop, shown again")
                 latch.release()
-            both = ["cleared at the PLC", "shown to the PLC"]
-            await until(lambda: told() == both, "the release at the PLC")
+            both = ["shown to the PLC", "cleared at the PLC"]
+            await until(lambda: told(site, "stop node") == both, "the release at the PLC")
         assert not site.truth.is_stopped
 
     tell(runner, site, story)

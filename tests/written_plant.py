@@ -1,11 +1,14 @@
-"""An emulated tank with a historian and a writer for it. A tool of the tests."""
+"""An emulated tank with a historian and a writer for it. A tool of the tests.
+
+Its fixtures are known to every test file (see conftest.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from one_tank import NOON, PUMPS, Tank, until
+import pytest
+from one_tank import NOON, PUMPS, Tank, live_tank, until
 
 from connectors.emulator import Emulator
 from connectors.opcua import Session
@@ -107,6 +111,26 @@ def _proposal(
     )
 
 
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def emulator(runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """One server for all stories of a file, at its `SPEED`: starting one takes seconds."""
+    living = live_tank(request.module.SPEED)
+    yield runner.run(living.__aenter__())
+    runner.run(living.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def site(emulator: Emulator, tmp_path: Path) -> Site:
+    """The file's emulator as new, with a historian of the story's own."""
+    return new_site(emulator, tmp_path)
+
+
 def new_site(emulator: Emulator, folder: Path) -> Site:
     historian = Historian.create(folder / "plant.db")
     historian.register(emulator.plant)
@@ -132,6 +156,11 @@ def tell(runner: asyncio.Runner, site: Site, story: Callable[[Session], Awaitabl
             await story(session)
 
     runner.run(whole())
+
+
+def told(site: Site, kind: str) -> list[str]:
+    """What the audit says of this kind, in order."""
+    return [each.message for each in site.historian.events(site.plant, kind=kind)][::-1]
 
 
 def heartbeats(site: Site) -> list[float]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from twin.errors import UsageError
-from twin.plant import Plant
+from twin.plant import Plant, shipped_plants
 from twin.records import Reading, Samples
 
 
@@ -38,12 +38,21 @@ class TruthFactory(Protocol):
 
 def load_truth(plant: Plant) -> TruthFactory:
     """The truth class of a shipped plant; raises UsageError where it ships none."""
-    module_name = f"twin.plants.{plant.plant}.truth"
-    package = f"twin.plants.{plant.plant}"
-    if importlib.util.find_spec(package) is None or importlib.util.find_spec(module_name) is None:
+    if not _has_truth(plant.plant):
+        shipped = " or ".join(filter(_has_truth, shipped_plants()))
         raise UsageError(
             f"{plant.plant}: no emulated plant of that name is shipped, so it cannot be emulated. "
-            "Connect to the plant's own OPC UA server, or emulate four_tank."
+            f"Connect to the plant's own OPC UA server, or emulate {shipped}."
         )
-    factory: TruthFactory = importlib.import_module(module_name).Truth
+    factory: TruthFactory = importlib.import_module(f"{_package(plant.plant)}.truth").Truth
     return factory
+
+
+def _has_truth(name: str) -> bool:
+    package = _package(name)
+    is_shipped = importlib.util.find_spec(package) is not None
+    return is_shipped and importlib.util.find_spec(f"{package}.truth") is not None
+
+
+def _package(name: str) -> str:
+    return f"twin.plants.{name}"

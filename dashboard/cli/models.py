@@ -79,14 +79,12 @@ def study(
     All scenarios meet the same random numbers. A furnace is studied with its present setpoints held
     and with the plan steering.
     """
-    from twin.plant.furnace import Furnace
-
     if plot is not None:
         _check_picture(plot)
     settings = settings_of(database)
     found = settings.plant(plant)
-    is_furnace = any(isinstance(block, Furnace) for block in found.discrete)
-    result, draw = (_slab_study if is_furnace else _study)(found, settings, file)
+    asked = _study if found.furnace is None else _slab_study
+    result, draw = asked(found, settings, file)
     missing = [*result.without_number]
     if plot is not None:
         try:

@@ -57,9 +57,12 @@ def stop(
             "Stop it with its PLANTWRIGHT_STATE_DIR, or at the plant."
         )
     elif not stopped.has_writer:
+        found = f"no writing process is known in {stopped.latch.parent}"
+        if stopped.has_writer is None:
+            found = "whether a writing process obeys this latch could not be read"
         say(
-            f"CHECK: no writing process is known in {stopped.latch.parent}. One that runs with "
-            "another PLANTWRIGHT_STATE_DIR goes on: stop it there, or at the plant."
+            f"CHECK: {found}. One that runs with another PLANTWRIGHT_STATE_DIR goes on: stop it "
+            "there, or at the plant."
         )
     tell(as_json, {"stopped": True, **asdict(stopped)}, text)
 

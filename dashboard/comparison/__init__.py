@@ -20,7 +20,6 @@ from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from dashboard.supervisor import end_with
 from twin.errors import UsageError
 from twin.plant import Plant, read_plant
-from twin.plant.furnace import Furnace
 
 __all__ = ["TEST_SEEDS", "Comparison", "compare", "comparison_of"]
 
@@ -45,7 +44,7 @@ class Comparison:
 
 def comparison_of(plant: Plant) -> Comparison:
     """The comparison for this kind of plant; UsageError where nothing plans for it."""
-    if any(isinstance(block, Furnace) for block in plant.discrete):
+    if plant.furnace is not None:
         return _of_slabs()
     if plant.physics is None:
         raise UsageError(

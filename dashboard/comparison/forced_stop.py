@@ -14,12 +14,11 @@ from functools import partial
 
 import numpy as np
 
+from dashboard.comparison.slab_history import HISTORY_H, START
 from dashboard.comparison.slab_score import in_spec
 from dashboard.comparison.slabs import (
     BASELINES,
-    HISTORY_H,
     RUN_IN_H,
-    START,
     STEERED,
     steering,
 )
@@ -60,7 +59,7 @@ def stop_effect(plant: Plant, seed: int, arm: str, *, history_h: float = HISTORY
     """What the stop did under `arm`, one of `BASELINES` or of `STEERED`."""
     furnace, mill = line_of(plant)
     last = stopped_slab(seed, history_h)
-    steered, spec = STEERED.get(arm), furnace.spec
+    steered, spec = None if arm in BASELINES else STEERED[arm], furnace.spec
     baseline = BASELINES.get(arm, FAIR)
     runs = []
     for stops in ({}, {last: (STOP_S, _expected_s(seed, mill))}):

@@ -13,22 +13,20 @@ from datetime import timedelta
 
 import numpy as np
 
-from dashboard.comparison.slabs import START
+from dashboard.comparison.slab_history import HISTORY_H, START, joined, trained_on
+from dashboard.comparison.slabs import LEARNED, ONLINE, PHYSICS_ONLY
 from twin.dynamics.frames import columns
 from twin.dynamics.furnace_runs import Followed, discharges, follow
-from twin.dynamics.lineup import TrainingReport, train, training_tags
+from twin.dynamics.lineup import training_tags
 from twin.furnace.residual import ZoneResidual
 from twin.furnace.rollout import Rollout
 from twin.plant import Plant
 from twin.plants.furnace.truth import Truth
-from twin.records import Samples, Series, Window
+from twin.records import Series, Window
 from twin.simulation.line import line_of
 from twin.state import window
 
-PHYSICS_ONLY, ONLINE, LEARNED = "physics only", "+ online parameters", "+ residual"
 ARMS = (PHYSICS_ONLY, ONLINE, LEARNED)
-#: Enough for a training (`twin.dynamics.record`): its last 15 % hold runs of the whole horizon.
-HISTORY_H = 36.0
 _EVERY_MIN, _AHEAD_MIN = 20, 60
 
 
@@ -71,10 +69,11 @@ def slab_forecast_errors(
     furnace, mill = line_of(plant)
     truth = Truth(plant, seed=seed, start=START)
     history = truth.advance_samples(START + timedelta(hours=history_h))
-    report = _trained(plant, history, truth, history_h, seed)
+    report = trained_on(plant, history, truth.now, history_h, seed)
     seen = truth.advance_samples(truth.now + timedelta(hours=hours))
-    joined = {tag: _joined(history[tag], seen[tag]) for tag in training_tags(plant, None)}
-    past = window(plant, joined, truth.now, round(60 * (history_h + hours)))
+    whole = joined([history, seen])
+    told = {tag: whole[tag] for tag in training_tags(plant, None)}
+    past = window(plant, told, truth.now, round(60 * (history_h + hours)))
     starts = range(round(60 * history_h), past.rows - _AHEAD_MIN - _EVERY_MIN, _EVERY_MIN)
     plain = follow(furnace, mill, past, starts, learns=False)
     online = follow(furnace, mill, past, starts, learns=True)
@@ -121,13 +120,6 @@ def forecast_rows(results: Sequence[SlabErrors]) -> list[dict[str, float | str]]
     ]
 
 
-def _trained(
-    plant: Plant, history: Mapping[str, Samples], truth: Truth, history_h: float, seed: int
-) -> TrainingReport:
-    samples = {tag: history[tag] for tag in training_tags(plant, None)}
-    return train(plant, None, window(plant, samples, truth.now, round(60 * history_h)), seed=seed)
-
-
 class _Scoring:
     """One seed's past with what really left in it."""
 
@@ -161,12 +153,6 @@ class _Scoring:
                     real_k.append(mean_c - real.mean_c)
                     shown_k.append(mean_c - real.pyrometer_c)
         return ArmErrors(*(np.array(each) for each in (real_k, shown_k, zone_k, fuel_mw)))
-
-
-def _joined(first: Samples, then: Samples) -> Samples:
-    return Samples(
-        np.concatenate([first.times_s, then.times_s]), np.concatenate([first.values, then.values])
-    )
 
 
 def _rmse(errors: Sequence[Series]) -> float:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from dashboard.comparison.forecasts import PlannedErrors, RealisedErrors, planned_errors
 from dashboard.comparison.slab_errors import SlabErrors, slab_forecast_errors
-from dashboard.comparison.slabs import BASELINES, HOLD, OURS, SlabArm, run_arm
+from dashboard.comparison.slabs import BASELINES, HOLD, OURS, PHYSICS_ONLY, SlabArm, run_arm
 from twin.plant import Plant, Role
 from twin.simulation.line import line_of
 
 SEEDS, RUN_H = 3, 24.0  # 20 seeds of 48 h, as the claims have, would take ten times as long
-ARMS = (HOLD, *BASELINES, "physics only", OURS)
+ARMS = (HOLD, *BASELINES, PHYSICS_ONLY, OURS)
 _FORK_EVERY_H = 4.0
 _AHEAD_S = 3600.0  # of the forecasts that `slab_errors` judges
 

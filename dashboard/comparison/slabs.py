@@ -7,32 +7,28 @@ sees it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-
-import numpy as np
+from datetime import datetime, timedelta
 
 from dashboard.comparison.lockstep import ArmResult, Lockstep
+from dashboard.comparison.slab_history import HISTORY_H, START, joined, trained_on
 from dashboard.comparison.slab_score import SlabScore, Stretch, score_slabs
 from dashboard.comparison.steering import steer
 from optimizer.controller import Model
 from optimizer.slab_controller import SlabController
 from optimizer.slab_plan import Tuning
-from twin.dynamics.lineup import train, training_tags
 from twin.plant import Plant
 from twin.plants.furnace import slabs as sl
 from twin.plants.furnace.baseline import FAIR, LEAST_FUEL, NAIVE
 from twin.plants.furnace.truth import Truth
 from twin.records import Samples
 from twin.simulation.line import line_of
-from twin.state import window
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
-HISTORY_H = 36.0  # seen before Plantwright steers: enough to train on
 RUN_IN_H = 6.0  # it steers for so long before anything is scored
 
 FAIR_TABLE, LEAST_FUEL_TABLE, HOLD, OURS = "fair", "least fuel", "hold", "plantwright"
+PHYSICS_ONLY, ONLINE, LEARNED = "physics only", "+ online parameters", "+ residual"
 BASELINES = {FAIR_TABLE: FAIR, LEAST_FUEL_TABLE: LEAST_FUEL, "naive": NAIVE}
 _BEAT = timedelta(minutes=5)  # the PLC takes a heartbeat that is twice as old
 
@@ -49,17 +45,13 @@ class Steered:
     is_trained: bool = True
 
 
-#: For the row that shows what scenarios of a stop's length bring, where none are shipped.
-_SCENARIOS = ((0.15, 0.3), (0.5, 0.4), (0.85, 0.3))
 _NO_SCENARIOS = replace(Tuning(), stop_scenarios=())
-_WITH_SCENARIOS = replace(Tuning(), stop_scenarios=Tuning().stop_scenarios or _SCENARIOS)
-#: Plantwright's arms, each with one part more than the one before; the last is as shipped, with or
-#: without scenarios.
+#: Plantwright's arms, each with one part more than the one before; the last is as shipped.
 STEERED = {
-    "physics only": Steered(_NO_SCENARIOS, Model(learns_bias=False), is_trained=False),
-    "+ online parameters": Steered(_NO_SCENARIOS, is_trained=False),
-    "+ residual": Steered(_NO_SCENARIOS),
-    "+ stop scenarios": Steered(_WITH_SCENARIOS),
+    PHYSICS_ONLY: Steered(_NO_SCENARIOS, Model(learns_bias=False), is_trained=False),
+    ONLINE: Steered(_NO_SCENARIOS, is_trained=False),
+    LEARNED: Steered(_NO_SCENARIOS),
+    "+ stop scenarios": Steered(),
     OURS: Steered(),
 }
 
@@ -87,13 +79,13 @@ def run_arm(
 ) -> SlabArm:
     """One arm by its name: `HOLD`, one of `BASELINES` or of `STEERED`."""
     if name == HOLD:
-        return run_held(plant, seed, history_h=history_h, hours=hours)
+        return _run_held(plant, seed, history_h=history_h, hours=hours)
     if name in BASELINES:
-        return run_baseline(plant, seed, name, history_h=history_h, hours=hours)
+        return _run_baseline(plant, seed, name, history_h=history_h, hours=hours)
     return _run_steered(plant, seed, STEERED[name], history_h, hours, fan_every_h)
 
 
-def run_baseline(
+def _run_baseline(
     plant: Plant, seed: int, name: str, *, history_h: float = HISTORY_H, hours: float
 ) -> SlabArm:
     """The furnace under one of its own AUTO tables."""
@@ -105,7 +97,7 @@ def run_baseline(
     return SlabArm(_score(plant, truth, begin, before_j, seen), None)
 
 
-def run_held(plant: Plant, seed: int, *, history_h: float = HISTORY_H, hours: float) -> SlabArm:
+def _run_held(plant: Plant, seed: int, *, history_h: float = HISTORY_H, hours: float) -> SlabArm:
     """The furnace with setpoints that stay where the fair table had them; the interlock goes on."""
     truth = Truth(plant, seed=seed, start=START)
     truth.advance_samples(START + timedelta(hours=history_h))
@@ -117,20 +109,6 @@ def run_held(plant: Plant, seed: int, *, history_h: float = HISTORY_H, hours: fl
     before_j = _stored_j(truth)
     seen = _hold(truth, begin + timedelta(hours=hours))
     return SlabArm(_score(plant, truth, begin, before_j, seen), None)
-
-
-def run_steered(
-    plant: Plant,
-    seed: int,
-    tuning: Tuning | None = None,
-    model: Model | None = None,
-    *,
-    history_h: float = HISTORY_H,
-    hours: float,
-) -> SlabArm:
-    """The same furnace, steered by Plantwright after a history under the fair table."""
-    steered = Steered(tuning or Tuning(), model or Model(), is_trained=False)
-    return _run_steered(plant, seed, steered, history_h, hours, None)
 
 
 def _run_steered(
@@ -159,23 +137,10 @@ def steering(
     history = truth.advance_samples(truth.now + timedelta(hours=history_h))
     model = steered.model
     if steered.is_trained:
-        model = _trained(plant, model, history, truth.now, round(60 * history_h), seed)
+        report = trained_on(plant, history, truth.now, history_h, seed)
+        model = replace(model, version=report.promoted, zone_residual=report.zone_residual)
     controller = SlabController(plant, model, tuning=steered.tuning)
     return Lockstep(plant, truth, history, controller)
-
-
-def _trained(
-    plant: Plant,
-    model: Model,
-    history: Mapping[str, Samples],
-    now: datetime,
-    rows: int,
-    seed: int,
-) -> Model:
-    """`model` with what training on the history puts to use."""
-    samples = {tag: history[tag] for tag in training_tags(plant, None)}
-    report = train(plant, None, window(plant, samples, now, rows), seed=seed)
-    return replace(model, version=report.promoted, zone_residual=report.zone_residual)
 
 
 def _hold(truth: Truth, until: datetime) -> dict[str, Samples]:
@@ -184,12 +149,7 @@ def _hold(truth: Truth, until: datetime) -> dict[str, Samples]:
     while truth.now < until:
         truth.write("plc.heartbeat", truth.now.timestamp())
         parts.append(truth.advance_samples(min(truth.now + _BEAT, until)))
-    return {tag: _joined([part[tag] for part in parts]) for tag in parts[0]}
-
-
-def _joined(parts: Sequence[Samples]) -> Samples:
-    times_s, values = zip(*((part.times_s, part.values) for part in parts), strict=True)
-    return Samples(np.concatenate(times_s), np.concatenate(values))
+    return joined(parts)
 
 
 def _stored_j(truth: Truth) -> float:

@@ -15,7 +15,7 @@ _LOOKED_BACK = 20  # proposals: refused ones carry no forecast, and are stored o
 
 def draw(door: Door, facts: Facts) -> None:
     """The picture and the list of one refresh."""
-    block = furnace.furnace_of(door.plant)
+    block = door.plant.furnace
     if block is None:
         st.html(markup.note("No furnace", "The plant file describes none."))
         return

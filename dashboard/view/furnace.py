@@ -52,11 +52,6 @@ class FurnaceShown:
     faults_small: str
 
 
-def furnace_of(plant: Plant) -> Furnace | None:
-    """The plant's furnace, if it has one."""
-    return next((block for block in plant.discrete if isinstance(block, Furnace)), None)
-
-
 def newest_forecast(proposals: Iterable[Proposal]) -> Forecast | None:
     """The newest stored forecast that names slabs; refused proposals carry none."""
     forecasts = (each.forecast for each in proposals)
@@ -71,7 +66,6 @@ def shown(
     faults: Sequence[Event] = (),
 ) -> FurnaceShown:
     """Everything the page shows of the furnace; `faults` stand by the record."""
-    mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
     left, left_small = _left(plant, furnace, state)
     fuel, fuel_small = _fuel(plant, furnace, state)
     outlook, outlook_small = _outlook(plant, forecast, state.at)
@@ -79,7 +73,7 @@ def shown(
     return FurnaceShown(
         slabs=slab_places(furnace, state, forecast),
         zones=_zones(plant, furnace, state),
-        mill=mill_word(furnace, mill, state),
+        mill=mill_word(furnace, plant.mill, state),
         interlock=interlock_word(furnace, state),
         left=left,
         left_small=left_small,

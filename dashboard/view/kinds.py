@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 from dashboard.view import text
 from twin.plant import Batches, Plant, Role, Tag
-from twin.plant.furnace import PLACE, RECORD, Furnace, Mill
+from twin.plant.furnace import PLACE, RECORD, Mill
 
 
 def is_planned(plant: Plant) -> bool:
     """Whether plans can be made: the plant file names equations, or describes a furnace."""
-    return plant.physics is not None or any(isinstance(b, Furnace) for b in plant.discrete)
+    return plant.physics is not None or plant.furnace is not None
 
 
 def moment_tags(plant: Plant) -> frozenset[str]:
@@ -37,13 +37,11 @@ def moment_in_words(told_s: float | None, now: datetime, plant: Plant) -> str:
 
 def is_slab_record(plant: Plant, tag: str) -> bool:
     """Whether a tag is part of the record of a slab, of which a plant has hundreds."""
+    furnace = plant.furnace
+    if furnace is None:
+        return False
     record, _, part = tag.rpartition(".")
-    patterns = [
-        pattern.partition(PLACE)
-        for block in plant.discrete
-        if isinstance(block, Furnace)
-        for pattern in (block.slot, block.yard)
-    ]
+    patterns = [pattern.partition(PLACE) for pattern in (furnace.slot, furnace.yard)]
     return part in RECORD and any(
         record.startswith(begin)
         and record.endswith(end)
@@ -56,13 +54,8 @@ def is_stepped(plant: Plant, tag: Tag) -> bool:
     """Whether a value stands until the next one: what is set, and what is told slab by slab."""
     if tag.role in (Role.MV, Role.DV):
         return True
-    per_slab = {
-        name
-        for block in plant.discrete
-        if isinstance(block, Furnace)
-        for name in (block.pyrometer, block.discharged)
-    }
-    return tag.name in per_slab
+    furnace = plant.furnace
+    return furnace is not None and tag.name in (furnace.pyrometer, furnace.discharged)
 
 
 def _moments(plant: Plant) -> Iterator[str]:

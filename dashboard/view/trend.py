@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from dashboard.view import text
 from dashboard.view.kinds import is_slab_record, is_stepped, moment_tags
 from twin.plant import Limits, Plant, Role, Tag
-from twin.plant.furnace import Furnace
 from twin.records import Proposal, Samples, Series
 
 BUCKETS = 360  # about one per two pixels of a wide screen; each keeps up to four points
@@ -61,10 +60,10 @@ def default_tags(plant: Plant) -> list[str]:
     """
     ranks = [tag.rank for tag in plant.with_role(Role.CV) if tag.rank is not None]
     first = [t.name for t in plant.with_role(Role.CV) if not ranks or t.rank == min(ranks)]
-    furnaces = [block for block in plant.discrete if isinstance(block, Furnace)]
-    of_furnaces = [name for each in furnaces for name in (each.pyrometer, each.fuel)]
+    furnace = plant.furnace
+    of_furnace = [] if furnace is None else [furnace.pyrometer, furnace.fuel]
     mvs = [tag.name for tag in plant.with_role(Role.MV)]
-    return list(dict.fromkeys([*of_furnaces, *first, *mvs]))
+    return list(dict.fromkeys([*of_furnace, *first, *mvs]))
 
 
 def choices(plant: Plant) -> list[str]:

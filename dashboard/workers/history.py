@@ -10,7 +10,6 @@ from twin.furnace.state import Stop
 from twin.furnace.stops import StopRecord
 from twin.historian import Gap, Historian
 from twin.plant import Plant
-from twin.plant.furnace import Mill
 from twin.state import window, window_start
 
 #: Looked back for stops. Chosen: as many as are kept, at five a day (`StopRecord`); read once when
@@ -27,7 +26,7 @@ def is_first_history_awaited(gaps: Iterable[Gap]) -> bool:
 
 def recorded_stops(historian: Historian, plant: Plant, until: datetime) -> tuple[Stop, ...]:
     """The mill's past stops up to `until`, in the order in which they began; () without a mill."""
-    mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
+    mill = plant.mill
     record, rows = StopRecord(), round(_DAY.total_seconds() / _MINUTE_S)
     if mill is None:
         return ()

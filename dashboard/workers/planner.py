@@ -25,7 +25,6 @@ from twin.furnace.state import Stop
 from twin.historian import Historian
 from twin.physics import Physics, load_physics
 from twin.plant import Plant
-from twin.plant.furnace import Furnace
 
 _POLL_S = 0.1
 _RETRY_S = 2.0
@@ -50,7 +49,7 @@ def run_planner(plant: Plant, settings: Settings) -> None:
 
 def _controller(plant: Plant, model: Model, stops: Sequence[Stop]) -> Planning:
     """What plans for this plant: a furnace by its slabs, any other by its equations."""
-    if any(isinstance(block, Furnace) for block in plant.discrete):
+    if plant.furnace is not None:
         return SlabController(plant, model, stops=stops)
     return Controller(plant, _physics(plant), model)
 

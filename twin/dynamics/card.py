@@ -19,7 +19,6 @@ from twin.dynamics.models import PHYSICS_BIAS, PHYSICS_RESIDUAL
 from twin.errors import ModelFault
 from twin.physics import Physics
 from twin.plant import Plant
-from twin.plant.furnace import Furnace
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Card:
     bands: Mapping[str, Band]
     support: Mapping[str, tuple[float, float]]
 
-    def one_step_band(self, model: str | None = None) -> dict[str, tuple[float, float]]:
-        """90 % band of reading − prediction one step ahead per CV (default: promoted model)."""
-        band = self.bands[model or self.promoted]
-        return {cv: (band.low[cv][0], band.high[cv][0]) for cv in band.low}
-
     @property
     def twin_band(self) -> Band:
         """The band of the model that estimator and forecast run.
@@ -116,10 +110,10 @@ def fingerprint(plant: Plant, physics: Physics | None) -> str | None:
 
     A furnace's equations are known by its block in the plant file, what it must deliver apart.
     """
-    furnaces = [block for block in plant.discrete if isinstance(block, Furnace)]
-    if furnaces:
-        names = [field.name for field in fields(Furnace) if field.name != "spec"]
-        return _short([repr(getattr(each, name)) for each in furnaces for name in names])
+    furnace = plant.furnace
+    if furnace is not None:
+        names = [field.name for field in fields(furnace) if field.name != "spec"]
+        return _short([repr(getattr(furnace, name)) for name in names])
     if physics is None:
         return None
     return _short([physics.states, physics.inputs, physics.outputs, dict(physics.nominal)])

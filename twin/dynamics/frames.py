@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from twin.physics import Physics
 from twin.plant import Plant, Role
-from twin.plant.furnace import Furnace
 from twin.records import Series, Window
 
 Array = NDArray[np.float64]
@@ -41,7 +40,7 @@ class Signals:
 def signals_of(plant: Plant, physics: Physics | None) -> Signals:
     """Which tags the models of this plant use; of a furnace, the CVs that a rollout tells."""
     cvs = tuple(tag.name for tag in plant.with_role(Role.CV))
-    furnace = next((block for block in plant.discrete if isinstance(block, Furnace)), None)
+    furnace = plant.furnace
     if furnace is not None:
         told = {zone.temperature for zone in furnace.zones} | {furnace.fuel, furnace.pyrometer}
         mvs = tuple(tag.name for tag in plant.with_role(Role.MV))

@@ -106,6 +106,7 @@ class FurnaceLineUp:
 
 def _blocks(plant: Plant) -> tuple[Furnace, Mill]:
     """The furnace and its mill: a plant file has both or none."""
-    furnace = next(block for block in plant.discrete if isinstance(block, Furnace))
-    mill = next(block for block in plant.discrete if isinstance(block, Mill))
+    furnace, mill = plant.furnace, plant.mill
+    assert furnace is not None
+    assert mill is not None
     return furnace, mill

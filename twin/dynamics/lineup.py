@@ -35,7 +35,6 @@ from twin.errors import ModelFault
 from twin.furnace.residual import ZoneResidual
 from twin.physics import Physics, stepper
 from twin.plant import Plant
-from twin.plant.furnace import Furnace
 from twin.records import Window
 
 SIMPLEST_FIRST = (PERSISTENCE, PHYSICS, PHYSICS_BIAS, ARX, PHYSICS_RESIDUAL)
@@ -92,7 +91,7 @@ def train(
     held_out, validation = record.held_out(), record.validation(JUDGE_STRIDE)
     models: Mapping[str, Model | FurnaceModel]
     ahead: Callable[[Model | FurnaceModel, Cuts], Array]
-    if any(isinstance(block, Furnace) for block in plant.discrete):
+    if plant.furnace is not None:
         furnace = FurnaceLineUp(record, (validation, held_out), seed, progress)
         models, ahead = furnace.models, furnace.ahead
     else:
@@ -149,7 +148,7 @@ def training_tags(plant: Plant, physics: Physics | None) -> tuple[str, ...]:
     """The tags whose past `train` needs."""
     signals = signals_of(plant, physics)
     tags = (*signals.levels, *signals.inputs)
-    if any(isinstance(block, Furnace) for block in plant.discrete):
+    if plant.furnace is not None:
         tags = (*tags, *furnace_tags(plant))
     return tuple(dict.fromkeys(tags))
 

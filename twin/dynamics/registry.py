@@ -40,7 +40,6 @@ from twin.errors import ModelFault
 from twin.furnace.residual import ZoneResidual
 from twin.physics import Physics, stepper
 from twin.plant import Plant
-from twin.plant.furnace import Furnace
 
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 _DIGITS = 12  # of the content's SHA-256 in a version's name
@@ -180,7 +179,7 @@ def _model(
     if name == PERSISTENCE:
         return Persistence(signals)
     is_equations = name in (PHYSICS, PHYSICS_BIAS, PHYSICS_RESIDUAL)
-    if is_equations and any(isinstance(block, Furnace) for block in plant.discrete):
+    if is_equations and plant.furnace is not None:
         return FurnaceModel(name, _zone_residual(tensors) if name == PHYSICS_RESIDUAL else None)
     if name == ARX:
         return Arx(signals, ArxWeights(**_unnamed(ARX, tensors, ArxWeights)))

@@ -2,7 +2,7 @@
 
 The difference is what more emissivity since charging would have done to each slab, so that what
 is learned of it later counts for slabs that are already inside. Places count from the discharge
-door. Which slab is where, and how sure that is, is `tracking`'s.
+door. Which slab is where, and how sure that is, is `inside`'s.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from twin.furnace import kernel
-from twin.furnace.numbers import STEP_S, enthalpy
+from twin.furnace.numbers import STEP_S
 from twin.furnace.rollout import NODES, conductivity_of
 from twin.furnace.state import Slab
+from twin.furnace.steel import enthalpy
 from twin.plant.furnace import Furnace
 from twin.records import Series
 

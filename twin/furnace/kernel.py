@@ -9,8 +9,12 @@ its fuel is what lets it follow its setpoint, within its burners, their rate and
 flue gas of each zone passes those before it.
 
 Steel: EN 1993-1-2:2005, 3.4.1. Shape of the model: Steinboeck, Wild, Kiefer and Kugi, Int. J. Heat
-Mass Transfer 53 (2010) 5933. Numba's cache does not notice a changed neighbour, so all compiled
-code is in this file. Plant files, records and clocks never enter it.
+Mass Transfer 53 (2010) 5933.
+
+Numba's cache does not notice a changed neighbour. So all compiled code is in this file, and with it
+the constants that are compiled in and the tuples: of those from elsewhere the cache would go on
+reading a field by its old place. Tables come from `steel`; plant files, records and clocks never
+enter.
 """
 
 from __future__ import annotations
@@ -27,10 +31,9 @@ KELVIN = 273.15
 _SIGMA = 5.670374e-8  # W/m²K⁴, CODATA 2018
 DENSITY = 7850.0  # kg/m³, EN 1993-1-2, 3.2.2
 HALL_C = 25.0  # assumed
-_GAS_J_PER_MOL_K = 8.314
 _AT_END = 1.001  # a burner so near its limit stands at it
-_HOTTEST_C = 1490.0  # end of the tables
-_ENTHALPY_STEP = 500.0  # J/kg between entries of `Steel.by_enthalpy`, about 1 K
+HOTTEST_C = 1490.0  # end of the tables
+ENTHALPY_STEP = 500.0  # J/kg between entries of `Steel.by_enthalpy`, about 1 K
 
 
 class Steel(NamedTuple):
@@ -110,33 +113,6 @@ class Loops(NamedTuple):
     seen_c: Series  # (zone, 2) lowest and highest followed setpoint of that record
 
 
-def _heat_capacity(t: float) -> float:
-    """J/kgK at `t` °C: EN 1993-1-2, 3.4.1.2."""
-    if t < 600.0:
-        return 425.0 + 0.773 * t - 1.69e-3 * t**2 + 2.22e-6 * t**3
-    if t < 735.0:
-        return 666.0 + 13002.0 / (738.0 - t)
-    if t < 900.0:
-        return 545.0 + 17820.0 / (t - 731.0)
-    return 650.0
-
-
-def steel_tables(scale_kg2_per_m4_s: float, scale_j_per_mol: float) -> Steel:
-    """The steel's tables; scale grows parabolically with an Arrhenius rate of these numbers."""
-    fine = np.arange(0.0, _HOTTEST_C + 10.0, 0.05)
-    capacity = np.array([_heat_capacity(max(t, 20.0)) for t in fine])
-    pieces = 0.5 * (capacity[1:] + capacity[:-1]) * np.diff(fine)
-    enthalpy = np.concatenate([[0.0], np.cumsum(pieces)])
-    whole = np.arange(0.0, _HOTTEST_C + 9.0)
-    speed = np.exp(-scale_j_per_mol / (_GAS_J_PER_MOL_K * (whole + KELVIN)))
-    return Steel(
-        by_enthalpy=np.interp(np.arange(0.0, enthalpy[-1], _ENTHALPY_STEP), enthalpy, fine),
-        heat_capacity=np.interp(whole, fine, capacity),
-        enthalpy=np.interp(whole, fine, enthalpy),
-        scale_growth=scale_kg2_per_m4_s * speed,
-    )
-
-
 @njit(cache=True, fastmath=True)
 def conductivity(t):  # type: ignore[no-untyped-def]  # compiled: numba infers the types
     """W/mK of carbon steel at `t` °C: EN 1993-1-2, 3.4.1.3."""
@@ -155,7 +131,7 @@ def _solve(t, s, thickness, grade, outside, gas_c, dt, heat_capacity, work):  # 
     per_dx, mass = 1.0 / dx, DENSITY * dx / (0.5 * dt)
     conducts, before, gone = grade * conductivity(t[s, 0]), 0.0, 0.0
     for i in range(n - 1):
-        store = mass * heat_capacity[int(min(max(t[s, i], 0.0), _HOTTEST_C))]
+        store = mass * heat_capacity[int(min(max(t[s, i], 0.0), HOTTEST_C))]
         onward = grade * conductivity(t[s, i + 1])
         link = 0.5 * (conducts + onward) * per_dx
         conducts = onward
@@ -164,7 +140,7 @@ def _solve(t, s, thickness, grade, outside, gas_c, dt, heat_capacity, work):  # 
         carry = link * pivot
         work[0, i], work[1, i], work[2, i] = link, carry, known
         before, gone = link - carry * link, link * known
-    store = mass * heat_capacity[int(min(max(t[s, n - 1], 0.0), _HOTTEST_C))]
+    store = mass * heat_capacity[int(min(max(t[s, n - 1], 0.0), HOTTEST_C))]
     inside = 2.0 * conducts * per_dx * n / (n - 1.0 / 3.0)  # a parabola's slope at its end
     through = outside * inside / (outside + inside)
     work[2, n - 1] = (store * t[s, n - 1] + gone + through * gas_c) / (store + before + through)
@@ -194,7 +170,7 @@ def _slab_step(  # type: ignore[no-untyped-def]  # compiled
     for i in range(n):
         onward = work[0, i] * (work[2, i] - work[2, i + 1]) if i < n - 1 else -taken
         h[s, i] += (arriving - onward) * per_flux
-        x = h[s, i] / _ENTHALPY_STEP
+        x = h[s, i] / ENTHALPY_STEP
         j = min(max(int(x), 0), last)
         t[s, i] = by_enthalpy[j] + (x - j) * (by_enthalpy[j + 1] - by_enthalpy[j])
         arriving = onward
@@ -228,7 +204,7 @@ def heat_slabs(steel, furnace, slabs, first, gas_c, dt, drawn_w):  # type: ignor
             by_enthalpy, heat_capacity, work,
         )  # fmt: skip
         face_c[i] = face
-        scale2[i] += growth[int(min(max(face, 0.0), _HOTTEST_C))] * dt
+        scale2[i] += growth[int(min(max(face, 0.0), HOTTEST_C))] * dt
         hottest = max(hottest, face)
         for z in range(zones):
             drawn_w[z] += share[slot, z] * taken * 2.0 * furnace.face_m2

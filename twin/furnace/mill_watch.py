@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from twin.furnace.faults import Faults
+from twin.furnace.rollout import FASTEST, SLOWEST, is_pace
 from twin.furnace.state import MillState, Stop
-from twin.furnace.stops import StopRecord, stop_belief
+from twin.furnace.stops import LONGEST_S, StopRecord, stop_belief
 from twin.plant.furnace import Mill
 
 _AHEAD_S = 60.0  # a beginning so far ahead of the clock is still one; chosen: a row's minute
 _IDLE = timedelta(minutes=30)  # overdue; chosen: three times the slowest slab's time
-_SLOWEST, _FASTEST = 0.1, 10.0  # a pace beyond is none; assumed, wide
 
 
 class MillWatch:
@@ -48,8 +48,13 @@ class MillWatch:
         """One minute. `is_held`: the plant itself keeps a slab back."""
         mill = self._mill
         running, began_s, restart_s, pace = (seen[tag] for tag in self.tags)
-        if math.isfinite(pace) and _SLOWEST <= pace <= _FASTEST:
+        if is_pace(pace):
             self.pace = pace
+        elif not math.isnan(pace):
+            why = f"{pace:g} is outside {SLOWEST:g} to {FASTEST:g}"
+            self._told.note(
+                mill.pace, f"{mill.pace}: {why}; the last one, {self.pace:g}, counts", at
+            )
         if self._record.see(at, running, began_s, restart_s):
             self._belief = stop_belief(mill, self._record.past)
         if not math.isfinite(running):
@@ -87,13 +92,21 @@ class MillWatch:
 
     def _see_stop(self, at: datetime, began_s: float, restart_s: float) -> None:
         mill = self._mill
-        if 0.0 < began_s <= at.timestamp() + _AHEAD_S:
+        now_s = at.timestamp()
+        if 0.0 < began_s <= now_s + _AHEAD_S and self._record.may_begin(at, began_s):
             self._since = datetime.fromtimestamp(began_s, tz=UTC)
         elif math.isfinite(began_s):
-            told = f"{mill.stopped_at}: {began_s:g} s while the mill stands; it must be in the past"
+            why = "while the mill stands; it must be in the past"
+            if 0.0 < began_s <= now_s:
+                why = f"is before the mill last rolled or over {LONGEST_S / 86_400.0:g} days ago"
+            told = f"{mill.stopped_at}: {began_s:g} s {why}"
             self._told.note(mill.stopped_at, f"{told}. The first minute seen counts", at)
-        if restart_s > 0.0:
+        if 0.0 < restart_s <= now_s + LONGEST_S:
             self._restart = datetime.fromtimestamp(restart_s, tz=UTC)
+        elif restart_s > 0.0:
+            why = f"is over {LONGEST_S / 86_400.0:g} days ahead; no crew expects that"
+            told = f"{mill.expected_restart}: {restart_s:g} s {why}"
+            self._told.note(mill.expected_restart, told, at)
         longest = timedelta(minutes=mill.stop_min[1])
         if self._since is not None and at - self._since > longest:
             told = (

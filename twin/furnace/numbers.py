@@ -1,8 +1,6 @@
-"""A plant file's furnace as the compiled equations take it: SI numbers and tables."""
+"""A plant file's furnace as the compiled equations take it, in SI units; its steel is `steel`'s."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 
@@ -21,7 +19,7 @@ def numbers(furnace: Furnace) -> kernel.Furnace:
     zones = furnace.zones
     return kernel.Furnace(
         share=zone_shares(furnace),
-        face_m2=furnace.slab_length_m * furnace.slab_width_m,
+        face_m2=furnace.face_m2,
         fuel_low_w=np.array([1e6 * zone.fuel_mw[0] for zone in zones]),
         fuel_high_w=np.array([1e6 * zone.fuel_mw[1] for zone in zones]),
         header_w=1e6 * furnace.header_mw,
@@ -41,16 +39,6 @@ def numbers(furnace: Furnace) -> kernel.Furnace:
     )
 
 
-def steel(furnace: Furnace) -> kernel.Steel:
-    """The steel's tables; nobody may write into them."""
-    return _steel(furnace.scale_kg2_per_m4_s, furnace.scale_j_per_mol)
-
-
-@lru_cache(maxsize=8)
-def _steel(scale_kg2_per_m4_s: float, scale_j_per_mol: float) -> kernel.Steel:
-    return kernel.steel_tables(scale_kg2_per_m4_s, scale_j_per_mol)
-
-
 def zone_shares(furnace: Furnace) -> Series:
     """(slot, zone): how much of a slot's surroundings is which zone's gas; rows add to 1."""
     middle = np.arange(furnace.slots) + 0.5
@@ -59,9 +47,3 @@ def zone_shares(furnace: Furnace) -> Series:
     width = 2.0 * max(furnace.border_slots, 1e-6)
     passed = np.clip((middle[:, None] - edges) / width + 0.5, 0.0, 1.0)
     return np.ascontiguousarray(passed[:, :-1] - passed[:, 1:])
-
-
-def enthalpy(tables: kernel.Steel, t_c: Series) -> Series:
-    """J/kg of steel at `t_c` °C."""
-    found: Series = np.interp(t_c, np.arange(len(tables.enthalpy)), tables.enthalpy)
-    return found

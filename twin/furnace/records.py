@@ -117,28 +117,23 @@ class Records:
         if not _inside(thickness_m, _THICKNESS_M):
             low, high = (1000.0 * limit for limit in _THICKNESS_M)
             thickness_m = like.thickness_m
-            odd.append(
-                f"thickness {thickness_mm:g} mm is outside {low:g} to {high:g} mm; "
-                f"{1000.0 * thickness_m:g} mm is taken"
-            )
+            why = _why("thickness", thickness_mm, f"{low:g} to {high:g}", "mm")
+            odd.append(f"{why}; {1000.0 * thickness_m:g} mm is taken")
         if not _inside(charge_c, _CHARGE_C):
             low, high = _CHARGE_C
-            odd.append(
-                f"charged at {charge_c:g} °C is outside {low:g} to {high:g} °C; "
-                f"{like.charge_c:g} °C is taken"
-            )
+            why = _why("charge temperature", charge_c, f"{low:g} to {high:g}", "°C")
+            odd.append(f"{why}; {like.charge_c:g} °C is taken")
             charge_c = like.charge_c
         if not _inside(rate, _RATE_T_PER_H):
             low, high = _RATE_T_PER_H
-            odd.append(
-                f"rate {rate:g} t/h is outside {low:g} to {high:g} t/h; "
-                f"{like.rate_t_per_h:g} t/h is taken"
-            )
+            why = _why("rate", rate, f"{low:g} to {high:g}", "t/h")
+            odd.append(f"{why}; {like.rate_t_per_h:g} t/h is taken")
             rate = like.rate_t_per_h
         kind = round(grade) if math.isfinite(grade) else UNDESCRIBED
         if kind not in self._grades:
             known = ", ".join(map(str, sorted(self._grades)))
-            odd.append(f"grade {grade:g} is not described (described: {known})")
+            told = f"{grade:g} is not described" if math.isfinite(grade) else "is not told"
+            odd.append(f"grade {told} (described: {known})")
             kind = UNDESCRIBED
         return Slab(round(number), thickness_m, charge_c, kind, rate), "; ".join(odd)
 
@@ -146,6 +141,13 @@ class Records:
 def is_number(number: float) -> bool:
     """Whether it can be a slab's: 0 is an empty place, NaN is not known."""
     return math.isfinite(number) and number >= 1.0
+
+
+def _why(what: str, number: float, limits: str, unit: str) -> str:
+    """What is wrong with a part of a record."""
+    if math.isnan(number):
+        return f"{what} is not told"
+    return f"{what} {number:g} {unit} is outside {limits} {unit}"
 
 
 def _inside(number: float, limits: tuple[float, float]) -> bool:

@@ -20,7 +20,6 @@ from twin.records import Series
 #: from half a minute to 40 min: the loop's own lag, its reset, and between.
 FADE_MIN = (1.0, 3.0, 8.0)
 
-
 _Row = tuple[float, ...]
 
 
@@ -123,15 +122,15 @@ class LoopWatch:
 
     def state(self, residual: ZoneResidual | None) -> LoopState:
         """The memory as it is now, for `residual`."""
-        return LoopState(
-            tuple(self._loops.memory.tolist()), tuple(self._loops.drawn_mw.tolist()), residual
-        )
+        return _plain(self._loops, residual)
 
 
 def state_of(loops: kernel.Loops, residual: ZoneResidual | None) -> LoopState | None:
     """The plain data of `loops`, with the residual that they came from; None without one."""
-    if residual is None:
-        return None
+    return None if residual is None else _plain(loops, residual)
+
+
+def _plain(loops: kernel.Loops, residual: ZoneResidual | None) -> LoopState:
     return LoopState(tuple(loops.memory.tolist()), tuple(loops.drawn_mw.tolist()), residual)
 
 

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from twin.furnace import kernel
-from twin.furnace.numbers import STEP_S, enthalpy, numbers, steel
+from twin.furnace.numbers import STEP_S, numbers
 from twin.furnace.residual import forked, loops_of
-from twin.furnace.state import FurnaceState, Slab
+from twin.furnace.state import FurnaceState, Slab, ZoneState
+from twin.furnace.steel import enthalpy, steel
 from twin.plant.furnace import Furnace
 from twin.records import Series
 
 NODES = 4  # of half a slab; their agreement with finer ones is tested
+SLOWEST, FASTEST = 0.1, 10.0  # a mill's pace beyond is none; assumed, wide
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,7 @@ class Rollout:
         coming = _coming(state, len(leaves))
         self._slabs = _slabs(furnace, state, coming, self._steel)
         self._slots = furnace.slots
-        self._zones = kernel.Zones(
-            gas=np.array([zone.gas_c for zone in state.zones]),
-            wall=np.array([zone.wall_c for zone in state.zones]),
-            ramped=np.array([zone.followed_c for zone in state.zones]),
-            fuel=np.array([zone.fuel_w for zone in state.zones]),
-        )
+        self._zones = zones_of(state.zones)
         self._extra_w = np.array([zone.extra_w for zone in state.zones])
         self._loops = loops_of(state.loops, self._zones.ramped)
         inside = [each.slab for each in state.slabs]
@@ -117,9 +114,12 @@ def leaving_steps(
 
     `pace` scales every slab's rate for the next `pace_min` minutes. `restart_s`: how long the mill
     still stands, from now; None while it rolls. A slab leaves in the step in which it is due, as
-    tracking would see it: the rounding does not add up. Raises ValueError as `check_full` does.
+    tracking would see it: the rounding does not add up. Raises ValueError as `check_full` does, and
+    for a pace beyond `SLOWEST` and `FASTEST`.
     """
     check_full(furnace, state)
+    if not is_pace(pace):
+        raise ValueError(f"a pace of {pace:g} is none; give {SLOWEST:g} to {FASTEST:g}")
     due_s = max(0.0, (state.mill.due - state.at).total_seconds())
     due_s = max(due_s, restart_s or 0.0)
     leaves: list[int] = []
@@ -145,6 +145,11 @@ def check_full(furnace: Furnace, state: FurnaceState) -> None:
         )
 
 
+def is_pace(number: float) -> bool:
+    """Whether a mill can have that pace, over its schedule's."""
+    return SLOWEST <= number <= FASTEST
+
+
 def rolling_s(furnace: Furnace, slab: Slab) -> float:
     """How long the mill takes for a slab at its own rate, at pace 1."""
     return 3600.0 * mass_t(furnace, slab) / slab.rate_t_per_h
@@ -152,8 +157,17 @@ def rolling_s(furnace: Furnace, slab: Slab) -> float:
 
 def mass_t(furnace: Furnace, slab: Slab) -> float:
     """A slab's tonnes."""
-    face_m2 = furnace.slab_length_m * furnace.slab_width_m
-    return slab.thickness_m * face_m2 * kernel.DENSITY / 1000.0
+    return slab.thickness_m * furnace.face_m2 * kernel.DENSITY / 1000.0
+
+
+def zones_of(zones: Sequence[ZoneState]) -> kernel.Zones:
+    """Zones as the compiled equations take them, in arrays of their own."""
+    return kernel.Zones(
+        gas=np.array([zone.gas_c for zone in zones]),
+        wall=np.array([zone.wall_c for zone in zones]),
+        ramped=np.array([zone.followed_c for zone in zones]),
+        fuel=np.array([zone.fuel_w for zone in zones]),
+    )
 
 
 def _coming(state: FurnaceState, count: int) -> tuple[Slab, ...]:

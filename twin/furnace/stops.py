@@ -25,6 +25,11 @@ _PRIOR_STOPS = 10.0
 #: An estimate that so few stops would outlast by now is refuted and counts no more. Chosen: one
 #: stop in fifty; with it, a stop that was to last half an hour has lasted for nearly an hour.
 _REFUTED = 0.02
+#: A stop that began longer ago, or an estimate of one that lasts longer, is a clock set wrong.
+#: Chosen: a month, more than any repair; a furnace is cold long before.
+LONGEST_S = 31 * 86_400.0
+_SHORTEST_S = 30.0  # an estimate below is none: half a minute is how well a stop's end is seen
+_CLOCKS_S = 300.0  # the plant's clock against ours; chosen: more would be told as stale readings
 _KEPT = 200  # past stops: some forty days of them, twenty times what the plant file counts for
 _TINY = 1e-290  # a chance below this is none
 
@@ -38,6 +43,7 @@ class StopRecord:
     def __init__(self, known: Sequence[Stop] = ()) -> None:
         self._by_begin = {stop.began_s: stop for stop in known}
         self._began_s = self._expected_s = math.nan
+        self._rolled_s = -math.inf  # when it was last seen rolling
 
     @property
     def past(self) -> tuple[Stop, ...]:
@@ -53,12 +59,15 @@ class StopRecord:
         now_s = at.timestamp()
         if not math.isfinite(running):
             self.lose_sight()
-        elif running < 0.5 and 0.0 < stopped_at_s <= now_s:
+        elif running < 0.5 and stopped_at_s <= now_s and self.may_begin(at, stopped_at_s):
             if stopped_at_s != self._began_s:
                 self._began_s, self._expected_s = stopped_at_s, math.nan
-            if not math.isfinite(self._expected_s) and restart_s > stopped_at_s:
-                self._expected_s = restart_s - stopped_at_s
-        elif running >= 0.5 and math.isfinite(self._began_s):
+            expected_s = restart_s - stopped_at_s
+            if not math.isfinite(self._expected_s) and _SHORTEST_S <= expected_s <= LONGEST_S:
+                self._expected_s = expected_s
+        if running >= 0.5:
+            self._rolled_s = now_s
+        if running >= 0.5 and math.isfinite(self._began_s):
             # It ended in the minute before: half of it is the best guess.
             lasted_s = max(now_s - 30.0 - self._began_s, 30.0)
             self._by_begin[self._began_s] = Stop(self._began_s, lasted_s, self._expected_s)
@@ -67,6 +76,17 @@ class StopRecord:
             self._began_s = math.nan
             return True
         return False
+
+    def may_begin(self, at: datetime, stopped_at_s: float) -> bool:
+        """Whether the stop that is seen at `at` can have begun then.
+
+        Not weeks ago, and not before the mill was last seen rolling; unless that beginning is on
+        record, of a stop in which `mill.running` flickered.
+        """
+        if stopped_at_s in self._by_begin or stopped_at_s == self._began_s:
+            return True
+        earliest_s = max(at.timestamp() - LONGEST_S, self._rolled_s - _CLOCKS_S)
+        return stopped_at_s >= max(earliest_s, 0.0)
 
     def follow(self, mill: Mill, past: Window) -> None:
         """Every minute of `past`, which comes after those seen."""

@@ -1,6 +1,6 @@
 """Slab tracking: from records and thermocouples to which slab is where, how hot and how sure.
 
-Slabs are carried along minute by minute with what the thermocouples show (`copies`). What the
+Slabs (`inside`) are carried along minute by minute with what the thermocouples show. What the
 pyrometer shows at discharge tells how much more each grade takes up (`learning`); what the burners
 give beyond the balance is what a zone loses besides. A record that contradicts itself or the beam
 is told as a fault, and its slab is followed on with less certainty; nothing is guessed in silence.
@@ -10,42 +10,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from twin.furnace import kernel
 from twin.furnace.beam_watch import BeamWatch
-from twin.furnace.copies import Copies
 from twin.furnace.faults import Fault, Faults
+from twin.furnace.inside import SlabsInside, TrackedSlab
 from twin.furnace.learning import Emissivity
 from twin.furnace.mill_watch import MillWatch
-from twin.furnace.numbers import STEP_S, numbers, steel
+from twin.furnace.numbers import STEP_S, numbers
 from twin.furnace.pyrometer_watch import PyrometerWatch
 from twin.furnace.records import Read, Records
 from twin.furnace.residual import LoopState, LoopWatch, ZoneResidual
 from twin.furnace.rollout import rolling_s
-from twin.furnace.state import (
-    DOUBT_SD_K,
-    FORGETS_MIN,
-    TRACKED_SD_K,
-    FurnaceState,
-    Slab,
-    SlabState,
-    Stop,
-    ZoneState,
-)
+from twin.furnace.state import FurnaceState, Slab, Stop, ZoneState
 from twin.furnace.zone_watch import UNKNOWN_MIN, ZoneWatch
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series, Window
 
-#: Of a slab whose past was not seen. Measured on training seeds 1000–1005: 22 K at first, 16 K an
-#: hour later, 7.5 K after two; 40 K that fade as below is 35, 19 and 7.
-_GUESS_SD_K = 40.0
-_CHARGE_SD_K = 15.0  # of a slab's temperature at charging, against its record; assumed
-_GAS_DRIFT_K_PER_MIN = 2.5  # of a zone nobody sees: half of what its lining may be driven
-_PLACE_SD_K = 3.0  # for every place that the beam moved unseen: 17 K of gas for some ten minutes
 #: Over which unexplained losses are averaged. Chosen: many ramps of a zone, whose swings are no
 #: loss, and a small part of the day in which air drawn in drifts.
 _LOSS_H = 2.0
@@ -54,19 +39,6 @@ _LOSS_H = 2.0
 _LEARNED_SD_K = 2.2
 _REMEMBERED = 60  # discharges; chosen: some seven hours of them, for who judges tracking
 _STEP = timedelta(seconds=STEP_S)
-
-
-@dataclass
-class _Carried:
-    """One tracked slab, beside its rows in the copies. `unsure_k` fades with the minutes."""
-
-    slab: Slab
-    unsure_k: float
-    doubt: str = ""
-
-    @property
-    def sd_k(self) -> float:
-        return math.hypot(TRACKED_SD_K, self.unsure_k, DOUBT_SD_K if self.doubt else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +79,8 @@ class Tracker:
         self.learned = Emissivity(sorted(furnace.grades), furnace.pyrometer_sd_k)
         self._numbers = numbers(furnace)
         self._records = Records(furnace)
-        self._copies = Copies(furnace, self._numbers, steel(furnace))
-        self._carried: list[_Carried] = []
         self._told = Faults()
+        self._inside = SlabsInside(furnace, self._numbers, self.learned, self._told)
         self._zones = ZoneWatch(furnace, self._told)
         self._mill = MillWatch(mill, self._told, stops)
         self._pyrometer = PyrometerWatch(furnace, self._told)
@@ -134,6 +105,11 @@ class Tracker:
         return self._mill.stops
 
     @property
+    def pace(self) -> float:
+        """The mill's pace as it was last told, over its schedule's."""
+        return self._mill.pace
+
+    @property
     def past_faults(self) -> tuple[Fault, ...]:
         """The newest faults that are over, in the order in which they ended."""
         return self._told.past
@@ -156,13 +132,13 @@ class Tracker:
     def state(self) -> FurnaceState | None:
         """The furnace as tracked; None while zones or slabs are not known."""
         zones = self._zones.now
-        if zones is None or not self._carried or self.at is None or self._zones.is_unknown:
+        if zones is None or not self._inside.numbers or self.at is None or self._zones.is_unknown:
             return None
         fields = np.column_stack([zones.gas, zones.wall, zones.ramped, zones.fuel, self._extra_w])
-        _, per_k = self._copies.mean_c(0)
+        _, per_k = self._inside.mean_c(0)
         return FurnaceState(
             at=self.at,
-            slabs=self._slab_states(),
+            slabs=self._inside.states(),
             yard=self._yard,
             zones=tuple(ZoneState(*row) for row in fields.tolist()),
             mill=self._mill.state(self.at),
@@ -183,25 +159,7 @@ class Tracker:
 
     def expected_c(self, place: int = 0) -> tuple[float, float]:
         """Mean °C and its sd of the slab `place` places from the discharge door, as it is now."""
-        mean_c, per_k = self._copies.mean_c(place)
-        each = self._carried[place]
-        sd_k = math.hypot(each.sd_k, per_k * self.learned.sd_percent(each.slab.grade))
-        return mean_c + self.learned.of(each.slab.grade) * per_k, sd_k
-
-    def _slab_states(self) -> tuple[SlabState, ...]:
-        profiles = (field.tolist() for field in self._copies.profiles())
-        return tuple(
-            SlabState(
-                slab=each.slab,
-                node_c=tuple(profile_c[:-1]),
-                face_c=profile_c[-1],
-                scale2=scale2,
-                per_emissivity_k=tuple(per_k),
-                sd_k=each.sd_k,
-                doubt=each.doubt,
-            )
-            for each, profile_c, per_k, scale2 in zip(self._carried, *profiles, strict=True)
-        )
+        return self._inside.expected_c(place)
 
     def _minute(self, at: datetime, seen: Mapping[str, float]) -> None:
         minutes = 1 if self.at is None else round((at - self.at) / _STEP)
@@ -211,19 +169,20 @@ class Tracker:
         if minutes > 1:
             self._mill.lose_sight()
         if gas_c is not None:
-            if self._carried and unseen_min > UNKNOWN_MIN and self._zones.blind_min == 0:
+            if self._inside.numbers and unseen_min > UNKNOWN_MIN and self._zones.blind_min == 0:
                 text = f"nothing was seen for {unseen_min:.0f} min; slabs are taken over anew"
                 self._told.note("gap", text, at)
-                self._carried, minutes = [], 1
+                self._inside.clear()
+                minutes = 1
                 self._zones.begin_anew(gas_c)
             read = self._records.read(seen)
             self._note_records(at, read)
             self._mill.see(at, seen, is_held=seen[self.furnace.interlock] > 0.5)
-            is_followed = bool(self._carried)
+            is_followed = bool(self._inside.numbers)
             if is_followed:
                 self._follow(at, seen, read, minutes, gas_c)
             else:
-                self._begin(read.slots, gas_c)
+                self._inside.take_over(read.slots, gas_c)
             if not is_followed or unseen_min > 0:
                 self._loops.forget()
             self._remember(seen, gas_c, is_followed=is_followed)
@@ -243,32 +202,18 @@ class Tracker:
         if is_followed:
             self._loops.see(zones.ramped - followed_c, self._drawn_w)
 
-    def _begin(self, slots: Sequence[Slab | None], gas_c: Series) -> None:
-        """Take over a furnace whose past was not seen: as if the gas had always been as it is."""
-        known = [slab for slab in slots if slab is not None]
-        if len(known) < 0.5 * self.furnace.slots:
-            return
-        self._copies.arrange(())
-        for slab in reversed(slots):
-            coming = slab or _unknown(known[0])
-            if self._carried:
-                for _ in range(round(rolling_s(self.furnace, coming) / STEP_S)):
-                    self._copies.heat(gas_c)
-            self._copies.charge(coming, self.learned.of(coming.grade))
-            self._carried.append(_Carried(coming, _GUESS_SD_K))
-
     def _follow(
         self, at: datetime, seen: Mapping[str, float], read: Read, minutes: int, gas_c: Series
     ) -> None:
         """Heat the slabs for `minutes` up to `gas_c`, and move them as the beam has moved."""
         assert self._zones.now is not None
-        tracked = [each.slab.number for each in reversed(self._carried)]
-        moves, is_agreed = self._beam.moves(seen, tracked, read)
+        moves, is_agreed = self._beam.moves(seen, self._inside.numbers[::-1], read)
         moved, before_c = 0, self._zones.now.gas.copy()
         for minute in range(1, minutes + 1):
             share = (minute - 0.5) / minutes
             at_c = before_c + share * (gas_c - before_c)
-            self._heat(at_c, minute - 1)
+            unsure_min = np.maximum(self._zones.unsure_min(), minute - 1)
+            self._drawn_w = self._inside.heat(at_c, unsure_min)
             if minutes == 1:
                 self._learn_losses(gas_c)
             kernel.soak(self._numbers, self._zones.now, at_c, STEP_S)
@@ -276,20 +221,10 @@ class Tracker:
                 moved += 1
                 slot = moves - moved + 1
                 self._discharge(at - (minutes - minute) * _STEP, seen if slot == 1 else None)
-                self._charge(read.slots[slot - 1])
+                self._inside.charge(read.slots[slot - 1], self._yard)
         if moves > 1:
-            for each in self._carried:
-                each.unsure_k = math.hypot(each.unsure_k, _PLACE_SD_K * (moves - 1))
+            self._inside.moved_unseen(moves - 1)
         self._settle(at, read, is_agreed=is_agreed)
-
-    def _heat(self, gas_c: Series, held_min: int) -> None:
-        """A minute under `gas_c`, which nobody has seen for `held_min`."""
-        self._drawn_w = self._copies.heat(gas_c)
-        unsure_min = np.maximum(self._zones.unsure_min(), held_min)
-        rise_k = self._numbers.share @ (unsure_min * _GAS_DRIFT_K_PER_MIN) / FORGETS_MIN
-        fades = math.exp(-STEP_S / 60.0 / FORGETS_MIN)
-        for each, rise in zip(self._carried, reversed(rise_k.tolist()), strict=True):
-            each.unsure_k = min(each.unsure_k * fades + rise, _GUESS_SD_K)
 
     def _learn_losses(self, gas_c: Series) -> None:
         """What the burners gave beyond the balance of a minute up to `gas_c`, before walls soak."""
@@ -307,96 +242,35 @@ class Tracker:
     def _settle(self, at: datetime, read: Read, *, is_agreed: bool) -> None:
         """Doubt what the records do not confirm; believe them once they have stayed."""
         is_dark = sum(slab is None for slab in read.slots) > 0.5 * self.furnace.slots
-        is_elsewhere = self._compare(at, read, is_told=is_agreed and not is_dark)
+        is_elsewhere = self._inside.compare(at, read, is_told=is_agreed and not is_dark)
         # The last one charged is no slab that has been inside all the time.
-        inside = [each.slab.number for each in self._carried[:-1]]
+        inside = self._inside.numbers[:-1]
         if self._beam.is_record_believed(
             at, read, inside, is_agreed=is_agreed, is_elsewhere=is_elsewhere
         ):
-            self._believe(read.slots)
-
-    def _compare(self, at: datetime, read: Read, *, is_told: bool) -> bool:
-        """Doubt slabs with no or odd records; whether one is said to be at another's place."""
-        numbers = {each.slab.number for each in self._carried}
-        is_elsewhere = False
-        for place, each in enumerate(self._carried):
-            slot = self.furnace.slots - place
-            slab = read.slots[slot - 1]
-            if slab is None:
-                twice = each.slab.number in read.twice
-                each.doubt = "stands in two slots at once" if twice else "its record is gone"
-            elif each.slab.number == 0:
-                self._correct(place, slab)
-            elif slab.number != each.slab.number:
-                each.doubt = f"where the beam brought it the record says slab {slab.number}"
-                is_elsewhere |= slab.number in numbers
-            else:
-                each.doubt = read.doubts.get(slot, "")
-                if not each.doubt and slab != each.slab:
-                    self._correct(place, slab)
-            if each.doubt and is_told and each.slab.number:
-                told = f"slab {each.slab.number}: {each.doubt}"
-                self._told.note(f"slab {each.slab.number}", told, at)
-        return is_elsewhere
-
-    def _correct(self, place: int, slab: Slab) -> None:
-        """The slab at `place` turns out to be `slab`: its past was computed with other numbers."""
-        each = self._carried[place]
-        each.slab, each.doubt = slab, ""
-        each.unsure_k = math.hypot(each.unsure_k, DOUBT_SD_K)
-        self._copies.correct(place, slab)
-
-    def _believe(self, slots: Sequence[Slab | None]) -> None:
-        """Take the slabs to stand where the records say; one never seen is as hot as its place."""
-        at_number = {each.slab.number: p for p, each in enumerate(self._carried)}
-        claimed = {slab.number for slab in slots if slab is not None}
-        order, carried = [], []
-        for place, each in enumerate(self._carried):
-            stays = each.slab if each.slab.number not in claimed else _unknown(each.slab)
-            slab = slots[self.furnace.slots - 1 - place] or stays
-            source = at_number.get(slab.number) if slab.number else None
-            order.append(place if source is None else source)
-            unsure_k = _GUESS_SD_K if source is None else self._carried[source].unsure_k
-            carried.append(_Carried(slab, math.hypot(unsure_k, DOUBT_SD_K)))
-        self._copies.arrange(order)
-        self._carried = carried
-        for place, each in enumerate(carried):
-            self._copies.correct(place, each.slab)
+            self._inside.believe(read.slots)
 
     def _discharge(self, at: datetime, seen: Mapping[str, float] | None) -> None:
         """The slab at the door leaves; what the pyrometer says of it is learned from.
 
         `seen` None: it left while nobody looked.
         """
-        gone = self._carried[0]
+        gone = self._inside.next_to_leave
         expected_c, sd_k = self.expected_c()
         shown_c = math.nan if seen is None else self._pyrometer.of_slab(gone.slab, seen)
         self.left = [*self.left, Left(at, gone.slab, expected_c, sd_k, shown_c)][-_REMEMBERED:]
         if self._learns:
             self._learn(gone, expected_c, sd_k, shown_c)
         self._mill.slab_left(at, rolling_s(self.furnace, gone.slab))
-        self._copies.discharge()
-        self._carried.pop(0)
+        self._inside.discharge()
 
-    def _learn(self, gone: _Carried, expected_c: float, sd_k: float, shown_c: float) -> None:
+    def _learn(self, gone: TrackedSlab, expected_c: float, sd_k: float, shown_c: float) -> None:
         """Take in what the pyrometer shows of the slab at the door, where it can teach anything."""
         self.learned.age()
         if math.isfinite(shown_c) and not gone.doubt and gone.unsure_k < _LEARNED_SD_K:
-            mean_c, per_k = self._copies.mean_c(0)
+            mean_c, per_k = self._inside.mean_c(0)
             is_near = self.learned.learn(gone.slab.grade, shown_c - mean_c, per_k, gone.sd_k)
             self._pyrometer.judge(shown_c, expected_c, sd_k, is_near=is_near)
-
-    def _charge(self, slab: Slab | None) -> None:
-        """A slab comes in; without a record it is the yard's next, or like the one before it."""
-        numbers = {each.slab.number for each in self._carried}
-        for told in (slab, *self._yard[:1], None):
-            slab = told
-            if slab is not None and slab.number not in numbers:
-                break
-        coming = slab or _unknown(self._carried[-1].slab)
-        self._copies.charge(coming, self.learned.of(coming.grade))
-        unsure_k = _CHARGE_SD_K if slab else _GUESS_SD_K
-        self._carried.append(_Carried(coming, unsure_k))
 
     def _note_records(self, at: datetime, read: Read) -> None:
         gone = [k for k, slab in enumerate(read.slots, 1) if slab is None]
@@ -406,14 +280,10 @@ class Tracker:
         if len(gone) > 0.5 * self.furnace.slots:
             told = f"{len(gone)} of {self.furnace.slots} slots have no slab record"
             self._told.note("records", f"{told}; slabs are not known to move", at)
-        unknown = [k for k in gone if not self._carried or self._carried[-k].slab.number == 0]
+        inside = self._inside.numbers
+        unknown = [k for k in gone if not inside or inside[-k] == 0]
         if unknown:
             told = f"slot {unknown[0]}: no slab record; a slab like its neighbour is assumed"
             self._told.note("unknown slab", told, at)
         for place, told in read.yard_faults.items():
             self._told.note("yard", f"yard place {place}: {told}", at)
-
-
-def _unknown(like: Slab) -> Slab:
-    """A slab of which nobody knows anything, taken to be like `like`."""
-    return replace(like, number=0)

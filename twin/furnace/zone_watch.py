@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin.furnace import kernel
 from twin.furnace.faults import Faults
@@ -21,6 +22,9 @@ from twin.records import Series
 #: may be driven they could be 20 K off by then, more than half of the range they must leave in.
 UNKNOWN_MIN = 30.0
 _PLAUSIBLE_C = (0.0, 1600.0)  # of a furnace's thermocouple; type S ends there
+#: Of what a zone's burners burn at most, by the plant file: beyond, a meter is broken. Chosen: no
+#: meter is off by half, and the plant file may be a burner behind.
+_PLAUSIBLE_FUEL = 2.0
 #: A thermocouple that shows one number to the last digit for so long is dead. Chosen: where a
 #: tenth is shown two minutes in a row are often alike, twenty never.
 _STILL_MIN = 20.0
@@ -62,7 +66,7 @@ class ZoneWatch:
         `now` keeps the minute's beginning, its fuel excepted, until `accept`.
         """
         shown = np.array([seen[zone.temperature] for zone in self._zones])
-        is_seen = np.isfinite(shown) & (shown >= _PLAUSIBLE_C[0]) & (shown <= _PLAUSIBLE_C[1])
+        is_seen = _can_be(shown)
         if self.now is None:
             if not is_seen.all():
                 return None
@@ -72,16 +76,24 @@ class ZoneWatch:
         self.unseen_min = np.where(is_seen, 0.0, self.unseen_min + minutes)
         is_still = is_seen & (gas == self.now.gas)
         self._still_min = np.where(is_still, self._still_min + minutes, 0.0)
-        self._tell(at, shown, gas)
-        fuel_w = 1e6 * np.array([seen[zone.fuel] for zone in self._zones])
-        self.fuel_is_seen = bool(np.isfinite(fuel_w).all() and (fuel_w >= 0.0).all())
+        self._tell(at, seen, gas)
+        self._see_fuel(at, seen)
+        return gas
+
+    def _see_fuel(self, at: datetime, seen: Mapping[str, float]) -> None:
+        """Take in what all meters show, or nothing of any where one shows what cannot be."""
+        assert self.now is not None
+        lost = [
+            f"{zone.fuel} ({seen[zone.fuel]:g} MW)" if np.isfinite(seen[zone.fuel]) else zone.fuel
+            for zone in self._zones
+            if not 0.0 <= seen[zone.fuel] <= _PLAUSIBLE_FUEL * zone.fuel_mw[1]
+        ]
+        self.fuel_is_seen = not lost
         if self.fuel_is_seen:
-            self.now.fuel[:] = fuel_w
+            self.now.fuel[:] = 1e6 * np.array([seen[zone.fuel] for zone in self._zones])
         else:
-            lost = [zone.fuel for zone, w in zip(self._zones, fuel_w, strict=True) if not w >= 0.0]
             told = f"{', '.join(lost)}: no fuel is seen; what zones lose besides is not learned"
             self._told.note("fuel", told, at)
-        return gas
 
     def begin_anew(self, gas: Series) -> None:
         """Walls are taken to be in balance with `gas`: what happened since is not known."""
@@ -89,11 +101,14 @@ class ZoneWatch:
         self.now.wall[:] = gas - _WALL_BELOW_GAS_K
 
     def accept(self, gas: Series, seen: Mapping[str, float]) -> None:
-        """The minute is over: `gas` and the followed setpoints of `seen` are what is now."""
+        """The minute is over: `gas` and the followed setpoints of `seen` are what is now.
+
+        One that cannot be stays what it was.
+        """
         assert self.now is not None
         self.now.gas[:] = gas
         followed = np.array([seen[zone.followed] for zone in self._zones])
-        self.now.ramped[:] = np.where(np.isfinite(followed), followed, self.now.ramped)
+        self.now.ramped[:] = np.where(_can_be(followed), followed, self.now.ramped)
 
     def unsure_min(self) -> Series:
         """By zone, for how many minutes its gas has only been held."""
@@ -101,12 +116,13 @@ class ZoneWatch:
         longest: Series = np.minimum(np.maximum(self.unseen_min, stuck_min), UNKNOWN_MIN)
         return longest
 
-    def _tell(self, at: datetime, shown: Series, gas: Series) -> None:
+    def _tell(self, at: datetime, seen: Mapping[str, float], gas: Series) -> None:
+        low, high = _PLAUSIBLE_C
         for z, zone in enumerate(self._zones):
-            tag, low, high = zone.temperature, *_PLAUSIBLE_C
+            tag = zone.temperature
             if self.unseen_min[z] > 0:
-                why = f"{shown[z]:g} °C is outside {low:g} to {high:g} °C"
-                why = why if np.isfinite(shown[z]) else "no value"
+                why = f"{seen[tag]:g} °C is outside {low:g} to {high:g} °C"
+                why = why if np.isfinite(seen[tag]) else "no value"
                 self._told.note(tag, f"{tag}: {why}; its last one, {gas[z]:.0f} °C, is held", at)
             if self.unseen_min[z] > UNKNOWN_MIN:
                 told = f"{tag}: silent for over {UNKNOWN_MIN:g} min; slabs are not known"
@@ -114,3 +130,15 @@ class ZoneWatch:
             if self._still_min[z] >= _STILL_MIN:
                 told = f"{tag}: exactly {gas[z]:g} °C for {_STILL_MIN:g} min; a live one trembles"
                 self._told.note(f"{tag} still", told, at)
+            followed_c = seen[zone.followed]
+            if not np.isnan(followed_c) and not _can_be(followed_c):
+                told = f"{zone.followed}: {followed_c:g} °C is outside {low:g} to {high:g} °C"
+                self._told.note(zone.followed, f"{told}; its last one is held", at)
+
+
+def _can_be(shown_c: Series | float) -> NDArray[np.bool_]:
+    """Whether a furnace can be so hot; not of NaN."""
+    possible: NDArray[np.bool_] = (np.asarray(shown_c) >= _PLAUSIBLE_C[0]) & (
+        np.asarray(shown_c) <= _PLAUSIBLE_C[1]
+    )
+    return possible

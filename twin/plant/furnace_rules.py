@@ -12,7 +12,7 @@ from twin.plant.furnace import PLACE, RECORD, Furnace, Mill, SlabSpec, named_tag
 from twin.plant.shape import Plant, Role
 
 _STEP_S = 60.0  # slabs are tracked and rolled out in these steps; see `twin.furnace.numbers`
-_HOTTEST_FLUE_C = 1200.0
+_FLUE_C = (600.0, 1200.0)  # between them lies what leaves a furnace
 
 
 def furnace_findings(plant: Plant, names: frozenset[str]) -> Iterator[Finding]:
@@ -110,13 +110,23 @@ def _heat(furnace: Furnace, at: Place) -> Iterator[Finding]:
         message = "describes no grade."
         yield Finding((*at, "grades"), message, "Add one, e.g. {0: 1.0} for carbon steel.")
     first, second = furnace.flue_heat
-    lost = _HOTTEST_FLUE_C * (first + second * _HOTTEST_FLUE_C)
-    if not 0.0 < lost < 1.0:
+    for flue_c in reversed(_FLUE_C):
+        lost = flue_c * (first + second * flue_c)
+        if not 0.0 < lost < 1.0:
+            message = (
+                f"{first:g} and {second:g} let flue gas of {flue_c:g} °C carry {lost:.3g} of "
+                "the heat burned; only 0 to 1 can be."
+            )
+            yield Finding((*at, "flue_heat"), message, "Give both per °C, about 4.5e-4 and 5.5e-8.")
+            break
+    _, preheat_c = furnace.air_preheat
+    brought = furnace.air_heat_per_k * preheat_c
+    if brought >= 1.0:
         message = (
-            f"{first:g} and {second:g} let flue gas of {_HOTTEST_FLUE_C:g} °C carry {lost:.3g} of "
-            "the heat burned; only 0 to 1 can be."
+            f"{furnace.air_heat_per_k:g} lets air of {preheat_c:g} °C bring {brought:.3g} of the "
+            "heat burned; only less than 1 can be."
         )
-        yield Finding((*at, "flue_heat"), message, "Give both per °C, about 4.5e-4 and 5.5e-8.")
+        yield Finding((*at, "air_heat_per_k"), message, "Give it per K, about 3.7e-4.")
 
 
 def _spec(spec: SlabSpec, at: Place) -> Iterator[Finding]:
@@ -170,6 +180,11 @@ def _records(plant: Plant, furnace: Furnace, at: Place, names: frozenset[str]) -
         else:
             yield from _missing((*at, key), pattern, places, names)
             yield from _units((*at, key), pattern, places, name_units)
+            beyond = record_tag(pattern, places + 1, "slab")
+            if key == "slot" and beyond in names:
+                message = f"{places}, but there is a tag {beyond} of one more."
+                remedy = "Correct the number, or leave out the tags of slots that are not there."
+                yield Finding((*at, "slots"), message, remedy)
     if furnace.slot == furnace.yard:
         message = f"{furnace.yard!r} is already the pattern of the slots."
         yield Finding((*at, "yard"), message, "Slots and yard have tags of their own.")

@@ -285,6 +285,16 @@ class Plant:
         return tuple(tag for tag in self.tags if tag.role is role)
 
     @property
+    def furnace(self) -> Furnace | None:
+        """The furnace of the discrete part; a plant file that has one has its mill too."""
+        return next((block for block in self.discrete if isinstance(block, Furnace)), None)
+
+    @property
+    def mill(self) -> Mill | None:
+        """The mill of the discrete part."""
+        return next((block for block in self.discrete if isinstance(block, Mill)), None)
+
+    @property
     def round_s(self) -> float:
         """Plant seconds between two planning rounds."""
         return self.plan_every_steps * self.step_s

@@ -16,6 +16,7 @@ from twin.records import PlantState, Stage, Verdict
 from twin.safety.context import RULES, GateContext, Trust
 from twin.safety.facts import (
     Case,
+    difference_unit,
     highest_low,
     is_same,
     is_zoned,
@@ -25,6 +26,7 @@ from twin.safety.facts import (
     related,
     rounding,
     show,
+    show_difference,
 )
 
 
@@ -208,10 +210,11 @@ def _of_rate(case: Case, tag: Tag, setpoint: float, present: float) -> Iterator[
     elif not abs(setpoint - present) <= room + rounding(setpoint, present, room):
         size = abs(setpoint - present)
         yield (
-            f"{tag.name}: a move of {show(tag, size, room)} (from {show(tag, present, setpoint)} "
-            f"to {show(tag, setpoint, present)}) is more than the {show(tag, room, size)} that "
-            f"its rate of {tag.rate_limit_per_min:g} {tag.unit} per minute allows since its last "
-            f"move, at most one planning round of {case.plant.round_s:.0f} s. Ask for less or wait."
+            f"{tag.name}: a move of {show_difference(tag, size, room)} (from "
+            f"{show(tag, present, setpoint)} to {show(tag, setpoint, present)}) is more than the "
+            f"{show_difference(tag, room, size)} that its rate of {tag.rate_limit_per_min:g} "
+            f"{difference_unit(tag)} per minute allows since its last move, at most one planning "
+            f"round of {case.plant.round_s:.0f} s. Ask for less or wait."
         )
 
 
@@ -239,9 +242,9 @@ def _of_budget(case: Case, tag: Tag, setpoint: float, present: float) -> Iterato
     elif not is_same(setpoint, present) and not size <= room + rounding(setpoint, present, room):
         budget = tag.move_budget_per_h or 0.0
         yield (
-            f"{tag.name}: a move of {show(tag, size, room)} on top of "
-            f"{show(tag, budget - room, budget)} in the last hour passes its move budget of "
-            f"{show(tag, budget)} per hour. Ask for a smaller move or wait."
+            f"{tag.name}: a move of {show_difference(tag, size, room)} on top of "
+            f"{show_difference(tag, budget - room, budget)} in the last hour passes its move "
+            f"budget of {show_difference(tag, budget)} per hour. Ask for a smaller move or wait."
         )
 
 

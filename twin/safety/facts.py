@@ -15,6 +15,9 @@ from twin.plant import Limits, Plant, Tag
 from twin.records import PlantState, TagState
 from twin.safety.context import RULES, GateContext
 
+#: How a plant file may spell degrees Celsius: what Pint knows as `degree_Celsius`.
+_CELSIUS = frozenset({"degC", "°C", "celsius", "degreeC", "degree_Celsius"})
+
 
 @dataclass(frozen=True)
 class Case:
@@ -124,9 +127,22 @@ def outside(tag: Tag, value: float, limit: float) -> str:
 
 def show(tag: Tag, value: float, beside: float | None = None) -> str:
     """The value in the tag's decimals and unit, with more digits if `beside` would look alike."""
+    return f"{_digits(tag, value, beside)} {tag.unit}".rstrip()
+
+
+def show_difference(tag: Tag, size: float, beside: float | None = None) -> str:
+    """The same of a difference between two of the tag's values, in `difference_unit`."""
+    return f"{_digits(tag, size, beside)} {difference_unit(tag)}".rstrip()
+
+
+def difference_unit(tag: Tag) -> str:
+    """The unit of a difference between two of the tag's values: K where they are in °C."""
+    return "K" if tag.unit in _CELSIUS else tag.unit
+
+
+def _digits(tag: Tag, value: float, beside: float | None) -> str:
     decimals = tag.decimals
     if beside is not None and beside != value:
         while decimals < 15 and f"{value:.{decimals}f}" == f"{beside:.{decimals}f}":
             decimals += 1
-    digits = f"{value:.{decimals}f}" if abs(value) < 1e12 else f"{value:g}"
-    return f"{digits} {tag.unit}".rstrip()
+    return f"{value:.{decimals}f}" if abs(value) < 1e12 else f"{value:g}"

@@ -17,10 +17,11 @@ import numpy as np
 import simpy
 
 from twin.furnace import kernel
-from twin.furnace.numbers import STEP_S, numbers, steel
+from twin.furnace.numbers import STEP_S, numbers
 from twin.furnace.residual import loops_of, state_of
-from twin.furnace.rollout import conductivity_of
+from twin.furnace.rollout import FASTEST, SLOWEST, conductivity_of, is_pace, zones_of
 from twin.furnace.state import FurnaceState, Slab, ZoneState
+from twin.furnace.steel import steel
 from twin.plant import Plant
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series
@@ -86,8 +87,8 @@ def simulate_line(
     then on. Random numbers depend on seed, replication, block and item alone:
     two plans on one seed meet the same slabs and stops. A run is continued with its own seed.
 
-    Raises ValueError if `moves` lacks a zone, or for a plant without furnace and mill; KeyError if
-    `policy` names what is no setpoint of them.
+    Raises ValueError if `moves` lacks a zone or has a pace that no mill can have, or for a plant
+    without furnace and mill; KeyError if `policy` names what is no setpoint of them.
     """
     furnace, mill = line_of(plant)
     luck = Luck(seed, replication)
@@ -102,8 +103,7 @@ def simulate_line(
 
 def line_of(plant: Plant) -> tuple[Furnace, Mill]:
     """The plant's furnace and mill; ValueError where it has none."""
-    furnace = next((block for block in plant.discrete if isinstance(block, Furnace)), None)
-    mill = next((block for block in plant.discrete if isinstance(block, Mill)), None)
+    furnace, mill = plant.furnace, plant.mill
     if furnace is None or mill is None:
         raise ValueError(f"{plant.plant} has no furnace with a mill (`discrete` in the plant file)")
     return furnace, mill
@@ -121,6 +121,8 @@ class _Path:
         tags = [zone.setpoint for zone in furnace.zones]
         self.setpoints_c = np.column_stack([_kept(moves[tag], steps) for tag in tags])
         self.pace = _kept(moves.get(mill.pace, np.ones(1)), steps)
+        if none := [pace for pace in self.pace if not is_pace(pace)]:
+            raise ValueError(f"{mill.pace}: {none[0]:g} is none; give {SLOWEST:g} to {FASTEST:g}")
         self._by_tag = {tag: self.setpoints_c[:, z] for z, tag in enumerate(tags)}
         self._by_tag[mill.pace] = self.pace
 
@@ -151,12 +153,7 @@ class _Run:
         self._inside = list(state.slabs)
         self._slabs = _slabs(furnace, state.slabs)
         self._hottest_c = np.array([each.hottest_c for each in state.slabs])
-        self._zones = kernel.Zones(
-            gas=np.array([zone.gas_c for zone in state.zones]),
-            wall=np.array([zone.wall_c for zone in state.zones]),
-            ramped=np.array([zone.followed_c for zone in state.zones]),
-            fuel=np.array([zone.fuel_w for zone in state.zones]),
-        )
+        self._zones = zones_of(state.zones)
         self._extra_w = np.array([zone.extra_w for zone in state.zones])
         self._residual = None if state.loops is None else state.loops.residual
         self._loops = loops_of(state.loops, self._zones.ramped)

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import numpy as np
 
-from twin.furnace.numbers import STEP_S, enthalpy, steel
+from twin.furnace.numbers import STEP_S
 from twin.furnace.residual import LoopState
 from twin.furnace.rollout import check_full, rolling_s
 from twin.furnace.state import (
@@ -26,6 +26,7 @@ from twin.furnace.state import (
     StopBelief,
     ZoneState,
 )
+from twin.furnace.steel import enthalpy, steel
 from twin.furnace.stops import remaining, stop_belief
 from twin.plant.furnace import Furnace, Mill
 from twin.records import Series
