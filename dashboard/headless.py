@@ -7,6 +7,7 @@ closed loop against the emulator on this machine. It is the only source of `read
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import tempfile
@@ -25,7 +26,7 @@ from rich.progress import Progress
 
 from connectors.emulator import READINGS_EMITTED
 from connectors.opcua import Session
-from dashboard.comparison import TEST_SEEDS, compare, comparison_of
+from dashboard.comparison import TEST_SEEDS, check_whole_steps, compare, comparison_of
 from dashboard.demo import create_database, emulator_process, keep_running, plant_processes
 from dashboard.settings import Settings
 from dashboard.workers import EMULATOR_START
@@ -51,24 +52,33 @@ def headless_demo(
     *,
     seeds: int | None,
     hours: float | None,
-    wire_hours: float,
+    wire_hours: float | None,
     console: Console,
 ) -> dict[str, Any]:
     """Run both parts side by side; every figure of the demo by name.
 
-    `seeds` and `hours` None: as many as this kind of plant is compared on by itself.
+    `seeds`, `hours` and `wire_hours` None: as many as this kind of plant is compared on by itself.
 
     Raises:
-        UsageError: too many seeds, too short a run, or a plant that cannot be emulated or compared.
+        UsageError: too many seeds, a run that is too short, too long or no whole steps of the
+            plant, or a plant that cannot be emulated or compared.
         KeyboardInterrupt: SIGINT or SIGTERM came; no process is left.
     """
     if seeds is not None and not 1 <= seeds <= len(TEST_SEEDS):
         raise UsageError(f"--seeds {seeds}: there are 1 to {len(TEST_SEEDS)} held-back seeds.")
-    if hours is not None and hours < _SHORTEST_COMPARISON_H:
+    if hours is not None and not _SHORTEST_COMPARISON_H <= hours < math.inf:
         raise UsageError(f"--hours {hours:g}: forecasts are judged over an hour; give 2 or more.")
     plant = settings.plant(name)
+    if hours is not None:
+        check_whole_steps(plant, hours)
     comparison = comparison_of(plant)
     seeds, hours = seeds or comparison.seeds, hours or comparison.hours
+    wire_hours = wire_hours or comparison.wire_hours
+    if hours > comparison.longest_h:
+        raise UsageError(
+            f"--hours {hours:g}: an arm keeps its minutes for {comparison.longest_h:g} h only. "
+            "Give no more."
+        )
     with (
         tempfile.TemporaryDirectory(prefix="plantwright-") as folder,
         Progress(console=console) as bar,

@@ -40,7 +40,7 @@ from twin.slab_forecast import slab_forecast
 from twin.state import window
 
 _JUDGED_EVERY = 5  # minutes between forecasts of the zones, and how far they look ahead
-#: Of the steady target, once an hour; it takes half a second of CPU. Patient, so that a busy
+#: Of the steady target, sought once an hour, .1 to .2 s of CPU a rank. Patient, so that a busy
 #: machine plans as a free one does.
 _STEADY_DEADLINE_S = 20.0
 #: Of the room that the gate leaves, while the plant's own control may move the setpoint on before
@@ -82,6 +82,7 @@ class SlabController:
             stops=stops,
         )
         self.trust = SlabTrust(len(self.furnace.zones))
+        self._steady.forget()
         self.observed_until: datetime | None = None
         self._judged_from: FurnaceState | None = None
         self._path: list[Series] = []
@@ -190,10 +191,11 @@ class SlabController:
         found = self._planner.plan(
             furnace, self._planner.start(now, current, self._last), low, high, current,
             self._paces(state, trusted, now), target.setpoints_c if target.is_usable else None,
+            keeps_pace=not self._may_move_pace(state, trusted),
         )  # fmt: skip
         self._last = LastPlan(found.blocks_c, now)
         self._is_stopped = self._stands()
-        plan = self._plan(found, state, now)
+        plan = self._plan(found, state, trusted, now)
         setpoints = next_setpoints(self.plant, plan, state)
         verdict = check(self.plant, state, setpoints, trusted, now)
         currency = self.plant.economics.currency if self.plant.economics is not None else ""
@@ -287,18 +289,27 @@ class SlabController:
         present = _known(state, mv)
         if not is_pace(present):
             return [self.tracker.pace]
-        if self._is_shadow(mv, context) or self._stands():
+        if self._stands() or not self._may_move_pace(state, context):
             return [present]
         return paces(present, self._reach(mv, state, context, now))
 
-    def _plan(self, found: SlabPlan, state: PlantState, now: datetime) -> Plan:
+    def _may_move_pace(self, state: PlantState, context: GateContext) -> bool:
+        """Whether it is seen where the pace stands, and a plan may ever move it."""
+        mv = self.mill.pace
+        has_worth = self.mill.tonne_worth is not None
+        return has_worth and is_pace(_known(state, mv)) and not self._is_shadow(mv, context)
+
+    def _plan(
+        self, found: SlabPlan, state: PlantState, context: GateContext, now: datetime
+    ) -> Plan:
         path = self._planner.path(found.blocks_c)
         steps = self.plant.horizon_steps
         path = np.concatenate([path, np.tile(path[-1], (max(0, steps - len(path)), 1))])[:steps]
         moves = {mv: path[:, z] for z, mv in enumerate(self._zone_mvs)}
         if self.mill.tonne_worth is not None and is_pace(_known(state, self.mill.pace)):
-            pace = np.ones(steps)
-            pace[: self._planner.tuning.pace_min] = found.pace
+            pace = np.full(steps, found.pace)
+            if self._may_move_pace(state, context):
+                pace[self._planner.tuning.pace_min :] = 1.0
             moves[self.mill.pace] = pace
         predicted = {
             zone.temperature: found.passage.gas_c[:steps, z]

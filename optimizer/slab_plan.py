@@ -1,8 +1,8 @@
 """The furnace's plan: zone setpoints in a few blocks and the mill's pace, judged by every slab.
 
 Setpoints are sought by Gauss-Newton steps on rollouts; a slower pace is tried where slabs out of
-spec would cost more than the tonnes that it holds back. A stop of the mill lasts as long as its
-crew's estimate and its age let one expect.
+spec would cost more than the tonnes that it holds back. While the mill stands, setpoints serve an
+early, a middle and a late restart, as its crew's estimate and its age let one expect.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Tuning:
 class SlabPlan:
     """Setpoints (block, zone) and the mill's pace, and what they and standing still do.
 
-    Costs are money per hour: fuel less what is stored at the end, scale, slabs expected out of
-    spec, and tonnes rolled less than by standing still. `leaving` are the slabs of `passage`, in
+    Costs are money per hour, expected over the restarts while the mill stands: fuel less what is
+    stored at the end, scale, slabs expected out of spec, and tonnes rolled less than by standing
+    still. Passages are those of the mean restart. `leaving` are the slabs of `passage`, in
     their order; `leaves` the minute each leaves in.
     """
 
@@ -79,6 +80,7 @@ class _Course:
     """One course of the mill: its pace, which slabs leave when, and where they are aimed."""
 
     pace: float
+    pace_min: float
     weight: float
     rollout: Rollout
     leaves: tuple[int, ...]
@@ -142,48 +144,58 @@ class SlabPlanner:
         still_c: Series,
         paces: Sequence[float] = (1.0,),
         steady_c: Series | None = None,
+        *,
+        keeps_pace: bool = False,
     ) -> SlabPlan:
         """The best blocks found from `start_c` (block, zone) between the bounds.
 
         `still_c` (zone) is where the setpoints stand: what holding them costs is told beside.
         `paces` are those that the mill may take now, the present one first. `steady_c` (zone) is
         where the coming mix would like to be; the last block leans towards it a little.
+        `keeps_pace`: the present one stays for good, as no plan may move it.
         """
         began = time.perf_counter()
         present, *others = paces
-        now = self._course(state, remaining_stop_s(self.mill, state), present)
-        holding = now.rollout.run(self.path(np.tile(still_c, (len(start_c), 1))))
+        pace_min = math.inf if keeps_pace else self.tuning.pace_min
+        now = self._course(state, remaining_stop_s(self.mill, state), present, pace_min)
+        still = np.tile(still_c, (len(start_c), 1))
         towards_c = np.full_like(start_c, np.nan)
         towards_c[-1] = np.nan if steady_c is None else steady_c
         box = _Box(start_c, low_c, high_c, towards_c)
         best = self._option(state, now, box)
         for pace in others:
-            course = self._course(state, remaining_stop_s(self.mill, state), pace)
+            course = self._course(state, remaining_stop_s(self.mill, state), pace, pace_min)
             if self._may_pay(best, course):
                 option = self._option(state, course, replace(box, start_c=best.blocks_c))
                 best = min(best, option, key=lambda each: self._balance(each, now))
         hours = self.tuning.predict_min / 60.0
         return SlabPlan(
-            best.blocks_c, best.course.pace, best.passage, holding,
+            best.blocks_c, best.course.pace, best.passage, now.rollout.run(self.path(still)),
             best.course.rollout.leaving, best.course.leaves,
-            self._balance(best, now) / hours, self._money(now, holding) / hours,
+            self._balance(best, now) / hours,
+            self._expected(self._cases(state, now), still) / hours,
             self._binding(best.passage, best.course.aim),
             1000 * (time.perf_counter() - began),
         )  # fmt: skip
 
     def _course(
-        self, state: FurnaceState, restart_s: float | None, pace: float, weight: float = 1.0
+        self,
+        state: FurnaceState,
+        restart_s: float | None,
+        pace: float,
+        pace_min: float,
+        weight: float = 1.0,
     ) -> _Course:
         tuning = self.tuning
         leaves = leaving_steps(
             self.furnace, state, tuning.predict_min,
-            pace=pace, pace_min=tuning.pace_min, restart_s=restart_s,
+            pace=pace, pace_min=pace_min, restart_s=restart_s,
         )  # fmt: skip
         rollout = Rollout(self.furnace, state, leaves)
         aim = self._cost.aim(state, leaves)
         soon = [each.slab.rate_t_per_h for each in state.slabs[:_SLABS_AN_HOUR]]
         rolled_t = pace * tuning.pace_min / 60.0 * math.fsum(soon) / max(1, len(soon))
-        return _Course(pace, weight, rollout, tuple(leaves), aim, rolled_t)
+        return _Course(pace, pace_min, weight, rollout, tuple(leaves), aim, rolled_t)
 
     def _cases(self, state: FurnaceState, course: _Course) -> list[_Course]:
         """While the mill stands: how long it may still do so, with weights; else `course` alone."""
@@ -191,7 +203,7 @@ class SlabPlanner:
         if left is None or not self.tuning.stop_scenarios:
             return [course]
         return [
-            self._course(state, left.quantile_s(share), course.pace, weight)
+            self._course(state, left.quantile_s(share), course.pace, course.pace_min, weight)
             for share, weight in self.tuning.stop_scenarios
         ]
 
@@ -217,10 +229,16 @@ class SlabPlanner:
             damping=1e-8,
         ).best  # fmt: skip
         passage = course.rollout.run(self.path(found))
-        return _Option(found, course, passage, self._money(course, passage))
+        return _Option(found, course, passage, self._expected(cases, found))
 
-    def _money(self, course: _Course, passage: Passage) -> float:
-        return self._cost.money(passage, course.aim, course.rollout.begins_with_j)
+    def _expected(self, cases: Sequence[_Course], blocks_c: Series) -> float:
+        """The money that setpoints are expected to cost, over `cases`."""
+        path = self.path(blocks_c)
+        return math.fsum(
+            case.weight
+            * self._cost.money(case.rollout.run(path), case.aim, case.rollout.begins_with_j)
+            for case in cases
+        )
 
     def _judge(self, course: _Course, path: Series) -> Judged:
         passage = course.rollout.run(path)

@@ -41,7 +41,7 @@ _NOTICED_K, _TOUCHES_K, _TOUCHES_MW = 0.05, 0.5, 0.05
 #: A target is asked for anew after so long: the 44 slabs of the mix change by a fifth meanwhile.
 _KEPT = timedelta(minutes=60)
 #: Iterations of one rank; 57 was the most seen on training seed 1004, 4 ms each.
-_MOST_ITERATIONS = 150
+_MOST_ITERATIONS = 100
 
 
 class TargetStatus(StrEnum):
@@ -95,6 +95,11 @@ def _is_recent(asked_at: datetime, now: datetime) -> bool:
     return timedelta(0) <= now - asked_at < _KEPT
 
 
+def _is_of_use(asked_at: datetime, target: SteadyTarget, now: datetime) -> bool:
+    is_near = timedelta(0) <= now - asked_at < 2 * _KEPT
+    return is_near and target.status is not TargetStatus.NO_STATE
+
+
 def _one_rank_on(solving: _Solving) -> SteadyTarget | None:
     """Settle one more rank; the target if that was the last."""
     try:
@@ -142,20 +147,27 @@ class SteadyPlanner:
     def recent(self, state: FurnaceState) -> SteadyTarget:
         """The target of the mix, sought anew every hour; one that failed is kept as long.
 
-        One rank of it is settled in a call, so that no round waits for all of them, and the last
-        one counts meanwhile. What knows no slab or number is asked again at once.
+        One rank of it is settled in a call, so that a round does not wait for all of them, and the
+        last one counts meanwhile. Where there is none of the last two hours, or it knew no slab or
+        number, all of it is asked at once.
         """
-        if self._last is None or self._last[1].status is TargetStatus.NO_STATE:
-            self._last = (state.at, self.target(state))
+        if self._last is None or not _is_of_use(*self._last, state.at):
+            self._last, self._coming = (state.at, self.target(state)), None
         if _is_recent(self._last[0], state.at):
             return self._last[1]
         if self._coming is None or not _is_recent(self._coming[0], state.at):
             self._coming = (state.at, self._solving(state, None))
-        asked_at, solving = self._coming
+        (asked_at, solving), self._coming = self._coming, None  # gone, should it raise
         found = _one_rank_on(solving)
-        if found is not None:
-            self._last, self._coming = (asked_at, found), None
+        if found is None:
+            self._coming = (asked_at, solving)
+        else:
+            self._last = (asked_at, found)
         return self._last[1]
+
+    def forget(self) -> None:
+        """Ask anew next time: what was known of the furnace is no more."""
+        self._last = self._coming = None
 
     def target(self, state: FurnaceState, slabs: Sequence[Slab] | None = None) -> SteadyTarget:
         """Where the mix of `slabs` would like to be; by default of all inside and in the yard.

@@ -38,6 +38,7 @@ class SlabSteering:
         self._plant, self._planner = plant, SlabPlanner(furnace, mill)
         *self._mvs, self._pace = moved_mvs(plant)
         self._fixed = fixed
+        self._keeps_pace = self._pace in fixed or mill.tonne_worth is None
         self._stand = {mv: setpoints[mv] for mv in moved_mvs(plant)}
         self._moved: list[tuple[datetime, str, float]] = []  # the last hour's
         self._last: LastPlan | None = None
@@ -49,7 +50,10 @@ class SlabSteering:
         start_c = self._planner.start(seen.at, current, self._last)
         may_go = {mv: self._reach(mv, context, seen.at) for mv in self._mvs}
         low, high = block_bounds(self._plant, len(start_c), current, may_go, self._fixed)
-        found = self._planner.plan(seen, start_c, low, high, current, self._paces(context, seen))
+        found = self._planner.plan(
+            seen, start_c, low, high, current, self._paces(context, seen),
+            keeps_pace=self._keeps_pace,
+        )  # fmt: skip
         self._last = LastPlan(found.blocks_c, seen.at)
         targets = zip((*self._mvs, self._pace), (*found.blocks_c[0], found.pace), strict=True)
         for mv, target in targets:

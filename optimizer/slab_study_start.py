@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from optimizer.controller import WARM_UP_H
+from optimizer.controller import WARM_UP_H, Model
 from optimizer.moves import hard_range
 from optimizer.slab_controller import SlabController
 from optimizer.slab_moves import moved_mvs
@@ -23,6 +24,7 @@ from twin.furnace.state import (
     MillState,
     Slab,
     SlabState,
+    Stop,
     ZoneState,
 )
 from twin.historian import Historian
@@ -61,13 +63,23 @@ class NoPresent:
     reasons: tuple[str, ...]
 
 
-def tracked_present(plant: Plant, historian: Historian, now: datetime) -> SlabPresent | NoPresent:
-    """The furnace as its stored readings up to `now` show it.
+def tracked_present(
+    plant: Plant,
+    historian: Historian,
+    now: datetime,
+    *,
+    model: Model | None = None,
+    stops: Sequence[Stop] = (),
+) -> SlabPresent | NoPresent:
+    """The furnace as its stored readings up to `now` show it, as a live round would know it.
+
+    With the `model` in use (None: physics alone) and the mill's past `stops`, those before the
+    readings that are tracked among them.
 
     Refused, with the reasons, where a live round would hold: a plan that no plant would be given
     is no answer to what it is worth.
     """
-    controller = SlabController(plant)
+    controller = SlabController(plant, model, stops=stops)
     rows = round(WARM_UP_H * 3600.0 / plant.step_s)
     end = on_grid(now, plant.step_s)
     begin = window_start(plant, end, rows)

@@ -5,7 +5,8 @@ along the setpoints as they came, and every slab that leaves against the pyromet
 is the wider the further the zone had to go (locally weighted: Lei et al., JASA 113 (2018) 1094) and
 adapts so that nine of ten hold in the long run (Gibbs and Candès, NeurIPS 2021, adaptive conformal
 inference), up to a width at which a forecast is of no use: beyond, the model stays untrusted
-however long it has been wrong. Zones and slabs are scored apart, and the worse of both counts.
+however long it has been wrong. Zones and slabs are scored apart, and the worse of both counts; a
+zone that was mostly missed counts alone, for three right ones do not make it right.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _DOUBLES_K = 8.0
 _LEAST_HALF_K = 1.5  # the thermocouples' own noise
 #: Chosen: 15 K in every zone move a slab by about its spec's half width, at 1.2 K per K.
 _MOST_HALF_K = 15.0
+#: A zone whose band is right is missed once in ten: seven of an hour's twelve once in 20,000 hours.
+_MOSTLY, _FEWEST_OF_A_ZONE = 0.5, 6
 #: Slabs leave some nine an hour, too few for a share: the last 30 are judged, from ten on.
 _SLABS, _FEWEST_SLABS = 30, 10
 #: How much wider than told a slab's band may grow: a pyrometer is off by some 3 K for a campaign.
@@ -36,8 +39,9 @@ class SlabTrust:
     """One furnace's running score."""
 
     def __init__(self, zones: int) -> None:
+        self._zones = range(zones)
         self._half_k = [_FIRST_HALF_K] * zones
-        self._judged: deque[tuple[datetime, bool]] = deque()
+        self._judged: deque[tuple[datetime, int, bool]] = deque()
         self._slabs: deque[bool] = deque(maxlen=_SLABS)
         self._slab_width = 1.0
 
@@ -48,7 +52,7 @@ class SlabTrust:
                 continue
             half_k = self._half_k[z] * (1.0 + abs(float(far_k[z])) / _DOUBLES_K)
             held = abs(error_k) <= min(half_k, _MOST_HALF_K)
-            self._judged.append((at, held))
+            self._judged.append((at, z, held))
             moved = self._half_k[z] * math.exp(_GAIN * ((0.0 if held else 1.0) - 0.1))
             self._half_k[z] = min(max(moved, _LEAST_HALF_K), _MOST_HALF_K)
 
@@ -63,13 +67,20 @@ class SlabTrust:
     def score(self, at: datetime) -> tuple[float | None, int]:
         """Share that held, and of how many; None of none.
 
-        The smaller of two shares: zones in the hour up to `at`, and the last slabs that left.
+        The smallest of these: that of all zones in the hour up to `at`; that of a zone which held
+        in fewer than half of its own; that of the last slabs that left.
         """
         while self._judged and self._judged[0][0] <= at - _KEPT:
             self._judged.popleft()
         shares = []
         if self._judged:
-            shares.append(sum(held for _, held in self._judged) / len(self._judged))
+            shares.append(sum(held for _, _, held in self._judged) / len(self._judged))
+            shares += [share for share in self._zone_shares() if share < _MOSTLY]
         if len(self._slabs) >= _FEWEST_SLABS:
             shares.append(sum(self._slabs) / len(self._slabs))
         return min(shares, default=None), len(self._judged) + len(self._slabs)
+
+    def _zone_shares(self) -> list[float]:
+        """Of each zone that was judged often enough, the share of its own that held."""
+        by_zone = [[held for _, z, held in self._judged if z == zone] for zone in self._zones]
+        return [sum(each) / len(each) for each in by_zone if len(each) >= _FEWEST_OF_A_ZONE]

@@ -149,6 +149,8 @@ def test_no_word_asks_for_the_help(call: CommandLine) -> None:
         (["demo", "four_tank", "--headless", "--hours=-1"], ["--hours -1", "above 0"]),
         (["demo", "four_tank", "--headless", "--seeds", "0"], ["--seeds 0", "held-back"]),
         (["demo", "four_tank", "--headless", "--hours", "0.2"], ["--hours 0.2", "2 or more"]),
+        (["demo", "furnace", "--headless", "--hours", "2.01"], ["--hours 2.01", "whole steps"]),
+        (["demo", "furnace", "--headless", "--hours", "200"], ["--hours 200", "192 h only"]),
         (["collect", "four_tank", "--wait-s=-1"], ["--wait-s -1", "above 0"]),
         (["accept", "four_tank", "p-1"], ["--by"]),
         (["accept", "four_tank", "p-1", "--by", " "], ["--by ' '", "audit"]),

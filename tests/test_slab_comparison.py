@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,9 +12,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from furnace_line import FURNACE, PLANT
+from made_furnace import made_residual
 from small_plant import small_plant
 
-from dashboard.comparison import comparison_of
+from dashboard.comparison import check_whole_steps, comparison_of
 from dashboard.comparison.forced_stop import (
     SLABS_AFTER,
     StopEffect,
@@ -22,6 +24,7 @@ from dashboard.comparison.forced_stop import (
     stopped_slab,
 )
 from dashboard.comparison.lockstep import ArmResult
+from dashboard.comparison.slab_errors import SlabErrors, first_promoted
 from dashboard.comparison.slab_figures import criteria, interval, rows, slab_figures
 from dashboard.comparison.slab_score import (
     SlabScore,
@@ -31,9 +34,9 @@ from dashboard.comparison.slab_score import (
     score_slabs,
 )
 from dashboard.comparison.slab_seed import ARMS, SlabSeed
-from dashboard.comparison.slabs import OURS, SlabArm, run_arm
+from dashboard.comparison.slabs import ONLINE, OURS, SlabArm, run_arm
 from twin.errors import UsageError
-from twin.plant import Role
+from twin.plant import Limits, Role
 from twin.plants.furnace.truth import Minute
 from twin.plants.furnace.works import Discharge
 from twin.plants.furnace.yard import Slab, Yard
@@ -95,7 +98,7 @@ def test_four_known_slabs_have_the_score_that_paper_says() -> None:
     assert score.mean_c == pytest.approx(1220.0)
     assert score.held_min == 4.0
     assert score.fuel_gj_per_t == pytest.approx(129.6 / 40.0)
-    assert score.hard_limits_passed == 0
+    assert score.limits_passed == ()
 
 
 def test_fuel_scale_and_slabs_out_of_spec_are_priced_apart() -> None:
@@ -150,7 +153,6 @@ def test_a_limit_that_was_passed_or_is_not_known_to_be_kept_is_told(
     times_s = seen[tag].times_s[: len(values)]
     score = score_slabs(PLANT, hour(FOUR, seen=seen | {tag: Samples(times_s, np.array(values))}))
     assert score.limits_passed == (tag,)
-    assert score.hard_limits_passed == 1
     if tag == "zone_2.temperature" and values:
         assert math.isnan(score.zone_c)
 
@@ -162,6 +164,20 @@ def test_a_face_that_really_was_too_hot_is_told() -> None:
         burnt, minutes=[*burnt.minutes[1:], replace(burnt.minutes[0], hottest_c=1290.5)]
     )
     assert score_slabs(PLANT, burnt).limits_passed == ("surface of a slab",)
+
+
+def test_a_header_that_really_gave_too_much_is_told_once() -> None:
+    """Whatever its meter shows; 105 MW sharp is none too many."""
+    of_zone = {"enough": 105e6 / 4, "too much": 105.1e6 / 4}
+    passed = {}
+    for name, fuel_w in of_zone.items():
+        stretch = hour(FOUR)
+        minute = replace(stretch.minutes[0], fuel_w=(fuel_w,) * 4)
+        stretch = replace(stretch, minutes=[*stretch.minutes[1:], minute])
+        passed[name] = score_slabs(PLANT, stretch).limits_passed
+    assert passed == {"enough": (), "too much": (FURNACE.fuel,)}
+    metered = seen_of() | {FURNACE.fuel: Samples(np.array([ZERO_S + 60.0]), np.array([105.1]))}
+    assert score_slabs(PLANT, replace(stretch, seen=metered)).limits_passed == (FURNACE.fuel,)
 
 
 def test_minutes_outside_operator_limits_are_those_of_the_slab_that_left_last() -> None:
@@ -198,7 +214,7 @@ def test_arms_are_paired_seed_by_seed() -> None:
         "least fuel": {1: arm(0.95), 2: arm(1.70)},
         "hold": {2: arm(2.2)},
     }
-    told = criteria(arms)
+    told = criteria(arms, [])
     assert told["fuel_saving_percent_mean"] == pytest.approx(10.0)
     # Two values 10 apart: sem 5, t quantile of one degree of freedom 12.706.
     assert told["fuel_saving_percent_low"] == pytest.approx(10.0 - 12.706 * 5.0, abs=0.01)
@@ -209,6 +225,38 @@ def test_arms_are_paired_seed_by_seed() -> None:
     assert table["hold"]["saving_percent"] == pytest.approx(-10.0)
     assert (table["hold"]["seeds"], table["hold"]["saving_low"]) == (1, None)
     assert (table[OURS]["refused"], table[OURS]["untrusted"]) == (2, 2)
+
+
+def test_hard_limits_count_in_every_minute_that_is_steered() -> None:
+    """What is scored, the hours of running in before it and forced stops: none is let off.
+
+    A limit passed both before and in the scored hours is one; arms of other names do not count.
+    """
+    both = replace(arm(1.0, limits_passed=("zone_1.ramp",)), passed_before=("zone_1.ramp",))
+    before = replace(arm(1.0), passed_before=("furnace.fuel", "zone_2.ramp"))
+    clean = {1: arm(1.0), 2: arm(1.0)}
+    arms = {OURS: {1: both, 2: before}, "fair": clean, "least fuel": clean, "hold": {1: both}}
+    stops = [StopEffect(1, np.zeros(SLABS_AFTER), 0.0, 100.0, limits_passed=("surface of a slab",))]
+    assert criteria(arms, [])["hard_limits_passed"] == 3.0
+    assert criteria(arms, stops)["hard_limits_passed"] == 4.0
+    table = {row["arm"]: row["limits_passed"] for row in rows(arms)}
+    assert (table[OURS], table["fair"]) == ("furnace.fuel, zone_1.ramp, zone_2.ramp", "")
+
+
+def test_limits_are_watched_from_the_takeover_on() -> None:
+    """A limit that no minute can keep is told of the running in and of the forced stop."""
+    no_furnace = Limits(high=500.0)
+    tags = [
+        replace(tag, engineering=no_furnace) if tag.name == "zone_4.temperature" else tag
+        for tag in PLANT.tags
+    ]
+    plant = replace(
+        PLANT, tags=tuple(tags), plan_every_steps=120
+    )  # what is planned is all the same
+    assert run_arm(plant, SEED, ONLINE, history_h=1.0, hours=1.0).passed_before == (
+        "zone_4.temperature",
+    )
+    assert stop_effect(plant, SEED, ONLINE, history_h=1.0).limits_passed == ("zone_4.temperature",)
 
 
 def test_an_interval_needs_two() -> None:
@@ -267,6 +315,33 @@ def test_a_stop_that_cools_counts_like_one_that_heats() -> None:
     assert told["stop_change_over_baseline"] == pytest.approx(0.5)
     assert told["stop_excess_over_baseline"] == pytest.approx(0.25)
     assert told["stop_in_spec_percent"] == 90.0
+
+
+def test_slabs_made_hotter_do_not_make_up_for_those_made_colder() -> None:
+    """+10 and −10 K leave a mean as it was, and twelve slabs are off by 10 K all the same."""
+    mixed = StopEffect(1, np.array([10.0, -10.0] * 6), 1.0, 90.0)
+    hotter = StopEffect(1, np.full(SLABS_AFTER, 20.0), 1.0, 90.0)
+    told = stop_figures([mixed], [hotter])
+    assert told["stop_change_over_baseline"] == 0.0
+    assert told["stop_change_per_slab_over_baseline"] == pytest.approx(0.5)
+
+
+def test_the_first_promoted_residual_is_the_first_seeds_that_has_one() -> None:
+    """A seed whose training promoted none says nothing of the others'."""
+    residual = made_residual(off_per_k=-0.6)
+    none, some = SlabErrors(1, "physics", None, {}), SlabErrors(2, "physics+residual", residual, {})
+    assert first_promoted([none, some]) is residual
+    assert first_promoted([none, none]) is None
+
+
+@pytest.mark.parametrize("hours", [1.01, 2.001])
+def test_arms_are_compared_over_whole_steps(hours: float) -> None:
+    """An arm that is stepped would end 36 s before one that runs through; what to give is told."""
+    with pytest.raises(UsageError, match=rf"--hours {hours}: .* whole steps of 60 s") as refused:
+        check_whole_steps(PLANT, hours)
+    near = re.findall(r"Give (\S+) or (\S+)\.$", str(refused.value))[0]
+    for told in (1.1, 48.0, *map(float, near)):
+        check_whole_steps(PLANT, told)
 
 
 def test_setpoints_that_are_held_stay() -> None:

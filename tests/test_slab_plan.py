@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -126,3 +127,35 @@ def test_a_long_stop_is_planned_though_no_slab_leaves() -> None:
     mill = MillState(AT.replace(hour=8), AT.replace(hour=20), AT)
     plan = planned(full_furnace(mill))
     assert np.isfinite(plan.cost_per_h)
+
+
+def test_a_pace_that_nobody_may_move_stays_for_good() -> None:
+    """At 0.85 some 29 slabs leave in 240 minutes, not the 33 of a mill that is back on schedule."""
+    start_c = np.tile(STILL_C, (len(TUNING.block_edges_min), 1))
+    planner, state = SlabPlanner(FURNACE, MILL), full_furnace()
+    stays, moves = (
+        planner.plan(state, start_c, start_c, start_c, STILL_C, (0.85,), keeps_pace=keeps)
+        for keeps in (True, False)
+    )
+    assert list(stays.leaves) == leaving_steps(
+        FURNACE, state, TUNING.predict_min, pace=0.85, restart_s=None
+    )
+    assert len(stays.leaves) < len(moves.leaves)
+
+
+def test_what_a_stop_costs_is_expected_over_its_restarts() -> None:
+    """People are told what the plan was sought by: an early restart costs, too, by its chance."""
+    state = dataclasses.replace(
+        full_furnace(), mill=MillState(AT - timedelta(minutes=20), None, AT)
+    )
+    start_c = np.tile(STILL_C - 60.0, (len(TUNING.block_edges_min), 1))
+
+    def told(scenarios: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+        planner = SlabPlanner(FURNACE, MILL, dataclasses.replace(TUNING, stop_scenarios=scenarios))
+        plan = planner.plan(state, start_c, start_c, start_c, STILL_C)
+        return plan.cost_per_h, plan.holding_per_h
+
+    apart = np.array([told(((share, 1.0),)) for share, _ in TUNING.stop_scenarios])
+    weights = np.array([weight for _, weight in TUNING.stop_scenarios])
+    assert np.ptp(apart[:, 0]) > 10.0
+    assert told(TUNING.stop_scenarios) == pytest.approx(tuple(weights @ apart))

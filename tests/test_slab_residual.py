@@ -15,11 +15,13 @@ from furnace_line import FURNACE, HOLD, MILL, PLANT, full_furnace
 from made_furnace import FEATURES, HOURLY, ZONES, made_past, made_residual
 from pydantic import TypeAdapter
 
+from dashboard.cli.models import as_tracked
 from dashboard.comparison.slab_errors import forecast_figures, slab_forecast_errors
 from dashboard.settings import Settings
 from dashboard.workers.trainer import train_once
 from optimizer.controller import Model
 from optimizer.slab_controller import SlabController
+from optimizer.slab_study_start import SlabPresent
 from twin.dynamics import registry
 from twin.dynamics.furnace_runs import discharges, follow
 from twin.dynamics.lineup import TrainingReport, train
@@ -252,7 +254,7 @@ def test_a_model_without_a_residual_comes_back_too(tmp_path: Path) -> None:
 
 
 def test_a_training_on_the_stored_past_is_put_to_use(tmp_path: Path) -> None:
-    """From readings in the database to the version that the planner asks for."""
+    """From readings in the database to the version that planner and study ask for."""
     past, settings = made_past(8, LAGS), Settings(state_dir=tmp_path)
     readings = []
     for tag, values in past.values.items():
@@ -270,6 +272,10 @@ def test_a_training_on_the_stored_past_is_put_to_use(tmp_path: Path) -> None:
     assert active is not None
     stored = registry.load(settings.models_dir(HOURLY), active.version, HOURLY, None)
     assert stored.zone_residual is not None
+    present = as_tracked(HOURLY, settings)
+    assert isinstance(present, SlabPresent), present
+    assert present.state.loops is not None
+    assert present.state.loops.residual == stored.zone_residual
 
 
 def test_a_controller_takes_up_a_residual_without_forgetting_its_slabs() -> None:

@@ -174,14 +174,27 @@ def test_a_target_is_kept_for_an_hour_and_sought_anew_rank_by_rank() -> None:
     assert planner.recent(_after(state, 122)) is anew  # the first rank of the next one
 
 
-def test_what_was_begun_before_a_long_break_is_not_finished(planner: SteadyPlanner) -> None:
-    """A plan that held for hours goes on with the mix of now."""
+@pytest.mark.parametrize("hours", [5, -5])
+def test_after_a_long_break_the_mix_of_now_is_asked_at_once(
+    planner: SteadyPlanner, hours: int
+) -> None:
+    """What was known or begun hours ago, or by a clock that was wrong, is of no use."""
+    state = fed([COLD])
+    planner.recent(state)
+    planner.recent(_after(state, 61))
+    hot = replace(fed([HOT]), at=state.at + timedelta(hours=hours))
+    assert planner.recent(hot).groups[0].slab == HOT
+
+
+def test_what_failed_with_an_error_is_begun_again(planner: SteadyPlanner) -> None:
+    """A state that cannot be read is an error once; it does not end all seeking."""
     state = fed([COLD])
     target = planner.recent(state)
-    planner.recent(_after(state, 61))
-    hot = replace(fed([HOT]), at=state.at + timedelta(hours=5))
-    assert [planner.recent(hot) for _ in range(2)] == [target] * 2
-    assert planner.recent(hot).groups[0].slab == HOT
+    broken = replace(_after(state, 61), zones=())
+    with pytest.raises(KeyError):
+        planner.recent(broken)
+    assert [planner.recent(_after(state, minutes)) for minutes in (62, 67)] == [target] * 2
+    assert planner.recent(_after(state, 72)) is not target
 
 
 def test_nothing_known_is_asked_again_at_once() -> None:

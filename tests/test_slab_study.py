@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,11 @@ import pytest
 from command_line import CommandLine
 from furnace_line import AT, FURNACE, HOLD, MILL, PLANT, full_furnace, with_blocks
 from furnace_seen import values
+from made_furnace import made_residual
 
+from dashboard.cli.models import as_tracked
+from dashboard.settings import Settings
+from optimizer.controller import Model
 from optimizer.slab_study import SlabStudyResult, run_slab_study
 from optimizer.slab_study_file import Coming, Kind, RunIn, SlabScenario, SlabStudy, read_slab_study
 from optimizer.slab_study_file import Stop as StudyStop
@@ -243,6 +247,45 @@ def test_a_study_begins_at_the_furnace_as_tracked(tmp_path: Path) -> None:
     found = run_slab_study(PLANT, study, present, jobs=1)
     assert found.start == AT
     assert "tracked from the plant's readings" in found.table()
+
+
+def test_a_study_believes_what_live_planning_believes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stops of weeks ago, the newest with them, and the residual in use; told where it is gone."""
+    settings = Settings(state_dir=tmp_path)
+    residual, days = made_residual(off_per_k=-0.6), (30, 20, 10)
+    with Historian.create(settings.database_url(PLANT)) as historian:
+        historian.register(PLANT)
+        historian.store(_readings(2.0))
+        historian.store(reading for day in days for reading in _a_stop(AT - timedelta(days=day)))
+        plain = as_tracked(PLANT, settings)
+        assert isinstance(plain, SlabPresent)
+        assert plain.state.mill.stops is not None
+        assert plain.state.mill.stops.past == len(days)
+        told = tracked_present(PLANT, historian, AT, model=Model("trained", zone_residual=residual))
+        assert isinstance(told, SlabPresent)
+        assert told.state.loops is not None
+        assert told.state.loops.residual == residual
+        assert capsys.readouterr().err == ""
+        historian.set_active_model(PLANT, "trained-elsewhere", {}, AT)
+        assert as_tracked(PLANT, settings) == plain
+    assert "The study begins with the physics alone." in " ".join(capsys.readouterr().err.split())
+
+
+def _a_stop(at: datetime) -> Iterator[Reading]:
+    """A stop of 40 min that was told to last half an hour, as its tags show it."""
+    begin_s = at.timestamp()
+    for minute in range(-5, 60):
+        then = at + timedelta(minutes=minute)
+        stands = 0 <= minute < 40
+        told = {
+            MILL.running: float(not stands),
+            MILL.stopped_at: begin_s if stands else 0.0,
+            MILL.expected_restart: begin_s + 1800.0 if stands else 0.0,
+        }
+        for tag, value in told.items():
+            yield Reading(tag, value, GOOD, then, then)
 
 
 def test_a_furnace_run_in_is_steady() -> None:

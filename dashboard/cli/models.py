@@ -24,6 +24,7 @@ from dashboard.cli.options import (
     until_told,
 )
 from dashboard.settings import Settings
+from twin.clock import on_grid
 from twin.errors import UsageError, WrongMigration
 from twin.plant import Plant
 
@@ -139,7 +140,7 @@ def _slab_study(
     # Where a Ctrl-C ends processes, Python's tracker of what they share warns; nobody need read it.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     with _progress(asked.study) as progress:
-        present = run_in(plant, asked.start) if asked.start else _tracked(plant, settings)
+        present = run_in(plant, asked.start) if asked.start else as_tracked(plant, settings)
         if isinstance(present, NoPresent):
             why = "; ".join(present.reasons)
             say(f"The study begins with a furnace run in, not as tracked: {why}.")
@@ -154,17 +155,26 @@ def _slab_study(
     return result, draw
 
 
-def _tracked(plant: Plant, settings: Settings) -> SlabPresent | NoPresent:
-    """The furnace as the historian knows it, or why it is not known well enough.
+def as_tracked(plant: Plant, settings: Settings) -> SlabPresent | NoPresent:
+    """The furnace as live planning knows it, or why it is not known well enough.
 
-    What is wrong with a database is told at once, with its remedy.
+    With the model in use and the stops on record. What is wrong with a database is told at once,
+    with its remedy, and so is a model that cannot be loaded: then it is the physics alone, as live.
     """
+    from dashboard.workers.history import recorded_stops
+    from dashboard.workers.planner import active_version, model_or_why
     from optimizer.slab_study_start import NoPresent, tracked_present
     from twin.historian import Historian
 
     try:
         with Historian.open(settings.database_url(plant)) as historian:
-            return tracked_present(plant, historian, plant_now(plant, historian))
+            now = plant_now(plant, historian)
+            version = active_version(historian, plant)
+            model, why = model_or_why(plant, settings, version)
+            if why:
+                say(f"{why} The study begins with the physics alone.")
+            stops = recorded_stops(historian, plant, on_grid(now, plant.step_s))
+            return tracked_present(plant, historian, now, model=model, stops=stops)
     except WrongMigration as fault:
         say(str(fault))
         return NoPresent(("its database cannot be read",))

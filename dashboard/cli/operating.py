@@ -164,15 +164,16 @@ def demo(
         float | None, typer.Option(help="Headless: plant hours per seed (12; furnace 24).")
     ] = None,
     wire_hours: Annotated[
-        float, typer.Option(help="Headless: plant hours over the wire, at 60×.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="Headless: plant hours over the wire, at 60× (1; furnace 3)."),
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="Forget what an earlier demo stored.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Steer an emulated plant in your browser.
 
     OPC UA server, database, training, proposals and web page, until stopped. With --headless:
-    an hour over the wire and the comparison with the plant's own control, without a page.
+    some hours over the wire and the comparison with the plant's own control, without a page.
     """
     above_zero(speed=speed, hours=hours, wire_hours=wire_hours)
     if headless:

@@ -6,11 +6,13 @@ from the same plant and meets the same batches or slabs, trips or stops, prices 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -21,7 +23,7 @@ from dashboard.supervisor import end_with
 from twin.errors import UsageError
 from twin.plant import Plant, read_plant
 
-__all__ = ["TEST_SEEDS", "Comparison", "compare", "comparison_of"]
+__all__ = ["TEST_SEEDS", "Comparison", "check_whole_steps", "compare", "comparison_of"]
 
 TEST_SEEDS = tuple(range(2001, 2021))
 
@@ -30,16 +32,19 @@ TEST_SEEDS = tuple(range(2001, 2021))
 class Comparison:
     """How plants of one kind are compared: every arm of one seed, and one record of all seeds.
 
-    `seeds` of `hours` each are run where nobody asks for others, at most `jobs` at a time; `note`
-    says what more there is.
+    `seeds` of `hours` each, and `wire_hours` over the wire beside them, are run where nobody asks
+    for others, seeds at most `jobs` at a time; `longest_h`: for so long an arm keeps every minute.
+    `note` says what more there is.
     """
 
     run_seed: Callable[[Plant, int, float], Any]
     figures: Callable[[Sequence[Any]], dict[str, Any]]
     seeds: int
     hours: float
+    wire_hours: float
     jobs: int = 2
     note: str = ""
+    longest_h: float = math.inf
 
 
 def comparison_of(plant: Plant) -> Comparison:
@@ -61,16 +66,41 @@ def _of_equations() -> Comparison:
     from dashboard.comparison.figures import figures
     from dashboard.comparison.seed import RUN_H, run_seed
 
-    return Comparison(run_seed, figures, len(TEST_SEEDS), RUN_H)
+    return Comparison(run_seed, figures, len(TEST_SEEDS), RUN_H, wire_hours=1.0)
 
 
 def _of_slabs() -> Comparison:
     from dashboard.comparison.slab_figures import slab_figures
     from dashboard.comparison.slab_seed import RUN_H, SEEDS, run_slab_seed
+    from dashboard.comparison.slabs import LONGEST_H
 
     note = "The claims are those of benchmarks/furnace.py: 20 seeds × 48 h and a forced stop."
-    # All at once: with one seed left over for the end, a second core would stand idle.
-    return Comparison(run_slab_seed, slab_figures, SEEDS, RUN_H, jobs=SEEDS, note=note)
+    return Comparison(
+        run_slab_seed,
+        slab_figures,
+        SEEDS,
+        RUN_H,
+        wire_hours=3.0,  # its two days of slab records are read in and followed for one of them
+        jobs=SEEDS,  # with one left over for the end, a second core would stand idle
+        note=note,
+        longest_h=LONGEST_H,
+    )
+
+
+def check_whole_steps(plant: Plant, hours: float) -> None:
+    """Raise UsageError where finite `hours` of a comparison are no whole steps of `plant`.
+
+    An arm that is stepped would end at another moment than one that runs through.
+    """
+    step = timedelta(seconds=plant.step_s)
+    over = timedelta(hours=hours) % step
+    if over:
+        steps = timedelta(hours=hours) // step
+        near = " or ".join(f"{n * plant.step_s / 3600:.12g}" for n in (steps, steps + 1))
+        raise UsageError(
+            f"--hours {hours:g}: ends {over.total_seconds():g} s into a step of {plant.plant}, and "
+            f"every arm runs whole steps of {plant.step_s:g} s. Give {near}."
+        )
 
 
 def compare(

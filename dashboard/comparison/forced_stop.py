@@ -20,6 +20,7 @@ from dashboard.comparison.slabs import (
     BASELINES,
     RUN_IN_H,
     STEERED,
+    passed_since,
     steering,
 )
 from twin.plant import Plant
@@ -42,17 +43,25 @@ class StopEffect:
 
     `changes_k` (slab) is how much hotter the stop made each, `excess_k` how far they were above
     the middle of the spec with it (mean; colder ones count 0), `in_spec_percent` how many were in.
+    `limits_passed` names the hard limits that Plantwright passed from its takeover on, with the
+    stop or without; none under the plant's own tables, which are not watched.
     """
 
     seed: int
     changes_k: Series
     excess_k: float
     in_spec_percent: float
+    limits_passed: tuple[str, ...] = ()
 
     @property
     def change_k(self) -> float:
         """What the stop did to the mean of these slabs, up or down."""
         return float(self.changes_k.mean())
+
+    @property
+    def change_per_slab_k(self) -> float:
+        """How much the stop changed a slab, up or down: nothing cancels out between slabs."""
+        return float(np.abs(self.changes_k).mean())
 
 
 def stop_effect(plant: Plant, seed: int, arm: str, *, history_h: float = HISTORY_H) -> StopEffect:
@@ -62,6 +71,7 @@ def stop_effect(plant: Plant, seed: int, arm: str, *, history_h: float = HISTORY
     steered, spec = None if arm in BASELINES else STEERED[arm], furnace.spec
     baseline = BASELINES.get(arm, FAIR)
     runs = []
+    passed: set[str] = set()
     for stops in ({}, {last: (STOP_S, _expected_s(seed, mill))}):
         works = Works(seed, baseline, stops=stops, has_stops=False)
         truth = Truth(plant, seed=seed, start=START, works=works)
@@ -69,7 +79,9 @@ def stop_effect(plant: Plant, seed: int, arm: str, *, history_h: float = HISTORY
             lockstep = steering(plant, truth, seed, steered, history_h=history_h)
             # Both have the same history: what was trained on it need not be trained again.
             steered = replace(steered, model=lockstep.controller.model, is_trained=False)
+            takeover = truth.now
             runs.append(_behind(truth, last, lockstep.step))
+            passed.update(passed_since(lockstep, takeover))
         else:
             runs.append(_behind(truth, last, partial(_advance, truth)))
     without, behind = runs
@@ -79,6 +91,7 @@ def stop_effect(plant: Plant, seed: int, arm: str, *, history_h: float = HISTORY
         changes_k=means_c - np.array([slab.mean_c for slab in without]),
         excess_k=float(np.maximum(means_c - 0.5 * sum(spec.mean_c), 0.0).mean()),
         in_spec_percent=100.0 * float(np.mean([in_spec(spec, slab) for slab in behind])),
+        limits_passed=tuple(sorted(passed)),
     )
 
 
@@ -96,7 +109,13 @@ def stopped_slab(seed: int, history_h: float) -> int:
 
 
 def stop_figures(ours: Sequence[StopEffect], baseline: Sequence[StopEffect]) -> dict[str, float]:
-    """Ours over the baseline's: how much the stop changes a seed's slabs, up or down, and heats."""
+    """Ours over the baseline's, means over seeds of what the stop does to the slabs behind it.
+
+    `stop_change_over_baseline` is of the mean of a seed's slabs, up or down: within a seed a slab
+    made hotter makes up for one made colder. `stop_change_per_slab_over_baseline` is of single
+    slabs, up or down, where nothing makes up for anything. `stop_excess_over_baseline` is of how
+    far slabs were above the middle of the spec.
+    """
 
     def ratio(of: Callable[[StopEffect], float]) -> float:
         mine, its = ([of(effect) for effect in arm] for arm in (ours, baseline))
@@ -104,6 +123,7 @@ def stop_figures(ours: Sequence[StopEffect], baseline: Sequence[StopEffect]) -> 
 
     return {
         "stop_change_over_baseline": ratio(lambda effect: abs(effect.change_k)),
+        "stop_change_per_slab_over_baseline": ratio(lambda effect: effect.change_per_slab_k),
         "stop_excess_over_baseline": ratio(lambda effect: effect.excess_k),
         "stop_in_spec_percent": float(np.mean([effect.in_spec_percent for effect in ours])),
     }

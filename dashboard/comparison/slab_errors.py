@@ -86,6 +86,11 @@ def slab_forecast_errors(
     return SlabErrors(seed, report.promoted, report.zone_residual, arms)
 
 
+def first_promoted(results: Sequence[SlabErrors]) -> ZoneResidual | None:
+    """The residual of the first seed whose training put one to use; None if none did."""
+    return next((each.residual for each in results if each.residual is not None), None)
+
+
 def forecast_figures(results: Sequence[SlabErrors]) -> dict[str, float]:
     """RMSE an hour ahead over all seeds, by arm, and that of the last arm over that of the first.
 

@@ -47,9 +47,8 @@ class SlabScore:
 
     Costs are per tonne, in the plant's currency: fuel, steel lost to scale, slabs out of spec.
     `mill_limit_percent` is `mill_limit`. `limit_min` are minutes outside operator limits, the
-    pyrometer's by what the slab that left last really was. `limits_passed` names the engineering
-    limits that a CV passed as measured, and the spec's surface where a slab really passed it. A
-    figure is NaN where no slab left or where a value that it needs is not known.
+    pyrometer's by what the slab that left last really was. `limits_passed` are those of the
+    function. A figure is NaN where no slab left or where a value that it needs is not known.
     """
 
     fuel_gj_per_t: float
@@ -72,11 +71,6 @@ class SlabScore:
     ramp_k_per_min: float
     header_mw: float
     limits_passed: tuple[str, ...] = ()
-
-    @property
-    def hard_limits_passed(self) -> int:
-        """How many hard limits were passed, or are not known to have been kept."""
-        return len(self.limits_passed)
 
 
 def score_slabs(plant: Plant, stretch: Stretch) -> SlabScore:
@@ -111,8 +105,33 @@ def score_slabs(plant: Plant, stretch: Stretch) -> SlabScore:
         zone_c=_most(seen, [zone.temperature for zone in furnace.zones]),
         ramp_k_per_min=_most(seen, [tag.name for tag in plant.tags if tag.unit == "K/min"]),
         header_mw=_most(seen, [furnace.fuel]),
-        limits_passed=_limits_passed(plant, seen, hottest_c, spec.surface_c),
+        limits_passed=limits_passed(plant, stretch.minutes, seen),
     )
+
+
+def limits_passed(
+    plant: Plant, minutes: Sequence[Minute], seen: Mapping[str, Samples]
+) -> tuple[str, ...]:
+    """The hard limits that were passed, or are not known to have been kept, each once, by name.
+
+    By what really happened in `minutes`: the spec's surface, of the hottest face, and the header,
+    whose name is that of its tag. As `seen`: the engineering limits of every CV, such as a zone's
+    temperature and ramp.
+    """
+    furnace, _ = line_of(plant)
+    hottest_c = max(minute.hottest_c for minute in minutes)
+    fuel_mw = max(math.fsum(minute.fuel_w) for minute in minutes) / 1e6
+    really = {
+        "surface of a slab": hottest_c <= furnace.spec.surface_c + _EDGE,
+        furnace.fuel: fuel_mw <= furnace.header_mw + _EDGE,
+    }
+    shown = {
+        tag.name: _is_kept(tag.engineering, seen[tag.name].values)
+        for tag in plant.with_role(Role.CV)
+        if tag.engineering is not None
+    }
+    kept = shown | {name: is_kept and shown.get(name, True) for name, is_kept in really.items()}
+    return tuple(sorted(name for name, is_kept in kept.items() if not is_kept))
 
 
 def in_spec(spec: SlabSpec, left: Discharge) -> bool:
@@ -152,16 +171,6 @@ def _most(seen: Mapping[str, Samples], tags: Sequence[str]) -> float:
     """The farthest from 0 that any of `tags` went; NaN if one value is not known."""
     values = np.concatenate([np.asarray(seen[tag].values) for tag in tags])
     return float(np.abs(values).max()) if len(values) else math.nan
-
-
-def _limits_passed(
-    plant: Plant, seen: Mapping[str, Samples], hottest_c: float, surface_c: float
-) -> tuple[str, ...]:
-    passed = [] if hottest_c <= surface_c + _EDGE else ["surface of a slab"]
-    for tag in plant.with_role(Role.CV):
-        if tag.engineering is not None and not _is_kept(tag.engineering, seen[tag.name].values):
-            passed.append(tag.name)
-    return tuple(passed)
 
 
 def _is_kept(limits: Limits, values: Series) -> bool:

@@ -1,8 +1,8 @@
 """Furnace arms of one seed: the same slabs, stops and noise under AUTO and under Plantwright.
 
 Every arm has the same history under the fair table, or under its own, and hours of running in
-before anything is scored. The truth is stepped, written to and scored here; no model or planner
-sees it.
+before anything is scored; hard limits are watched from the takeover on. The truth is stepped,
+written to and scored here; no model or planner sees it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from dashboard.comparison.lockstep import ArmResult, Lockstep
 from dashboard.comparison.slab_history import HISTORY_H, START, joined, trained_on
-from dashboard.comparison.slab_score import SlabScore, Stretch, score_slabs
+from dashboard.comparison.slab_score import SlabScore, Stretch, limits_passed, score_slabs
 from dashboard.comparison.steering import steer
 from optimizer.controller import Model
 from optimizer.slab_controller import SlabController
@@ -26,6 +26,7 @@ from twin.records import Samples
 from twin.simulation.line import line_of
 
 RUN_IN_H = 6.0  # it steers for so long before anything is scored
+LONGEST_H = 192.0  # eight days: of so many the truth keeps the minutes that are scored
 
 FAIR_TABLE, LEAST_FUEL_TABLE, HOLD, OURS = "fair", "least fuel", "hold", "plantwright"
 PHYSICS_ONLY, ONLINE, LEARNED = "physics only", "+ online parameters", "+ residual"
@@ -60,12 +61,19 @@ STEERED = {
 class SlabArm:
     """What one arm came to. `steered` is None where Plantwright only looked on.
 
-    `planned_with` is the version of its model, "" where there was none.
+    `planned_with` is the version of its model, "" where there was none. `passed_before` names the
+    hard limits that it passed while it ran in.
     """
 
     score: SlabScore
     steered: ArmResult | None
     planned_with: str = ""
+    passed_before: tuple[str, ...] = ()
+
+    @property
+    def limits_passed(self) -> tuple[str, ...]:
+        """The hard limits passed in what is scored or while it ran in, each once, by name."""
+        return tuple(sorted({*self.passed_before, *self.score.limits_passed}))
 
 
 def run_arm(
@@ -121,13 +129,13 @@ def _run_steered(
 ) -> SlabArm:
     truth = Truth(plant, seed=seed, start=START)
     lockstep = steering(plant, truth, seed, steered, history_h=history_h)
+    takeover = truth.now
     steer(lockstep, RUN_IN_H)
     begin, before_j = truth.now, _stored_j(truth)
+    passed_before = passed_since(lockstep, takeover)
     steer(lockstep, hours, fan_every_h=fan_every_h)
-    # A reading at the very beginning tells of the minute before.
-    seen = lockstep.recorder.since(begin.timestamp() + 1.0)
-    score = _score(plant, truth, begin, before_j, seen)
-    return SlabArm(score, lockstep.result, lockstep.controller.model.version)
+    score = _score(plant, truth, begin, before_j, _seen_after(lockstep, begin))
+    return SlabArm(score, lockstep.result, lockstep.controller.model.version, passed_before)
 
 
 def steering(
@@ -141,6 +149,25 @@ def steering(
         model = replace(model, version=report.promoted, zone_residual=report.zone_residual)
     controller = SlabController(plant, model, tuning=steered.tuning)
     return Lockstep(plant, truth, history, controller)
+
+
+def passed_since(lockstep: Lockstep, begin: datetime) -> tuple[str, ...]:
+    """The hard limits that a steered furnace has passed from `begin` to its present, by name.
+
+    `begin` is a whole minute, some days back at most (`Truth.minutes`).
+    """
+    truth = lockstep.truth
+    minutes = truth.minutes[-_minutes_between(begin, truth.now) :]
+    return limits_passed(lockstep.plant, minutes, _seen_after(lockstep, begin))
+
+
+def _seen_after(lockstep: Lockstep, begin: datetime) -> dict[str, Samples]:
+    """What was seen of the minutes after `begin`: a reading at it tells of the one before."""
+    return lockstep.recorder.since(begin.timestamp() + 1.0)
+
+
+def _minutes_between(begin: datetime, end: datetime) -> int:
+    return round((end - begin).total_seconds() / 60)
 
 
 def _hold(truth: Truth, until: datetime) -> dict[str, Samples]:
@@ -159,13 +186,13 @@ def _stored_j(truth: Truth) -> float:
 def _score(
     plant: Plant, truth: Truth, begin: datetime, before_j: float, seen: Mapping[str, Samples]
 ) -> SlabScore:
-    zero, minutes = truth.zero, round((truth.now - begin).total_seconds() / 60)
+    zero = truth.zero
     stretch = Stretch(
         begin_s=(begin - zero).total_seconds(),
         end_s=(truth.now - zero).total_seconds(),
         zero_s=zero.timestamp(),
         discharged=truth.discharged,
-        minutes=truth.minutes[-minutes:],
+        minutes=truth.minutes[-_minutes_between(begin, truth.now) :],
         stored_j=_stored_j(truth) - before_j,
         seen=seen,
     )

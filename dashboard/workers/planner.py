@@ -64,9 +64,20 @@ def _physics(plant: Plant) -> Physics:
     return physics
 
 
-def _active_version(historian: Historian, plant: Plant) -> str:
+def active_version(historian: Historian, plant: Plant) -> str:
+    """The version of the model in use; the physics' where there is none."""
     active = historian.active_model(plant)
-    return "physics" if active is None else active.version
+    return PHYSICS if active is None else active.version
+
+
+def model_or_why(plant: Plant, settings: Settings, version: str) -> tuple[Model, str]:
+    """The model of this version and ""; where it cannot be loaded, the physics alone and why."""
+    try:
+        return _load_model(plant, settings, version), ""
+    except ModelFault as fault:
+        folder = settings.models_dir(plant)
+        is_there = version in versions(folder)
+        return Model(), str(fault) if is_there else _is_elsewhere(version, folder)
 
 
 def _load_model(plant: Plant, settings: Settings, version: str) -> Model:
@@ -141,7 +152,7 @@ class _PlannerLoop:
         return planned
 
     def _following_active_model(self, now: datetime) -> Planning:
-        version = _active_version(self._historian, self._plant)
+        version = active_version(self._historian, self._plant)
         if self._controller is None:
             model = self._model(version, now)
             stops = recorded_stops(self._historian, self._plant, on_grid(now, self._plant.step_s))
@@ -155,17 +166,15 @@ class _PlannerLoop:
 
     def _model(self, version: str, now: datetime) -> Model:
         """The model in use; the physics alone where it cannot be loaded, which is told once."""
-        try:
-            return _load_model(self._plant, self._settings, version)
-        except ModelFault as fault:
-            folder = self._settings.models_dir(self._plant)
-            why = str(fault) if version in versions(folder) else _is_elsewhere(version, folder)
+        model, why = model_or_why(self._plant, self._settings, version)
+        if not why:
+            return model
         message = f"{why} Until then it is planned with the physics."
         told = self._historian.events(self._plant, kind="model", subject=version)
         if message not in (event.message for event in told):
             say(message)
             self._historian.event(self._plant, "model", version, message, now, "planner")
-        return Model()
+        return model
 
     def _tell(
         self,

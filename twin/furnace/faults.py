@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 #: Without a sign of it; shorter gaps belong to the same stretch. Chosen: a slab's minute at the
 #: door and one for a reading that came late.
 _CLEARED = timedelta(minutes=3)
+#: For so long a tag may show nothing untold. Chosen: a reading that comes late is there by then.
+SILENT = timedelta(minutes=5)
 _KEPT = 200  # stretches that are over; some days of a furnace on which much is wrong
 
 
@@ -50,3 +52,27 @@ class Faults:
                 del self._standing[fault.subject]
                 self.past = (*self.past, replace(fault, ended=at))[-_KEPT:]
         return tuple(fault for fault, _ in self._standing.values())
+
+
+class Silence:
+    """Since when tags have shown nothing usable; told after `SILENT`."""
+
+    def __init__(self, told: Faults) -> None:
+        self._told = told
+        self._since: dict[str, datetime] = {}
+
+    def see(
+        self, at: datetime, tag: str, *, is_silent: bool, instead: str, is_told: bool = True
+    ) -> bool:
+        """Whether `tag` has now been silent for `SILENT`; `instead`: what then counts.
+
+        Unless it `is_told`, another fault tells enough.
+        """
+        if not is_silent:
+            self._since.pop(tag, None)
+            return False
+        is_long = at - self._since.setdefault(tag, at) >= SILENT
+        if is_long and is_told:
+            why = f"nothing usable for {SILENT.seconds / 60:g} min"
+            self._told.note(f"{tag} silent", f"{tag}: {why}; {instead}", at)
+        return is_long

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 from twin.furnace.faults import Fault
 from twin.furnace.state import FurnaceState, SlabState
@@ -23,6 +24,10 @@ from twin.plant.furnace import Furnace
 #: More than this share of the slabs inside. Chosen: below it, most of what a plan is judged by is
 #: right, and each zone's setpoint is the compromise of seven slabs.
 _MOST = 0.5
+#: For so long a plan may take the mill for what it last was. Chosen: a slab leaves every seven
+#: minutes or so, and a stop that a plan knows nothing of costs little in its first ten, in which
+#: the plant's own tables leave setpoints alone, too.
+_MILL_UNSEEN = timedelta(minutes=10)
 _TOLD = 3  # faults that are named; the newest began when the furnace was lost from sight
 
 
@@ -35,7 +40,8 @@ def reasons_to_hold(
 
     Held while most slabs are in doubt (records contradict the beam, are gone, or never came: which
     slab is where would be a guess), or while most could be off by more than half the range in
-    which they must leave (after a gap, or a zone unseen: in spec or not would be a guess).
+    which they must leave (after a gap, or a zone unseen: in spec or not would be a guess). Held,
+    too, while nothing has shown for over 10 min whether the mill rolls (when slabs leave would be).
     """
     if state is None:
         newest = tuple(fault.message for fault in faults[-_TOLD:])
@@ -54,6 +60,12 @@ def reasons_to_hold(
         reasons.append(
             f"{len(unsure)} of {len(state.slabs)} slabs are known to no better than ±{most_k:g} K; "
             "they grow surer the longer they are seen on their way"
+        )
+    unseen = state.mill.unseen_since
+    if unseen is not None and state.at - unseen > _MILL_UNSEEN:
+        reasons.append(
+            f"nothing has shown since {unseen:%Y-%m-%d %H:%M} UTC whether the mill rolls, for more "
+            f"than {_MILL_UNSEEN.seconds / 60:g} min"
         )
     return tuple(reasons)
 

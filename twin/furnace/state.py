@@ -81,7 +81,8 @@ class MillState:
 
     `due` is when it wants the next slab, as far as the last one and the last stop tell. `stops`
     None: nothing is known of stops beyond the plant file. `held_since`: since when the plant has
-    held the slab at the door back as too cold; None: it does not.
+    held the slab at the door back as too cold; None: it does not. `unseen_since`: since when
+    nothing has shown whether it rolls; None: it is shown.
     """
 
     stopped_since: datetime | None
@@ -89,6 +90,7 @@ class MillState:
     due: datetime
     stops: StopBelief | None = None
     held_since: datetime | None = None
+    unseen_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ _REFUTED = 0.02
 LONGEST_S = 31 * 86_400.0
 _SHORTEST_S = 30.0  # an estimate below is none: half a minute is how well a stop's end is seen
 _CLOCKS_S = 300.0  # the plant's clock against ours; chosen: more would be told as stale readings
+#: So long after it began a stop may be declared, or shown again after a flicker of the bit, where
+#: nobody knows when slabs left. Chosen: three times the slowest slab's time.
+_LATE_S = 1800.0
 _KEPT = 200  # past stops: some forty days of them, twenty times what the plant file counts for
 _TINY = 1e-290  # a chance below this is none
 
@@ -42,8 +45,12 @@ class StopRecord:
 
     def __init__(self, known: Sequence[Stop] = ()) -> None:
         self._by_begin = {stop.began_s: stop for stop in known}
-        self._began_s = self._expected_s = math.nan
-        self._rolled_s = -math.inf  # when it was last seen rolling
+        self._began_s = self._expected_s = math.nan  # of the newest stop
+        self._is_watched = False  # that stop, minute by minute: its end will be seen
+        self._is_refuted = False  # a slab has left in it: until it rolls, nothing is a stop
+        self._refuted_s = -math.inf  # a stop that began then, or before, is over
+        self._rolled_s = self._stood_s = -math.inf  # when the mill was last seen to
+        self._left_s = -math.inf  # when a slab was last seen leaving
 
     @property
     def past(self) -> tuple[Stop, ...]:
@@ -59,34 +66,67 @@ class StopRecord:
         now_s = at.timestamp()
         if not math.isfinite(running):
             self.lose_sight()
-        elif running < 0.5 and stopped_at_s <= now_s and self.may_begin(at, stopped_at_s):
-            if stopped_at_s != self._began_s:
-                self._began_s, self._expected_s = stopped_at_s, math.nan
-            expected_s = restart_s - stopped_at_s
-            if not math.isfinite(self._expected_s) and _SHORTEST_S <= expected_s <= LONGEST_S:
-                self._expected_s = expected_s
-        if running >= 0.5:
-            self._rolled_s = now_s
-        if running >= 0.5 and math.isfinite(self._began_s):
-            # It ended in the minute before: half of it is the best guess.
-            lasted_s = max(now_s - 30.0 - self._began_s, 30.0)
-            self._by_begin[self._began_s] = Stop(self._began_s, lasted_s, self._expected_s)
-            if len(self._by_begin) > _KEPT:
-                del self._by_begin[min(self._by_begin)]
-            self._began_s = math.nan
-            return True
+        elif running < 0.5 and not self._is_refuted:
+            if stopped_at_s <= now_s and self.may_begin(at, stopped_at_s):
+                self._stands(stopped_at_s, restart_s - stopped_at_s)
+            self._stood_s = now_s
+        elif running >= 0.5:
+            self._rolled_s, self._is_refuted = now_s, False
+            if self._is_watched:
+                self._is_watched = False
+                # It ended in the minute before: half of it is the best guess.
+                lasted_s = max(now_s - 30.0 - self._began_s, 30.0)
+                self._by_begin[self._began_s] = Stop(self._began_s, lasted_s, self._expected_s)
+                if len(self._by_begin) > _KEPT:
+                    del self._by_begin[min(self._by_begin)]
+                return True
         return False
+
+    def slab_left(self, at: datetime, *, refutes: bool) -> None:
+        """A slab was seen leaving; it `refutes` a stop that `mill.running` still shows.
+
+        Such a stop teaches nothing, nor does any until the mill is seen rolling: when it ended, or
+        whether it was one, was not seen.
+        """
+        self._left_s = at.timestamp()
+        if refutes:
+            self._is_watched, self._is_refuted = False, True
+            if math.isfinite(self._began_s):
+                self._refuted_s = self._began_s
 
     def may_begin(self, at: datetime, stopped_at_s: float) -> bool:
         """Whether the stop that is seen at `at` can have begun then.
 
-        Not weeks ago, and not before the mill was last seen rolling; unless that beginning is on
-        record, of a stop in which `mill.running` flickered.
+        Not weeks ago, and neither before the last slab left nor before an earlier stop was over;
+        `mill.running` may show 1 for minutes more, and may flicker. Where no slab was seen leaving,
+        it has to show 0 within half an hour.
         """
-        if stopped_at_s in self._by_begin or stopped_at_s == self._began_s:
+        earliest_s = max(at.timestamp() - LONGEST_S, 0.0, self._left_s - _CLOCKS_S)
+        if not stopped_at_s >= earliest_s or stopped_at_s <= self._refuted_s:
+            return False
+        if self._was_seen_lately(at.timestamp(), stopped_at_s):
             return True
-        earliest_s = max(at.timestamp() - LONGEST_S, self._rolled_s - _CLOCKS_S)
-        return stopped_at_s >= max(earliest_s, 0.0)
+        before_s = max((each for each in self._by_begin if each < stopped_at_s), default=None)
+        if before_s is not None:
+            over_s = before_s + self._by_begin[before_s].lasted_s
+            if stopped_at_s < over_s - _CLOCKS_S:
+                return False
+        return math.isfinite(self._left_s) or stopped_at_s >= self._rolled_s - _LATE_S
+
+    def _was_seen_lately(self, now_s: float, stopped_at_s: float) -> bool:
+        """Whether a stop that began then is on record, and the bit has only flickered since."""
+        stood_s = self._stood_s if stopped_at_s == self._began_s else -math.inf
+        if stopped_at_s in self._by_begin:
+            stood_s = max(stood_s, stopped_at_s + self._by_begin[stopped_at_s].lasted_s)
+        return now_s - stood_s <= _LATE_S
+
+    def _stands(self, began_s: float, expected_s: float) -> None:
+        """In a stop that began then; its crew expects it to last for `expected_s`, if anything."""
+        if began_s != self._began_s:
+            self._began_s, self._expected_s = began_s, math.nan
+        self._is_watched = True
+        if not math.isfinite(self._expected_s) and _SHORTEST_S <= expected_s <= LONGEST_S:
+            self._expected_s = expected_s
 
     def follow(self, mill: Mill, past: Window) -> None:
         """Every minute of `past`, which comes after those seen."""
@@ -96,8 +136,11 @@ class StopRecord:
             self.see(past.end - timedelta(seconds=(past.rows - 1 - row) * past.step_s), *values)
 
     def lose_sight(self) -> None:
-        """Minutes are missing: when the present stop ends will not have been seen."""
-        self._began_s = math.nan
+        """Minutes are missing: a stop that is over after them was not seen to end.
+
+        One that still stands, by its beginning, is watched on.
+        """
+        self._is_watched = False
 
 
 def stop_belief(mill: Mill, past: Sequence[Stop] = ()) -> StopBelief:

@@ -3,7 +3,8 @@
 Slabs (`inside`) are carried along minute by minute with what the thermocouples show. What the
 pyrometer shows at discharge tells how much more each grade takes up (`learning`); what the burners
 give beyond the balance is what a zone loses besides. A record that contradicts itself or the beam
-is told as a fault, and its slab is followed on with less certainty; nothing is guessed in silence.
+is told as a fault, and its slab is followed on with less certainty. What stands in for a silent
+tag is told after minutes at the latest (`SILENT`); nothing is guessed in silence for longer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from twin.furnace import kernel
 from twin.furnace.beam_watch import BeamWatch
-from twin.furnace.faults import Fault, Faults
+from twin.furnace.faults import Fault, Faults, Silence
 from twin.furnace.inside import SlabsInside, TrackedSlab
 from twin.furnace.learning import Emissivity
 from twin.furnace.mill_watch import MillWatch
@@ -80,6 +81,7 @@ class Tracker:
         self._numbers = numbers(furnace)
         self._records = Records(furnace)
         self._told = Faults()
+        self._silence = Silence(self._told)
         self._inside = SlabsInside(furnace, self._numbers, self.learned, self._told)
         self._zones = ZoneWatch(furnace, self._told)
         self._mill = MillWatch(mill, self._told, stops)
@@ -89,6 +91,7 @@ class Tracker:
         self.unexplained_w = np.full(len(furnace.zones), np.nan)
         self._extra_w = np.zeros(len(furnace.zones))
         self._drawn_w = np.zeros(len(furnace.zones))
+        self._shows_left = False  # the minute before told which slab left last
         self._yard: tuple[Slab, ...] = ()
         self._yard_doubts: tuple[str, ...] = ()
 
@@ -177,7 +180,7 @@ class Tracker:
                 self._zones.begin_anew(gas_c)
             read = self._records.read(seen)
             self._note_records(at, read)
-            self._mill.see(at, seen, is_held=seen[self.furnace.interlock] > 0.5)
+            self._see_mill(at, seen)
             is_followed = bool(self._inside.numbers)
             if is_followed:
                 self._follow(at, seen, read, minutes, gas_c)
@@ -193,12 +196,21 @@ class Tracker:
         self._pyrometer.see(at, seen)
         self.faults = self._told.present(at)
 
+    def _see_mill(self, at: datetime, seen: Mapping[str, float]) -> None:
+        """The mill's minute, and whether the plant holds a slab back for it."""
+        held = seen[self.furnace.interlock]
+        instead = "no slab is taken to be held back"
+        self._silence.see(at, self.furnace.interlock, is_silent=math.isnan(held), instead=instead)
+        self._mill.see(at, seen, is_held=held > 0.5)
+
     def _remember(self, seen: Mapping[str, float], gas_c: Series, *, is_followed: bool) -> None:
         """The minute is over: what is now, and what loops were asked for if slabs `is_followed`."""
         zones = self._zones.now
         assert zones is not None
-        followed_c = zones.ramped.copy()
+        followed_c, was_guessed = zones.ramped.copy(), self._zones.guesses_followed
         self._zones.accept(gas_c, seen)
+        if was_guessed or self._zones.guesses_followed:
+            self._loops.forget()
         if is_followed:
             self._loops.see(zones.ramped - followed_c, self._drawn_w)
 
@@ -209,6 +221,10 @@ class Tracker:
         assert self._zones.now is not None
         moves, is_agreed = self._beam.moves(seen, self._inside.numbers[::-1], read)
         moved, before_c = 0, self._zones.now.gas.copy()
+        # Two at once, or one after a silence, may have left long ago.
+        was_shown = self._shows_left
+        self._shows_left = math.isfinite(seen[self.furnace.discharged])
+        is_timed = moves == minutes == 1 and was_shown
         for minute in range(1, minutes + 1):
             share = (minute - 0.5) / minutes
             at_c = before_c + share * (gas_c - before_c)
@@ -220,7 +236,8 @@ class Tracker:
             while moved < moves * minute // minutes:
                 moved += 1
                 slot = moves - moved + 1
-                self._discharge(at - (minutes - minute) * _STEP, seen if slot == 1 else None)
+                left_at = at - (minutes - minute) * _STEP
+                self._discharge(left_at, seen if slot == 1 else None, is_timed=is_timed)
                 self._inside.charge(read.slots[slot - 1], self._yard)
         if moves > 1:
             self._inside.moved_unseen(moves - 1)
@@ -250,10 +267,10 @@ class Tracker:
         ):
             self._inside.believe(read.slots)
 
-    def _discharge(self, at: datetime, seen: Mapping[str, float] | None) -> None:
+    def _discharge(self, at: datetime, seen: Mapping[str, float] | None, *, is_timed: bool) -> None:
         """The slab at the door leaves; what the pyrometer says of it is learned from.
 
-        `seen` None: it left while nobody looked.
+        `seen` None: it left while nobody looked. `is_timed`: it left in the minute up to `at`.
         """
         gone = self._inside.next_to_leave
         expected_c, sd_k = self.expected_c()
@@ -261,7 +278,7 @@ class Tracker:
         self.left = [*self.left, Left(at, gone.slab, expected_c, sd_k, shown_c)][-_REMEMBERED:]
         if self._learns:
             self._learn(gone, expected_c, sd_k, shown_c)
-        self._mill.slab_left(at, rolling_s(self.furnace, gone.slab))
+        self._mill.slab_left(at, rolling_s(self.furnace, gone.slab), is_seen=is_timed)
         self._inside.discharge()
 
     def _learn(self, gone: TrackedSlab, expected_c: float, sd_k: float, shown_c: float) -> None:

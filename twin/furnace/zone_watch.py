@@ -1,8 +1,9 @@
 """What the zones' instruments show, minute by minute, and what is held while one is silent.
 
 A thermocouple that shows nothing, or nothing that can be, keeps its last value; how long it has
-been silent is told, and after half an hour the furnace is not known any more. How slabs take that
-is `tracking`'s.
+been silent is told, and after half an hour the furnace is not known any more. A followed setpoint
+keeps its last value for minutes; then the zone's own temperature counts for it, and that is told.
+How slabs take that is `tracking`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.furnace import kernel
-from twin.furnace.faults import Faults
+from twin.furnace.faults import Faults, Silence
 from twin.plant.furnace import Furnace
 from twin.records import Series
 
@@ -35,13 +36,16 @@ class ZoneWatch:
     """The zones of one furnace. `now` is None until every thermocouple has shown something once.
 
     `unseen_min` (zone): for how many minutes each thermocouple has shown nothing new.
+    `guesses_followed`: a zone's temperature counts for the setpoint that its loop follows.
     """
 
     def __init__(self, furnace: Furnace, told: Faults) -> None:
         self._zones, self._told = furnace.zones, told
         self.now: kernel.Zones | None = None
         self.unseen_min = np.zeros(len(furnace.zones))
-        self.fuel_is_seen = False
+        self.fuel_is_seen = self.guesses_followed = False
+        self._silence = Silence(told)
+        self._is_unfollowed = np.zeros(len(furnace.zones), dtype=np.bool_)
         self._still_min = np.zeros(len(furnace.zones))
 
     @property
@@ -103,12 +107,16 @@ class ZoneWatch:
     def accept(self, gas: Series, seen: Mapping[str, float]) -> None:
         """The minute is over: `gas` and the followed setpoints of `seen` are what is now.
 
-        One that cannot be stays what it was.
+        One that cannot be stays what it was for `SILENT`: a ramp of 5 to 8 K/min takes it 25 to
+        40 K further by then, more than a loop's gas is off. So the gas counts for it later, where
+        the thermocouple is seen.
         """
         assert self.now is not None
         self.now.gas[:] = gas
         followed = np.array([seen[zone.followed] for zone in self._zones])
-        self.now.ramped[:] = np.where(_can_be(followed), followed, self.now.ramped)
+        instead = np.where(self._is_unfollowed & (self.unseen_min == 0), gas, self.now.ramped)
+        self.now.ramped[:] = np.where(_can_be(followed), followed, instead)
+        self.guesses_followed = bool(self._is_unfollowed.any())
 
     def unsure_min(self) -> Series:
         """By zone, for how many minutes its gas has only been held."""
@@ -131,7 +139,15 @@ class ZoneWatch:
                 told = f"{tag}: exactly {gas[z]:g} °C for {_STILL_MIN:g} min; a live one trembles"
                 self._told.note(f"{tag} still", told, at)
             followed_c = seen[zone.followed]
-            if not np.isnan(followed_c) and not _can_be(followed_c):
+            is_followed = bool(_can_be(followed_c))
+            self._is_unfollowed[z] = self._silence.see(
+                at,
+                zone.followed,
+                is_silent=not is_followed,
+                instead=f"{tag} counts for it",
+                is_told=self.unseen_min[z] == 0,
+            )
+            if not np.isnan(followed_c) and not is_followed:
                 told = f"{zone.followed}: {followed_c:g} °C is outside {low:g} to {high:g} °C"
                 self._told.note(zone.followed, f"{told}; its last one is held", at)
 
