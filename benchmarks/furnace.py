@@ -255,6 +255,14 @@ def _hours(text: str) -> float:
     return hours
 
 
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """None for what is not known: JSON has no NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }
+
+
 def main() -> None:
     """Run, and print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -281,11 +289,12 @@ def main() -> None:
         math.nan if residual is None else twin_times_real(residual)
     )
     told["forecast_ms_median"] = forecast_ms(residual)
-    figures = {name: None if math.isnan(value) else value for name, value in told.items()}
+    figures = _known(told)
     tables = [rows(found.arms), stop_rows(found.stops), forecast_rows(found.errors)]
     if asked.json:
-        all_rows = [row for table in tables for row in table]
-        json.dump({"benchmark": "furnace", "figures": figures, "rows": all_rows}, sys.stdout)
+        all_rows = [_known(row) for table in tables for row in table]
+        report = {"benchmark": "furnace", "figures": figures, "rows": all_rows}
+        json.dump(report, sys.stdout, allow_nan=False)
         return
     print(
         f"{len(extent.seeds)} seeds × {extent.hours:g} h; parts one by one on "
