@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run on one training seed")
     parser.add_argument("--training", type=_training, metavar="N", help="N training seeds instead")
     parser.add_argument("--hours", type=_hours, default=48.0, help="plant hours per arm")
-    # So many that the full run takes under 20 min on two cores.
+    # So many that the full run takes half an hour on two cores.
     parser.add_argument(
         "--ablation-seeds", type=_none_or_more, default=3, help="of the part by part"
     )
