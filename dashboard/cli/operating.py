@@ -165,7 +165,7 @@ def demo(
     ] = None,
     wire_hours: Annotated[
         float | None,
-        typer.Option(help="Headless: plant hours over the wire, at 60× (1; furnace 3)."),
+        typer.Option(help="Headless: plant hours over the wire, at 60× (1; furnace 2)."),
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Forget what an earlier demo stored.")] = True,
     as_json: JsonOption = False,

@@ -80,7 +80,7 @@ def _of_slabs() -> Comparison:
         slab_figures,
         SEEDS,
         RUN_H,
-        wire_hours=3.0,  # its two days of slab records are read in and followed for one of them
+        wire_hours=2.0,  # its two days of slab records are read in and followed for one of them
         jobs=SEEDS,  # with one left over for the end, a second core would stand idle
         note=note,
         longest_h=LONGEST_H,
