@@ -1,7 +1,7 @@
 """How far an MV may go from where it stands, and what of a plan is sent on its way.
 
-Values, rooms and ranges are in the tag's own unit. Nothing here knows a model, a solver or a kind of
-plant.
+Values, rooms and ranges are in the tag's own unit. Nothing here knows a model, a solver or a kind
+of plant.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ settings.load_profile("plantwright")
 
 pytest_plugins = ["written_plant"]  # its fixtures are for several files
 
+# Debian keeps servers where the search path of a user does not lead.
+_SERVER_PATHS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+_NODE_OPCUA = Path(__file__).parent / "node_opcua" / "node_modules" / "node-opcua"
 _MUST_RUN = os.environ.get("PLANTWRIGHT_REQUIRE_ALL_TESTS") == "1"
 
 
@@ -30,6 +33,10 @@ def _missing(marker: str) -> str:
     """Why a test with this marker cannot run here; empty if it can."""
     if marker == "browser" and not (shutil.which("chromium") or shutil.which("chromium-browser")):
         return "no Chromium here; apt-get install chromium"
+    if marker == "mosquitto" and not shutil.which("mosquitto", path=_SERVER_PATHS):
+        return "no MQTT broker here; apt-get install mosquitto"
+    if marker == "node" and not (shutil.which("node") and _NODE_OPCUA.is_dir()):
+        return "no node-opcua here; npm ci --prefix tests/node_opcua"
     if marker == "data" and not Path(os.environ.get("PLANTWRIGHT_BENCH_DATA") or "/-").is_dir():
         return "PLANTWRIGHT_BENCH_DATA names no folder of recorded data sets"
     return ""
@@ -38,7 +45,7 @@ def _missing(marker: str) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine lacks the means for, before any fixture is made."""
-    for marker in ("browser", "data"):
+    for marker in ("browser", "data", "mosquitto", "node"):
         reason = _missing(marker) if item.get_closest_marker(marker) else ""
         if reason:
             pytest.skip(reason)

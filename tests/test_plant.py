@@ -29,6 +29,12 @@ from twin.plant import (
 PLANTS = Path(__file__).parent / "plants"
 FOUR_TANK = read_plant("four_tank")
 
+_SOURCES = """\
+sources:
+  - {{kind: opcua, endpoint: "opc.tcp://127.0.0.1:4841", namespace: "urn:two", {}}}
+"""
+_LAB = "{kind: mqtt, name: lab, broker: 'mqtt://127.0.0.1:1883'}"
+
 SMALL = """\
 plant: small
 title: One tank, one pump
@@ -267,7 +273,7 @@ def test_a_file_with_many_faults_tells_all_of_them_at_once():
         ),
         ("remote: {tag: pump.mode}", "remote: {tag: pump.mod}", ["Did you mean pump.mode"]),
         ("{tag: pump.mode}", "{tag: pump.mode, auto: 1}", ["auto and remote are both 1"]),
-        (", node: pump.power}", "}", ["is missing: this plant is read over OPC UA"]),
+        (", node: pump.power}", "}", ["is missing: the tag is read from opcua"]),
         # interlocks
         ("tank.level > 19", "tank.level >", ["expression ends"]),
         ("tank.level > 19", "tank.lvel > 19", ["'tank.lvel' is not a tag", "tank.level"]),
@@ -318,6 +324,50 @@ def test_a_file_with_many_faults_tells_all_of_them_at_once():
             "parameters: {share: {value: 0, unit: ''}}\n  cost_per_h: pump.power * price / share",
             ["'share' is zero"],
         ),
+        # security and further sources
+        (
+            "opc.tcp://127.0.0.1:4840/small",
+            "opc.tcp://plc:4840\n  security: {policy: None}",
+            ["is None, but opc.tcp://plc:4840 is another machine", "Choose a policy"],
+        ),
+        (
+            "namespace: urn:small",
+            "namespace: urn:small\n  security: {policy: None, login: password}",
+            ["password needs a policy that encrypts"],
+        ),
+        (
+            "namespace: urn:small",
+            "namespace: urn:small\n  security: {policy: Basic128}",
+            ["'Basic128' is not one of 'Basic256Sha256'"],
+        ),
+        (
+            "namespace: urn:small",
+            "namespace: urn:small\n  security: {password: secret}",
+            ["password", "is not a known key"],
+        ),
+        ("title: One", f"{_SOURCES.format('name: opcua')}title: One", ["'opcua' is used twice"]),
+        ("title: One", f"{_SOURCES.format('nme: lab')}title: One", ["nme", "Did you mean name"]),
+        (
+            "title: One",
+            "sources: [{name: lab, broker: 'mqtt://127.0.0.1:1883'}]\ntitle: One",
+            ["has no kind", "opcua or mqtt"],
+        ),
+        (
+            "title: One",
+            "sources: [{kind: mqtt, name: lab, broker: 'http://lab'}]\ntitle: One",
+            ["'http://lab' is not an MQTT address"],
+        ),
+        (
+            "title: One",
+            "sources: [{kind: mqtt, name: lab, broker: 'mqtt://lab:1883'}]\ntitle: One",
+            ["mqtt://lab:1883 is another machine, reached without encryption", "mqtts://"],
+        ),
+        ("name: pump.power,", "name: pump.power, source: lab,", ["'lab' is not a source"]),
+        (
+            "unit: cm\n    node: tank.level",
+            "unit: cm\n    windup: {tag: pump.mode}\n    node: tank.level",
+            ["windup", "has no meaning for a tag with role CV"],
+        ),
     ],
 )
 def test_each_kind_of_fault_is_told_with_value_and_remedy(tmp_path, old, new, words):
@@ -358,7 +408,7 @@ def test_a_plant_needs_a_source(tmp_path):
     """Neither OPC UA nor tables: there is nothing to read the plant from."""
     start, end = SMALL.index("opcua:"), SMALL.index("tags:")
     faults = faults_of(tmp_path, SMALL[:start] + SMALL[end:])
-    assert any("neither `opcua` nor `files`" in fault for fault in faults)
+    assert any("neither `opcua`, `sources` nor `files`" in fault for fault in faults)
 
 
 TABLE = """\
@@ -529,3 +579,39 @@ def test_no_text_is_an_endpoint_by_accident(text: str) -> None:
     for endpoint in (text, f"opc.tcp://{text}", f"opc.tcp://plc-{text}:4840/"):
         is_opcua_address(endpoint)
         assert not is_loopback(endpoint) or _names_us(text)
+
+
+def test_further_sources_have_their_own_tags(tmp_path):
+    """A tag without `source` is the main source's; two sources may have nodes of one name."""
+    text = changed("title: One", f"sources: [{_LAB}]\ntitle: One")
+    text = text.replace("name: pump.power, ", "name: pump.power, source: lab, ")
+    text = text.replace("node: pump.power", "node: tank.level")
+    path = tmp_path / "plant.yaml"
+    path.write_text(text)
+    plant = read_plant(path)
+    assert [source.name for source in plant.all_sources] == ["opcua", "lab"]
+    assert [tag.name for tag in plant.tags_of("lab")] == ["pump.power"]
+    assert len(plant.tags_of("opcua")) == len(plant.tags) - 1
+    assert plant.opcua is not None
+    assert not plant.opcua.security.is_none, "what the file does not say is encrypted"
+
+
+def test_an_mv_is_the_main_sources(tmp_path):
+    """Only the main source is written to, so nothing of another can be an MV, nor its heartbeat."""
+    text = changed("title: One", f"sources: [{_LAB}]\ntitle: One")
+    text = text.replace("    role: MV", "    role: MV\n    source: lab")
+    assert any("an MV is written there" in fault for fault in faults_of(tmp_path, text))
+    second = _SOURCES.format("name: two, stop_node: stop")
+    text = changed("title: One", f"{second}title: One")
+    assert any("the main source, alone" in fault for fault in faults_of(tmp_path, text))
+
+
+def test_a_topic_has_no_wildcard(tmp_path):
+    """One tag, one topic; what follows # is the key of a JSON object."""
+    text = changed("title: One", f"sources: [{_LAB}]\ntitle: One")
+    text = text.replace("name: pump.power, ", "name: pump.power, source: lab, ")
+    wild = text.replace("node: pump.power", "node: lab/+/viscosity#value")
+    assert any("holds a wildcard" in fault for fault in faults_of(tmp_path, wild))
+    path = tmp_path / "plant.yaml"
+    path.write_text(text.replace("node: pump.power", '"node": "lab/1/viscosity#value"'))
+    assert read_plant(path).tag("pump.power").node == "lab/1/viscosity#value"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,14 @@ BAD = 0x8000_0000
 Series = NDArray[np.float64]
 
 
+class Mark(IntFlag):
+    """How a reading came, beside its quality."""
+
+    NONE = 0
+    BACKFILLED = 1  # from a source's history or from a file, not live
+    UNDATED = 2  # the source gave no time of its own: it is the server's, or that of its arrival
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One value of a tag. `value` is None where the source gave no finite number."""
@@ -32,6 +40,7 @@ class Reading:
     quality: int
     source_time: datetime
     arrival_time: datetime
+    marks: Mark = Mark.NONE
 
     @property
     def is_good(self) -> bool:
@@ -40,7 +49,12 @@ class Reading:
 
 
 def reading(
-    tag: str, raw: object, quality: int, source_time: datetime, arrival_time: datetime
+    tag: str,
+    raw: object,
+    quality: int,
+    source_time: datetime,
+    arrival_time: datetime,
+    marks: Mark = Mark.NONE,
 ) -> Reading:
     """Make a Reading of whatever a source delivered.
 
@@ -52,7 +66,7 @@ def reading(
         number = float(raw)
     if number is None and quality >> 30 != 2:
         quality = BAD
-    return Reading(tag, number, quality, source_time, arrival_time)
+    return Reading(tag, number, quality, source_time, arrival_time, marks)
 
 
 @dataclass(frozen=True, slots=True)

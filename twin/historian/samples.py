@@ -44,13 +44,19 @@ _Row = tuple[int, int, float | None, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch in which readings are missing. `tag` None: all tags; `ended_at` None: still."""
+    """A stretch in which readings are missing. `tag` None: all tags; `ended_at` None: still.
+
+    `source` names the source that brought none, "" all of them. A gap that is being filled is so
+    up to `filled_until`, where filling goes on after a restart.
+    """
 
     started_at: datetime
     ended_at: datetime | None
     reason: str
     tag: str | None = None
     is_filled: bool = False
+    source: str = ""
+    filled_until: datetime | None = None
 
 
 def plant_name(plant: Plant | str) -> str:

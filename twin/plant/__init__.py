@@ -12,15 +12,13 @@ from typing import Any
 from twin.errors import Fault, PlantFileError
 from twin.plant.checking import ADAPTER, checked
 from twin.plant.document import Finding, read_document
-from twin.plant.endpoint import is_loopback, is_opcua_address
+from twin.plant.endpoint import is_loopback, is_mqtt_address, is_opcua_address
 from twin.plant.shape import (
     Batches,
     Block,
     Economics,
-    FileSource,
     Interlock,
     Limits,
-    OpcUaSource,
     OrderSlot,
     Plant,
     Quantity,
@@ -30,16 +28,20 @@ from twin.plant.shape import (
     Tag,
     Tariff,
     Trips,
+    WindUp,
     nearest,
 )
+from twin.plant.sources import Advisory, FileSource, MqttSource, OpcUaSource, Security, Source
 
 __all__ = [
+    "Advisory",
     "Batches",
     "Block",
     "Economics",
     "FileSource",
     "Interlock",
     "Limits",
+    "MqttSource",
     "OpcUaSource",
     "OrderSlot",
     "Plant",
@@ -47,10 +49,14 @@ __all__ = [
     "Relief",
     "RemoteMode",
     "Role",
+    "Security",
+    "Source",
     "Tag",
     "Tariff",
     "Trips",
+    "WindUp",
     "is_loopback",
+    "is_mqtt_address",
     "is_opcua_address",
     "json_schema",
     "nearest",

@@ -15,7 +15,7 @@ from twin.plant.shape import Plant
 
 ADAPTER = TypeAdapter(Plant)
 
-_LISTS = ("tags", "interlocks", "discrete")
+_LISTS = ("tags", "interlocks", "discrete", "sources")
 # Each round removes at least one faulty part; parts are nested four deep at most.
 _ROUNDS = 8
 

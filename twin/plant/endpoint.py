@@ -1,4 +1,4 @@
-"""What an OPC UA endpoint's address says by itself. Nothing here resolves a name or connects."""
+"""What a server's address says by itself. Nothing here resolves a name or connects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ def is_opcua_address(endpoint: str) -> bool:
 
     A user or a password in it is refused: an address is shown and logged everywhere.
     """
+    return _is_address(endpoint, ("opc.tcp",))
+
+
+def is_mqtt_address(broker: str) -> bool:
+    """Whether it reads mqtt://HOST:PORT or mqtts://HOST:PORT; with a user in it, it does not."""
+    return _is_address(broker, ("mqtt", "mqtts"))
+
+
+def _is_address(endpoint: str, schemes: tuple[str, ...]) -> bool:
     # urlsplit forgives blanks and drops line ends; whoever connects does neither.
     if any(character.isspace() for character in endpoint):
         return False
@@ -19,7 +28,7 @@ def is_opcua_address(endpoint: str) -> bool:
         host = address.hostname or ""
         host.encode("idna")  # a name that cannot be looked up raises UnicodeError, a ValueError
         is_whole = bool(host) and bool(address.port) and address.username is None
-        return address.scheme == "opc.tcp" and is_whole
+        return address.scheme in schemes and is_whole
     except ValueError:
         return False
 

@@ -9,11 +9,11 @@ from functools import lru_cache
 from twin.errors import ExpressionError, PlantFileError
 from twin.expressions import Expression, parse, units
 from twin.plant.document import Finding, Place
-from twin.plant.endpoint import is_opcua_address
 from twin.plant.furnace import Furnace, Mill, named_tags
 from twin.plant.furnace_rules import furnace_findings
 from twin.plant.physics_file import read_physics_file
-from twin.plant.shape import Batches, Block, FileSource, Plant, Role, Trips, nearest
+from twin.plant.shape import Batches, Block, Plant, Role, Trips, nearest
+from twin.plant.source_rules import source_findings
 from twin.plant.tag_rules import tag_findings, unknown
 
 # Demand is foreseen by convolutions, whose time grows with the square: half a second of a round.
@@ -32,7 +32,7 @@ def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
     names = frozenset(tag.name for tag in plant.tags) | hidden
     yield from tag_findings(plant, names)
     yield from _steps_and_zone(plant)
-    yield from _sources(plant)
+    yield from source_findings(plant)
     yield from _economics(plant, names, hidden)
     yield from _interlocks(plant, names, hidden)
     yield from _blocks(plant, names)
@@ -61,44 +61,6 @@ def _steps_and_zone(plant: Plant) -> Iterator[Finding]:
 def _time_zones() -> frozenset[str]:
     """Every zone of this machine; finding them takes as long as all the other rules."""
     return frozenset(zoneinfo.available_timezones())
-
-
-def _sources(plant: Plant) -> Iterator[Finding]:
-    if plant.opcua is None and plant.files is None:
-        message = "says neither `opcua` nor `files`: there is nothing to read the plant from."
-        yield Finding(("opcua",), message, "Add one of the two.")
-    if plant.opcua is not None and not is_opcua_address(plant.opcua.endpoint):
-        message = f"{plant.opcua.endpoint!r} is not an OPC UA address."
-        remedy = "Write it like opc.tcp://host:4840/path, without blanks and without a user."
-        yield Finding(("opcua", "endpoint"), message, remedy)
-    if plant.files is not None:
-        yield from _tables(plant, plant.files)
-
-
-def _tables(plant: Plant, files: FileSource) -> Iterator[Finding]:
-    if all(tag.column is None for tag in plant.tags) and plant.opcua is not None:
-        yield Finding(
-            ("files",), "no tag names a column.", "Add `column` to the tags of the table."
-        )
-    if files.time_column is None:
-        for key, what in (("start", "the time of the first row"), ("step_s", "the row's distance")):
-            if getattr(files, key) is None:
-                message = f"is missing: without a time column {what} is needed."
-                yield Finding(("files", key), message, f"Add {key} or time_column.")
-    elif isinstance(files.time_column, str) and not files.has_header:
-        message = f"{files.time_column!r} is a name, but the tables have no header."
-        yield Finding(("files", "time_column"), message, "Give the column's number from 1.")
-    if files.separator == "comma" and files.decimal == "comma":
-        message = "the comma can't both part columns and begin decimals."
-        yield Finding(("files", "decimal"), message, "Correct separator or decimal.")
-    oldest = max(plant.tags, key=lambda tag: tag.max_age_s, default=None)
-    if files.breaks and oldest is not None and oldest.max_age_s >= files.break_gap_s:
-        message = f"{files.break_gap_s:g} s is not longer than max_age_s of {oldest.name}."
-        yield Finding(
-            ("files", "break_gap_s"), message, "Or its last value would reach across the break."
-        )
-    if list(files.breaks) != sorted(set(files.breaks)):
-        yield Finding(("files", "breaks"), "do not rise from row to row.", "Sort them.")
 
 
 def _economics(plant: Plant, names: frozenset[str], hidden: frozenset[str]) -> Iterator[Finding]:

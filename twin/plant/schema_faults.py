@@ -90,6 +90,8 @@ def said(error: ErrorDetails) -> tuple[str, str]:
     value = _value(error["input"])
     context: Mapping[str, Any] = error.get("ctx", {})
     kind = error["type"]
+    if kind == "union_tag_not_found" and "sources" in error["loc"]:
+        return "has no kind.", "Add kind: opcua or mqtt."
     if kind in _SAID:
         return _SAID[kind](value, context)
     if kind.endswith("_type") and kind.removesuffix("_type") in _KINDS:

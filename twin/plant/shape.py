@@ -20,32 +20,29 @@ from twin.errors import UnknownTag
 from twin.expressions import Expression, parse
 from twin.plant.endpoint import is_loopback
 from twin.plant.furnace import Furnace, Mill
+from twin.plant.sources import FileSource, OpcUaSource, Source
 from twin.plant.values import (
-    Address,
     Age,
     BetweenTrips,
     Column,
     FileName,
     Finite,
-    GivenNodeText,
-    HistoryDays,
     Label,
     Lasting,
     MeanGap,
     Message,
-    Moment,
     NodeText,
     NonNegative,
     Patience,
     PlanStep,
     PlantName,
     Positive,
-    PublishPeriod,
     Rank,
     RelativeError,
     SamplePeriod,
     Sentence,
     ShortText,
+    SourceName,
     TagName,
     Wait,
     Whole,
@@ -99,13 +96,31 @@ class RemoteMode:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class WindUp:
+    """The tag that says whether what an MV drives is at its end, and its values for that.
+
+    The defaults are OPC UA's limit bits (OPC 10000-4, 7.39.1): 1 low, 2 high, 3 can't move.
+    """
+
+    tag: TagName
+    low: Whole = 1
+    high: Whole = 2
+    both: Whole = 3
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Tag:
-    """One named signal of the plant, with unit, role and OPC UA node."""
+    """One named signal of the plant, with unit, role and where it is read.
+
+    `source` names one of the plant's sources, "" its main one; `node` is the address there. Of an
+    MV, `downstream` is the tag that shows the setpoint which the PLC really uses.
+    """
 
     name: TagName
     role: Role
     unit: ShortText
     description: Sentence = ""
+    source: SourceName | Literal[""] = ""
     node: NodeText = ""
     column: Column | None = None
     engineering: Limits | None = None
@@ -120,6 +135,8 @@ class Tag:
     requires: tuple[TagName, ...] = ()
     relief: tuple[Relief, ...] = ()
     remote: RemoteMode | None = None
+    downstream: TagName | None = None
+    windup: WindUp | None = None
     write_tolerance: Positive | None = None
     aggregate: Literal["last", "mean"] = "last"
     max_age_s: Age = 60.0
@@ -216,42 +233,6 @@ Block = Annotated[Batches | Trips | Tariff | Furnace | Mill, Field(discriminator
 
 
 @dataclass(frozen=True, config=_STRICT)
-class OpcUaSource:
-    """Where the plant's OPC UA server is. Tags' nodes are string identifiers in `namespace`."""
-
-    endpoint: Address
-    namespace: GivenNodeText
-    heartbeat_node: GivenNodeText | None = None
-    heartbeat_timeout_s: Patience = 600.0
-    stop_node: GivenNodeText | None = None
-    speed_node: GivenNodeText | None = None
-    publishing_interval_ms: PublishPeriod = 250.0
-    history_days: HistoryDays = 2.0
-
-
-@dataclass(frozen=True, config=_STRICT)
-class FileSource:
-    """How recorded tables are read: tags' `column` names or 1-based numbers say what is where.
-
-    Without `time_column`, rows are `step_s` apart from `start`. A numeric time column counts in
-    `time_unit` from `start` (from 1970 UTC without one); text times without a zone are in the
-    plant's. `breaks` are the 1-based first rows of further experiments, counted without the
-    header: nothing continues across. They start `break_gap_s` after the experiment before, unless
-    the time column says when.
-    """
-
-    time_column: Column | None = None
-    time_unit: Literal["iso8601", "s", "ms", "min", "h"] = "iso8601"
-    start: Moment | None = None
-    step_s: Annotated[Positive, Field(le=31 * 86_400)] | None = None
-    breaks: tuple[Annotated[int, Field(ge=2, le=10**12, strict=True)], ...] = ()
-    separator: Literal["comma", "semicolon", "tab", "whitespace"] = "comma"
-    decimal: Literal["point", "comma"] = "point"
-    has_header: bool = True
-    break_gap_s: Annotated[Positive, Field(le=366 * 86_400)] = 86_400.0
-
-
-@dataclass(frozen=True, config=_STRICT)
 class Plant:
     """A checked plant file. `path` is where it was read."""
 
@@ -268,6 +249,7 @@ class Plant:
     interlocks: tuple[Interlock, ...] = ()
     discrete: tuple[Block, ...] = ()
     opcua: OpcUaSource | None = None
+    sources: tuple[Source, ...] = ()
     files: FileSource | None = None
     proposal_open_s: Patience = 300.0
     path: Path | None = None
@@ -283,6 +265,16 @@ class Plant:
     def with_role(self, role: Role) -> tuple[Tag, ...]:
         """All tags of one role, in file order."""
         return tuple(tag for tag in self.tags if tag.role is role)
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """Every live source, the main one first: `opcua` if there is one, else the first other."""
+        return ((self.opcua,) if self.opcua is not None else ()) + self.sources
+
+    def tags_of(self, source: str) -> tuple[Tag, ...]:
+        """The tags that the source of that name delivers, in file order."""
+        main = self.all_sources[0].name if self.all_sources else ""
+        return tuple(tag for tag in self.tags if (tag.source or main) == source)
 
     @property
     def furnace(self) -> Furnace | None:

@@ -9,7 +9,15 @@ from twin.expressions import units
 from twin.plant.document import Finding, Place
 from twin.plant.shape import Limits, Plant, Role, Tag, nearest
 
-_MV_ONLY = ("rate_limit_per_min", "move_budget_per_h", "requires", "relief", "remote")
+_MV_ONLY = (
+    "rate_limit_per_min",
+    "move_budget_per_h",
+    "requires",
+    "relief",
+    "remote",
+    "downstream",
+    "windup",
+)
 _CV_ONLY = ("rank", "soft_price_per_h")
 
 
@@ -24,7 +32,6 @@ def tag_findings(plant: Plant, names: frozenset[str]) -> Iterator[Finding]:
         if tag.role is Role.MV:
             yield from _manipulated(tag, at)
         yield from _references(plant, tag, at, names)
-        yield from _source(plant, tag, at)
 
 
 def unknown(place: Place, name: str, names: Iterable[str]) -> Finding:
@@ -35,11 +42,12 @@ def unknown(place: Place, name: str, names: Iterable[str]) -> Finding:
 
 def _repeated(plant: Plant) -> Iterator[Finding]:
     for key in ("node", "column"):
-        values = [getattr(tag, key) for tag in plant.tags]
+        # Two sources may each have a node of one name.
+        values = [(getattr(tag, key), key == "node" and tag.source) for tag in plant.tags]
         for position, value in enumerate(values):
             first = values.index(value)
-            if value not in ("", None) and first < position:
-                message = f"{value!r} is already that of {plant.tags[first].name}."
+            if value[0] not in ("", None) and first < position:
+                message = f"{value[0]!r} is already that of {plant.tags[first].name}."
                 yield Finding(("tags", position, key), message, "Give every tag its own.")
 
 
@@ -141,18 +149,3 @@ def _references(plant: Plant, tag: Tag, at: Place, names: frozenset[str]) -> Ite
         if seen.setdefault((relief.cv, relief.side), relief.direction) != relief.direction:
             message = f"{relief.cv} {relief.side} is relieved both up and down."
             yield Finding(here, message, "Keep the direction that brings it back.")
-
-
-def _source(plant: Plant, tag: Tag, at: Place) -> Iterator[Finding]:
-    if plant.opcua is not None and not tag.node:
-        remedy = "Give the string identifier of the tag's node."
-        yield Finding((*at, "node"), "is missing: this plant is read over OPC UA.", remedy)
-    if plant.files is None:
-        return
-    if tag.column is None:
-        if plant.opcua is None:
-            remedy = "Give the column's name or its number from 1."
-            yield Finding((*at, "column"), "is missing: this plant is read from tables.", remedy)
-    elif isinstance(tag.column, str) and not plant.files.has_header:
-        message = f"{tag.column!r} is a name, but the tables have no header."
-        yield Finding((*at, "column"), message, "Give the column's number from 1.")

@@ -51,6 +51,8 @@ _NAME = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 TagName = Annotated[str, Field(pattern=_NAME, max_length=64)]
 #: Part of the names of files (database, models, stop latch), which end at 255 bytes.
 PlantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+#: Part of the names of environment variables and of rows that people read.
+SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
 #: A sentence or two for people, which may be left empty.
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), _Seen]
 #: A heading or a name: one line of a table.
