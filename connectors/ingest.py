@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +34,7 @@ _BEAT_S = 1.0
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
+_TAGS_NAMED = 3  # of what a server dropped; the gap is of all tags in any case
 _MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
 
 
@@ -201,8 +202,8 @@ class _Collector:
         if not self._unheard:
             self._is_live.set()
 
-    def _miss(self, reason: str) -> None:
-        self._missed = reason
+    def _miss(self, reason: str, tags: Sequence[str]) -> None:
+        self._missed = f"{reason} ({', '.join(tags)})" if 0 < len(tags) <= _TAGS_NAMED else reason
 
     # -- telling ---------------------------------------------------------------------------------
 

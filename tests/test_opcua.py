@@ -382,11 +382,11 @@ def test_what_the_server_had_to_drop_is_told_before_what_came_after() -> None:
     async def story() -> None:
         port = free_port()
         async with odd_server(port, usual_values()) as server, Session(one_tank(port)) as session:
-            heard: list[str | datetime] = []
+            heard: list[object] = []
             await session.subscribe(
                 lambda readings: heard.extend(each.source_time for each in readings),
                 ["tank.level"],
-                on_missed=heard.append,
+                on_missed=lambda reason, tags: heard.append((reason, list(tags))),
             )
             await until(lambda: len(heard) == 1, "the present value")
             overflow = 0x480  # Good; its low bits are about the value; values were dropped
@@ -398,9 +398,9 @@ def test_what_the_server_had_to_drop_is_told_before_what_came_after() -> None:
             await put(server, "tank.level", stamped(12.0, later))
             await until(lambda: later in heard, "the value after the lost publish")
             assert heard[1:] == [
-                "the server's queue overflowed",
+                ("the server's queue overflowed", ["tank.level"]),
                 NOON,
-                "a publish of the server did not arrive",
+                ("a publish of the server did not arrive", []),
                 later,
             ]
 

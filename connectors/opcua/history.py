@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from asyncua import ua
 
+from connectors.opcua.limits import TOO_MUCH, Service
 from connectors.opcua.link import Link
-from connectors.opcua.requests import history_request, parts
+from connectors.opcua.requests import history_request
 from connectors.opcua.values import is_unanswered
 from twin.errors import EndpointUnavailable, Fault, NodeFault
 
@@ -25,18 +27,24 @@ async def read_history(
         EndpointUnavailable: the link broke; what was yielded stands.
     """
     faults: list[Fault] = []
-    for part in parts(list(nodes), link.limits.history):
+    left = list(nodes)
+    while left:
+        most = link.limits.of(Service.HISTORY)
+        part, left = left[:most], left[most:]
         pending: dict[str, Any] = dict.fromkeys(part)
         request = asyncio.ensure_future(_ask(link, nodes, pending, start, end))
         try:
             while pending:
                 with link.asking("history"):
-                    results = await request
-                batch, pending = _sort_answers(link, pending, results, faults)
+                    told = await request
+                answers = _sort(link, pending, told)
+                faults += answers.faults
+                pending = answers.rest
                 if pending:  # the server works on the next part while this one is stored
                     request = asyncio.ensure_future(_ask(link, nodes, pending, start, end))
-                if batch:
-                    yield batch
+                if answers.values:
+                    yield answers.values
+                left = answers.again + left
         finally:
             request.cancel()
             await asyncio.gather(request, return_exceptions=True)
@@ -44,32 +52,54 @@ async def read_history(
         raise NodeFault(link.endpoint, faults)
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What came, where each name that has more goes on, and who has to be asked again alone."""
+
+    values: list[tuple[str, Any]] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
 async def _ask(
     link: Link, nodes: Mapping[str, Any], pending: Mapping[str, Any], start: datetime, end: datetime
-) -> list[Any]:
+) -> list[Any] | None:
+    """An answer per name, or None where the server took the request for too large."""
     continued = [(nodes[name], point) for name, point in pending.items()]
-    return list(await link.services.history_read(history_request(continued, start, end)))
+    try:
+        told = list(await link.services.history_read(history_request(continued, start, end)))
+    except TOO_MUCH:
+        if not link.limits.was_too_much(Service.HISTORY, len(pending)):
+            raise
+        return None
+    if len(told) != len(pending):
+        raise ua.UaError(f"{len(told)} answers to {len(pending)} questions")
+    return told
 
 
-def _sort_answers(
-    link: Link, pending: Mapping[str, Any], results: list[Any], faults: list[Fault]
-) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
-    """What came, and where each name that has more goes on; `faults` grows by those without."""
-    batch: list[tuple[str, Any]] = []
-    rest: dict[str, Any] = {}
-    for name, result in zip(pending, results, strict=True):
+def _sort(link: Link, pending: Mapping[str, Any], told: list[Any] | None) -> _Answers:
+    answers = _Answers()
+    if told is None:
+        answers.again.extend(pending)
+        return answers
+    for name, result in zip(pending, told, strict=True):
         status = result.StatusCode
         if status.value == ua.StatusCodes.BadNoData:
             continue
-        if is_unanswered(status):
+        if status.value == ua.StatusCodes.BadNoContinuationPoints and len(pending) > 1:
+            answers.again.append(name)  # the server remembers where it was for so many only
+        elif is_unanswered(status):
             raise EndpointUnavailable(
                 f"{link.endpoint}: the history of {name} got no answer ({status.name})."
             )
-        if status.is_bad():
-            faults.append(Fault(name, f"no history: {status.name}."))
-            continue
-        values = getattr(result.HistoryData, "DataValues", None) or ()
-        batch += [(name, value) for value in values]
-        if result.ContinuationPoint:
-            rest[name] = result.ContinuationPoint
-    return batch, rest
+        elif status.is_bad():
+            answers.faults.append(Fault(name, f"no history: {status.name}."))
+        else:
+            values = getattr(result.HistoryData, "DataValues", None) or ()
+            answers.values.extend((name, value) for value in values)
+            if result.ContinuationPoint:
+                answers.rest[name] = result.ContinuationPoint
+    if answers.again:
+        link.limits.was_too_much(Service.HISTORY, len(pending))
+    return answers

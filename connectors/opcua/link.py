@@ -16,7 +16,8 @@ from typing import Any
 from asyncua import Client, ua
 
 from connectors.opcua.address import check_address, quiet_library_log
-from connectors.opcua.requests import Limits, parts, read_limits
+from connectors.opcua.limits import Limits, Service
+from connectors.opcua.requests import read_request
 from twin.errors import EndpointUnavailable
 
 #: Everything a broken link, a silent server or a service fault raises in asyncua.
@@ -52,7 +53,7 @@ class Link:
     async def open(self) -> None:
         """Connect, once; raises one of LINK_ERRORS."""
         await self._client.connect()
-        self.limits = await read_limits(self._client)
+        await self.limits.read(self._client)
 
     async def close(self) -> None:
         """Leave within seconds, whatever the server does."""
@@ -80,10 +81,11 @@ class Link:
     async def read(self, node_ids: Sequence[Any], attribute: Any = None) -> list[Any]:
         """A data value per node, of its value by default, in as many requests as it takes."""
         attribute = ua.AttributeIds.Value if attribute is None else attribute
-        values: list[Any] = []
-        for part in parts(node_ids, self.limits.read):
-            values += await self.services.read_attributes(list(part), attribute)
-        return values
+        return await self.limits.ask(
+            Service.READ,
+            node_ids,
+            lambda part: self.services.read(read_request(part, attribute)),
+        )
 
     def expect_publishes(self, stale_after_s: float) -> None:
         """From now on the link is dead once nothing was published for so long."""

@@ -1,8 +1,17 @@
-"""The plant file's nodes at this server: where they are, and whether each can hold its tag."""
+"""The plant file's nodes at this server: where they are, and whether each can hold its tag.
+
+A node is told as in the plant file: a plain text is a string identifier in the source's own
+namespace; `s=TEXT`, `i=NUMBER`, `g=GUID`, `b=BASE64` say the kind of identifier, `nsu=URI;` before
+one of them another namespace (OPC 10000-6, 5.3.1.10). Indexes of namespaces are never told: they
+may change with every start of a server.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import binascii
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +20,8 @@ from asyncua import ua
 from connectors.opcua.link import Link
 from connectors.opcua.values import judge_node
 from twin.errors import Fault, NodeFault
+
+_LARGEST_NUMBER = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -21,36 +32,104 @@ class Node:
     kind: Any | None
 
 
-async def find_namespace(link: Link, namespace: str) -> int:
-    """The namespace's index, which may change with every start of a server.
+class UnusableNode(ValueError):
+    """A node's text that names no node of this server; its message says why, as "node X ..."."""
 
-    Raises NodeFault where the server does not know it.
-    """
-    known = await link.namespaces()
-    if namespace not in known:
-        fault = Fault(
-            "opcua.namespace",
-            f"the server does not know {namespace}; it knows {', '.join(known)}.",
-            remedy="Name the server's own namespace in the plant file.",
-        )
-        raise NodeFault(link.endpoint, [fault])
-    return known.index(namespace)
+
+@dataclass(frozen=True)
+class Namespaces:
+    """The namespaces that a server has now, by index, and the one that plain texts mean."""
+
+    uris: Sequence[str]
+    own: str
+
+    def check_own(self, endpoint: str) -> None:
+        """Raise NodeFault where the server does not know the plant file's namespace."""
+        if self.own not in self.uris:
+            fault = Fault(
+                "opcua.namespace",
+                f"the server does not know {self.own}; it knows {', '.join(self.uris)}.",
+                remedy="Name the server's own namespace in the plant file.",
+            )
+            raise NodeFault(endpoint, [fault])
+
+    def node_id(self, text: str) -> Any:
+        """The id at this server of the node told as `text`; raises UnusableNode."""
+        uri, rest = self.own, text
+        if text.startswith("nsu="):
+            uri, separator, rest = text.removeprefix("nsu=").partition(";")
+            if not separator or rest[:2] not in _FORMS:
+                raise UnusableNode(f"node {text}: after nsu=URI; comes s=, i=, g= or b=")
+        if uri not in self.uris:
+            raise UnusableNode(f"node {text}: the server does not know the namespace {uri}")
+        kind = _FORMS.get(rest[:2])
+        identifier = kind(text, rest[2:]) if kind is not None else rest
+        return ua.NodeId(identifier, self.uris.index(uri))
+
+    def text(self, node_id: Any) -> str:
+        """The text form of a node id of this server, with the URI of its namespace."""
+        identifier = node_id.Identifier
+        if isinstance(identifier, bytes):
+            plain = "b=" + base64.b64encode(identifier).decode()
+        else:
+            letter = {int: "i", uuid.UUID: "g"}.get(type(identifier), "s")
+            plain = f"{letter}={identifier}"
+        return f"nsu={self.uris[node_id.NamespaceIndex]};{plain}"
+
+
+def _number(text: str, identifier: str) -> int:
+    if not (identifier.isascii() and identifier.isdigit() and int(identifier) <= _LARGEST_NUMBER):
+        raise UnusableNode(f"node {text}: i= needs a whole number up to {_LARGEST_NUMBER}")
+    return int(identifier)
+
+
+def _guid(text: str, identifier: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(identifier)
+    except ValueError:
+        raise UnusableNode(f"node {text}: g= needs a GUID, 32 hexadecimal digits") from None
+
+
+def _opaque(text: str, identifier: str) -> bytes:
+    try:
+        return base64.b64decode(identifier, validate=True)
+    except (binascii.Error, ValueError):
+        raise UnusableNode(f"node {text}: b= needs bytes as Base64") from None
+
+
+_FORMS = {
+    "s=": lambda _, identifier: identifier,
+    "i=": _number,
+    "g=": _guid,
+    "b=": _opaque,
+}
 
 
 async def check_nodes(
-    link: Link, index: int, names: Mapping[str, str]
+    link: Link, namespaces: Namespaces, texts: Mapping[str, str]
 ) -> tuple[dict[str, Node], list[Fault]]:
-    """The usable nodes of `names` (name to identifier), and what is wrong with the others."""
-    ids = {name: ua.NodeId(identifier, index) for name, identifier in names.items()}
+    """The usable nodes of `texts` (name to node as told), and what is wrong with the others."""
+    ids: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, text in texts.items():
+        try:
+            ids[name] = namespaces.node_id(text)
+        except UnusableNode as wrong:
+            problems[name] = f"{wrong}."
     attributes = (ua.AttributeIds.DataType, ua.AttributeIds.ValueRank, ua.AttributeIds.Value)
     columns = [await link.read(list(ids.values()), each) for each in attributes]
     nodes: dict[str, Node] = {}
-    faults: list[Fault] = []
     for name, data_type, rank, value in zip(ids, *columns, strict=True):
         kind, problem = judge_node(data_type, rank, value)
         if problem:
-            remedy = "Check this node in the plant file and on the server."
-            faults.append(Fault(name, f"node s={names[name]} {problem}.", remedy=remedy))
+            problems[name] = f"node {_shown(texts[name])} {problem}."
         else:
             nodes[name] = Node(ids[name], kind)
+    remedy = "Check this node in the plant file and on the server."
+    faults = [Fault(name, problems[name], remedy=remedy) for name in texts if name in problems]
     return nodes, faults
+
+
+def _shown(text: str) -> str:
+    is_plain = not text.startswith("nsu=") and text[:2] not in _FORMS
+    return f"s={text}" if is_plain else text

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from asyncua import ua
 
@@ -14,34 +13,15 @@ _LIFETIME_COUNT = 10 * _KEEP_ALIVE_COUNT
 _QUEUE_SIZE = 1_000  # samples the server keeps per tag: 2 min 47 s at 10 s samples and 60×
 _NOTIFICATIONS_PER_PUBLISH = 10_000
 _VALUES_PER_HISTORY_REQUEST = 8_000  # about .1 s of a server's time
-_OPERATION_LIMIT = 1_000  # where the server states none
-
-_Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The most items the server takes per request."""
-
-    read: int = _OPERATION_LIMIT
-    monitor: int = _OPERATION_LIMIT
-    history: int = _OPERATION_LIMIT
-
-
-async def read_limits(client: Any) -> Limits:
-    """What the server states of its limits; ours where it states none, or more."""
-    stem = "Server_ServerCapabilities_OperationLimits_"
-    names = ("MaxNodesPerRead", "MaxMonitoredItemsPerCall", "MaxNodesPerHistoryReadData")
-    ids = [ua.NodeId(getattr(ua.ObjectIds, stem + name)) for name in names]
-    found = await client.uaclient.read_attributes(ids, ua.AttributeIds.Value)
-    stated = [value.Value.Value if value.StatusCode.is_good() else None for value in found]
-    return Limits(*(min(limit or _OPERATION_LIMIT, _OPERATION_LIMIT) for limit in stated))
-
-
-def parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    """The items in order, at most `size` at a time."""
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
+def read_request(node_ids: Sequence[Any], attribute: Any) -> Any:
+    """One attribute of each node as it is now, with both its times."""
+    request = ua.ReadParameters()
+    request.MaxAge = 0
+    request.TimestampsToReturn = ua.TimestampsToReturn.Both
+    request.NodesToRead = [ua.ReadValueId(node, attribute) for node in node_ids]
+    return request
 
 
 def subscription_request(interval_ms: float) -> Any:

@@ -16,7 +16,7 @@ from asyncua import ua
 
 from connectors.opcua.history import read_history
 from connectors.opcua.link import LINK_ERRORS, Link, text
-from connectors.opcua.nodes import Node, check_nodes, find_namespace
+from connectors.opcua.nodes import Namespaces, Node, UnusableNode, check_nodes
 from connectors.opcua.subscription import subscribe
 from connectors.opcua.values import (
     is_unanswered,
@@ -79,7 +79,7 @@ class Session:
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
         self._link: Link
-        self._namespace = 0
+        self._namespaces: Namespaces
         self._nodes: dict[str, Node] = {}
 
     # -- connecting ------------------------------------------------------------------------------
@@ -105,11 +105,13 @@ class Session:
         await self._link.close()
 
     async def _prepare(self) -> None:
-        self._namespace = await find_namespace(self._link, self._source.namespace)
-        names = {tag.name: tag.node or tag.name for tag in self.plant.tags}
-        names |= {node: node for node in self._plc_nodes()}
-        self._nodes, faults = await check_nodes(self._link, self._namespace, names)
+        own = self._source.namespace
+        self._namespaces = Namespaces(await self._link.namespaces(), own)
+        texts = {tag.name: tag.node or tag.name for tag in self.plant.tags}
+        texts |= {node: node for node in self._plc_nodes()}
+        self._nodes, faults = await check_nodes(self._link, self._namespaces, texts)
         if faults and (self._is_strict or not self._tags()):
+            self._namespaces.check_own(self.endpoint)
             raise NodeFault(self.endpoint, faults)
         self._leave_out(tag.name for tag in self.plant.tags if tag.name not in self._nodes)
         await self._start_clock()
@@ -164,12 +166,16 @@ class Session:
             values = await self._link.read(list(nodes.values()))
         return {each.tag: each for each in self._readings(list(zip(nodes, values, strict=True)))}
 
-    async def read_node(self, identifier: str) -> float | None:
-        """The good number in a node of the plant's namespace, such as plc.speed, else None."""
+    async def read_node(self, node: str) -> float | None:
+        """The good number in a node told as in the plant file, such as plc.speed, else None."""
+        try:
+            node_id = self._namespaces.node_id(node)
+        except UnusableNode as wrong:
+            raise NodeFault(self.endpoint, [Fault(node, f"{wrong}.")]) from wrong
         with self._link.asking("read"):
-            values = await self._link.read([ua.NodeId(identifier, self._namespace)])
+            values = await self._link.read([node_id])
         now = datetime.now(UTC)
-        shown = reading(identifier, raw_value(values[0]), quality_of(values[0]), now, now)
+        shown = reading(node, raw_value(values[0]), quality_of(values[0]), now, now)
         return shown.value if shown.is_good else None
 
     def _readings(self, raw: Sequence[tuple[str, Any]]) -> list[Reading]:
@@ -232,13 +238,13 @@ class Session:
         self,
         on_readings: Callable[[list[Reading]], None],
         tags: Sequence[str] | None = None,
-        on_missed: Callable[[str], None] = lambda _: None,
+        on_missed: Callable[[str, Sequence[str]], None] = lambda _reason, _tags: None,
     ) -> None:
         """Call `on_readings` with every change of value, status or source time from now on.
 
         The first call brings the present values. It runs in this event loop and must be quick.
-        Where the server says that it dropped readings, `on_missed` is told why, before the
-        readings that came after them.
+        Where the server says that it dropped readings, `on_missed` is told why and of which tags
+        (none named: of any), before the readings that came after them.
 
         Raises NodeFault naming every tag the server does not let us monitor; unless `is_strict`
         they are left out and named in `faulty`, as long as there are others.

@@ -10,8 +10,9 @@ from typing import Any
 
 from asyncua import ua
 
+from connectors.opcua.limits import Service
 from connectors.opcua.link import Link
-from connectors.opcua.requests import monitor_request, parts, subscription_request
+from connectors.opcua.requests import monitor_request, subscription_request
 from connectors.opcua.values import has_overflowed
 from twin.errors import Fault
 
@@ -24,12 +25,14 @@ async def subscribe(
     nodes: Mapping[str, Any],
     intervals_ms: tuple[float, float],
     on_values: Callable[[list[tuple[str, Any]]], None],
-    on_missed: Callable[[str], None],
+    on_missed: Callable[[str, Sequence[str]], None],
 ) -> list[Fault]:
     """Monitor `nodes` (name to node id) from now on; what cannot be monitored comes back.
 
-    `intervals_ms`: of publishing and of sampling. `on_missed` is told why values were lost,
-    before the values that come after them. Raises one of LINK_ERRORS.
+    `intervals_ms`: of publishing and of sampling. `on_missed` is told why values were lost
+    and of which names (none: of any), before the values that come after them.
+
+    Raises one of LINK_ERRORS.
     """
     by_handle = dict(enumerate(nodes, start=1))
     inbox = _Inbox(link, by_handle, on_values, on_missed)
@@ -37,21 +40,19 @@ async def subscribe(
     request = subscription_request(publishing_ms)
     created = await link.services.create_subscription(request, inbox.take)
     keep_alive_ms = created.RevisedMaxKeepAliveCount * created.RevisedPublishingInterval
+    wanted = [(handle, nodes[name]) for handle, name in by_handle.items()]
+    results = await link.limits.ask(
+        Service.MONITOR,
+        wanted,
+        lambda part: link.services.create_monitored_items(
+            monitor_request(created.SubscriptionId, part, sampling_ms)
+        ),
+    )
+    # Only from now on: a server may well be too busy to publish while it takes in 100,000 nodes.
     link.expect_publishes(2e-3 * keep_alive_ms + 1.0)
-    faults: list[Fault] = []
-    for part in parts(list(by_handle.items()), link.limits.monitor):
-        wanted = [(handle, nodes[name]) for handle, name in part]
-        results = await link.services.create_monitored_items(
-            monitor_request(created.SubscriptionId, wanted, sampling_ms)
-        )
-        faults += _refused([name for _, name in part], results)
-    return faults
-
-
-def _refused(names: Sequence[str], results: Sequence[Any]) -> list[Fault]:
     return [
         Fault(name, f"cannot be monitored: {result.StatusCode.name}.")
-        for name, result in zip(names, results, strict=True)
+        for name, result in zip(nodes, results, strict=True)
         if not result.StatusCode.is_good()
     ]
 
@@ -64,7 +65,7 @@ class _Inbox:
         link: Link,
         by_handle: Mapping[int, str],
         on_values: Callable[[list[tuple[str, Any]]], None],
-        on_missed: Callable[[str], None],
+        on_missed: Callable[[str, Sequence[str]], None],
     ) -> None:
         self._link = link
         self._by_handle = by_handle
@@ -92,11 +93,13 @@ class _Inbox:
     def _count(self, number: int) -> None:
         """Tell of a hole in the numbers: asyncua drops a publish that it cannot decode."""
         if self._number and number > self._number + 1:
-            self._on_missed(_MISSED)
+            self._on_missed(_MISSED, ())
         self._number = number or self._number
 
     def _take_values(self, items: Sequence[Any]) -> None:
-        if any(has_overflowed(item.Value) for item in items):
-            self._on_missed(_OVERFLOW)
-        if items:
-            self._on_values([(self._by_handle[item.ClientHandle], item.Value) for item in items])
+        values = [(self._by_handle[item.ClientHandle], item.Value) for item in items]
+        overflowed = {name: None for name, value in values if has_overflowed(value)}
+        if overflowed:
+            self._on_missed(_OVERFLOW, list(overflowed))
+        if values:
+            self._on_values(values)

@@ -1,0 +1,173 @@
+"""Every node a plant file can tell is found, however many there are and whatever one of them is."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from asyncua import Server, ua
+from asyncua.common.utils import ServiceError
+from one_tank import NAMESPACE, free_port, until
+
+from connectors.opcua import Session
+from connectors.opcua.nodes import Namespaces, UnusableNode
+from twin.errors import NodeFault
+from twin.plant import OpcUaSource, Plant, Role, Tag
+from twin.records import Reading
+
+OTHER = "urn:plantwright:test:other"
+SERVED = Namespaces(("http://opcfoundation.org/UA/", OTHER, NAMESPACE), NAMESPACE)
+GUID = "6b29fc40-ca47-1067-b31d-00dd010662da"
+
+TOLD = {
+    "tank.level": ("tank.level", 2),
+    "s=tank.level": ("tank.level", 2),
+    "i=4711": (4711, 2),
+    f"g={GUID}": (uuid.UUID(GUID), 2),
+    "b=AAECAw==": (b"\0\1\2\3", 2),
+    f"nsu={OTHER};s=a;b=c": ("a;b=c", 1),
+    f"nsu={OTHER};i=7": (7, 1),
+    "nsu=http://opcfoundation.org/UA/;i=2258": (2258, 0),
+}
+
+
+@pytest.mark.parametrize("text", TOLD)
+def test_a_node_told_in_text_is_that_node_and_no_other(text: str) -> None:
+    """Identifier, kind and namespace come out, and told again they mean the same node."""
+    identifier, index = TOLD[text]
+    found = SERVED.node_id(text)
+    assert (found.Identifier, found.NamespaceIndex) == (identifier, index)
+    assert SERVED.node_id(SERVED.text(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("i=seven", "whole number"),
+        ("i=4294967296", "whole number"),
+        ("i=-1", "whole number"),
+        ("g=6b29", "GUID"),
+        ("b=***", "Base64"),
+        ("nsu=urn:nobody;s=x", "does not know the namespace urn:nobody"),
+        (f"nsu={OTHER}", "after nsu=URI; comes"),
+        (f"nsu={OTHER};x", "after nsu=URI; comes"),
+    ],
+)
+def test_a_text_that_names_no_node_says_why(text: str, why: str) -> None:
+    """Never taken for another node: a slip of the pen must not read another tag's value."""
+    with pytest.raises(UnusableNode, match=why):
+        SERVED.node_id(text)
+
+
+def many_tags(port: int, nodes: dict[str, str]) -> Plant:
+    """A plant of auxiliary tags only: name to node as told."""
+    return Plant(
+        plant="many",
+        title="Many tags",
+        sample_s=1.0,
+        tags=tuple(Tag(name=n, role=Role.AUX, unit="", node=text) for n, text in nodes.items()),
+        opcua=OpcUaSource(
+            endpoint=f"opc.tcp://127.0.0.1:{port}/",
+            namespace=NAMESPACE,
+            publishing_interval_ms=50,
+        ),
+    )
+
+
+async def many_nodes(port: int, namespaces: Sequence[str], nodes: Sequence[tuple[str, Any]]) -> Any:
+    """A server with (namespace, identifier) nodes, all of value 1.0; not started yet."""
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    for uri in namespaces:
+        await server.register_namespace(uri)
+    for uri, identifier in nodes:
+        node_id = ua.NodeId(identifier, await server.get_namespace_index(uri))
+        await server.nodes.objects.add_variable(node_id, f"2:{identifier}", 1.0)
+    return server
+
+
+def test_all_kinds_of_nodes_of_several_namespaces_are_one_plant() -> None:
+    """The same plant file serves a server whose namespaces stand in another order."""
+    nodes = [
+        (NAMESPACE, "plain"),
+        (NAMESPACE, 4711),
+        (NAMESPACE, uuid.UUID(GUID)),
+        (NAMESPACE, b"\0\1\2\3"),
+        (OTHER, "a;b=c"),
+    ]
+    texts = {
+        "plain": "plain",
+        "number": "i=4711",
+        "guid": f"g={GUID}",
+        "bytes": "b=AAECAw==",
+        "other": f"nsu={OTHER};s=a;b=c",
+        "nobody": "nsu=urn:nobody;s=plain",
+    }
+
+    async def story(order: Sequence[str]) -> None:
+        port = free_port()
+        async with await many_nodes(port, order, nodes):
+            async with Session(many_tags(port, texts), is_strict=False) as session:
+                assert session.faulty == ("nobody",)
+                read = await session.read()
+                assert {name: each.value for name, each in read.items()} == dict.fromkeys(
+                    set(texts) - {"nobody"}, 1.0
+                )
+            with pytest.raises(NodeFault, match="does not know the namespace urn:nobody"):
+                async with Session(many_tags(port, texts)):
+                    pass
+
+    for order in ((NAMESPACE, OTHER), (OTHER, "urn:between", NAMESPACE)):
+        asyncio.run(story(order))
+
+
+def take_at_most(server: Server, most: int) -> list[int]:
+    """Let the server refuse larger requests though it states no limit; how large they were."""
+    sizes: list[int] = []
+    inner_read = server.iserver.attribute_service.read
+    inner_monitor = server.iserver.subscription_service.create_monitored_items
+
+    def judge(items: Sequence[Any]) -> None:
+        sizes.append(len(items))
+        if len(items) > most:
+            raise ServiceError(ua.StatusCodes.BadTooManyOperations)
+
+    def read(params: Any, *rest: Any) -> Any:
+        judge(params.NodesToRead)
+        return inner_read(params, *rest)
+
+    async def monitor(params: Any, *rest: Any) -> Any:
+        judge(params.ItemsToCreate)
+        return await inner_monitor(params, *rest)
+
+    server.iserver.attribute_service.read = read
+    server.iserver.subscription_service.create_monitored_items = monitor
+    return sizes
+
+
+def test_one_wrong_node_among_a_thousand_stops_none_of_the_others() -> None:
+    """Also where the server takes 100 at once and does not say so: it is found out and kept to."""
+    names = [f"t{row}" for row in range(1_000)]
+    plant_nodes = dict(zip(names, names, strict=True)) | {"t500": "gone", "t501": "i=5"}
+
+    async def story() -> None:
+        port = free_port()
+        server = await many_nodes(port, [NAMESPACE], [(NAMESPACE, name) for name in names])
+        sizes = take_at_most(server, 100)
+        async with server, Session(many_tags(port, plant_nodes), is_strict=False) as session:
+            assert session.faulty == ("t500", "t501")
+            arrived: list[Reading] = []
+            await session.subscribe(arrived.extend)
+            await until(lambda: len(arrived) >= 998, "the present values")
+            assert {each.tag for each in arrived} == set(names) - {"t500", "t501"}
+            refused = [size for size in sizes if size > 100]
+            assert len(refused) <= 8  # 1,000, 500, 250, 125 of each of the two services
+            assert len(await session.read()) == 998
+            assert [size for size in sizes if size > 100] == refused
+
+    asyncio.run(story())
