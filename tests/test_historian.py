@@ -40,6 +40,7 @@ from twin.records import (
     BAD,
     GOOD,
     UNCERTAIN,
+    Mark,
     Proposal,
     ProposalStatus,
     Reading,
@@ -67,8 +68,9 @@ def by_hand(historian: Historian, statement: str) -> None:
 
 
 def test_a_reading_comes_back_as_it_went_in(historian: Historian) -> None:
-    """Value, quality and both times survive to the microsecond."""
-    sent = Reading(LEVEL, 0.1 + 0.2, UNCERTAIN | 3, at(1.000001), at(2.999999))
+    """Value, quality, marks and both times survive to the microsecond."""
+    marks = Mark.BACKFILLED | Mark.UNDATED
+    sent = Reading(LEVEL, 0.1 + 0.2, UNCERTAIN | 3, at(1.000001), at(2.999999), marks)
     assert historian.store([sent]) == 1
     assert historian.last_readings(PLANT) == {LEVEL: sent}
     assert historian.readings(PLANT, [LEVEL], at(0), at(5)) == [sent]
@@ -82,6 +84,14 @@ def test_storing_again_changes_nothing(historian: Historian) -> None:
     series = historian.samples(PLANT, [LEVEL], at(0), at(60))[LEVEL]
     assert series.values.tolist() == [1.0, 2.0, 4.0]
     assert series.times_s.tolist() == [at(s).timestamp() for s in (0, 10, 20)]
+
+
+@pytest.mark.parametrize("days", [-30, -1e-11, 0, 30])
+def test_a_reading_may_arrive_long_after_it_was_taken(historian: Historian, days: float) -> None:
+    """A laboratory's weeks later, or before it was taken by clocks that differ."""
+    sent = dataclasses.replace(level(0, 1.0), arrival_time=at(days * 86_400))
+    historian.store([sent])
+    assert historian.readings(PLANT, [LEVEL], at(0), at(0)) == [sent]
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
@@ -220,6 +230,17 @@ def test_gaps_are_rows_too(historian: Historian) -> None:
     assert historian.gaps(PLANT) == [
         Gap(at(0), at(30), "connection lost", None, True),
         Gap(at(50), at(60), "sensor off", LEVEL, False),
+    ]
+
+
+def test_gaps_of_two_sources_that_began_together_are_two(historian: Historian) -> None:
+    """Each is filled by itself, and says how far it is."""
+    for source in ("", "laboratory"):
+        historian.add_gap(PLANT, at(0), at(60), "away", source=source)
+    historian.add_gap(PLANT, at(0), at(60), "away", source="laboratory", filled_until=at(20))
+    assert historian.gaps(PLANT) == [
+        Gap(at(0), at(60), "away"),
+        Gap(at(0), at(60), "away", source="laboratory", filled_until=at(20)),
     ]
 
 

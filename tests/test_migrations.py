@@ -17,6 +17,7 @@ from small_plant import LEVEL, level, small_plant
 
 from twin.errors import DatabaseUnavailable, WrongMigration
 from twin.historian import (
+    Gap,
     Historian,
     current_revision,
     downgrade,
@@ -25,8 +26,8 @@ from twin.historian import (
     upgrade,
 )
 from twin.historian.database import connect, reading
-from twin.historian.schema import METADATA
-from twin.records import ProposalStatus
+from twin.historian.schema import METADATA, moment
+from twin.records import BAD, GOOD, ProposalStatus, Reading
 
 
 def tables(path: Path) -> set[str]:
@@ -46,7 +47,7 @@ def test_migrated_schema_is_the_one_in_the_code(tmp_path: Path) -> None:
 
 
 def test_sqlite_tables_are_strict_and_samples_have_no_rowid(tmp_path: Path) -> None:
-    """Text in a number's column is refused; the file stays at about 33 bytes a sample."""
+    """Text in a number's column is refused; the file stays at about 35 bytes a sample."""
     path = tmp_path / "h.db"
     upgrade(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -174,6 +175,56 @@ def test_a_proposal_without_a_plan_is_refused(tmp_path: Path) -> None:
             "status, status_reason, status_at, reason, model, current_values, setpoints, binding, "
             "verdict) VALUES ('p3', 'small', 0, 1, 2, 'open', '', 0, '', '', '{}', '{}', '[]', '')"
         )
+
+
+def stored_at_third(path: Path) -> None:
+    """A database at the third revision: two samples and two gaps."""
+    upgrade(path, "0003")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (
+            "INSERT INTO tag VALUES (1, 'small', 'tank.level', 'CV', 'cm')",
+            "INSERT INTO sample VALUES (1, 1000, NULL, 2147483648, 999), (1, 0, 2.5, 0, 30)",
+            "INSERT INTO last_value VALUES (1, 1000, NULL, 2147483648, 999)",
+            "INSERT INTO gap VALUES ('small', '', 5, NULL, 0, 'away'), "
+            "('small', 'tank.level', 5, 9, 1, 'sensor off')",
+        ):
+            connection.execute(statement)
+
+
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
+            for table in ("sample", "last_value", "gap")
+        }
+
+
+def test_readings_and_gaps_of_earlier_versions_are_kept(tmp_path: Path) -> None:
+    """They are live readings of the plant's one source; each arrived when it did."""
+    path = tmp_path / "h.db"
+    stored_at_third(path)
+    before = rows(path)
+    with Historian.create(path) as historian:
+        early, late = historian.readings("small", [LEVEL], moment(0), moment(1000))
+        assert early == Reading(LEVEL, 2.5, GOOD, moment(0), moment(30))
+        assert late == Reading(LEVEL, None, BAD, moment(1000), moment(999))
+        assert historian.last_readings("small") == {LEVEL: late}
+        assert historian.gaps("small") == [
+            Gap(moment(5), None, "away"),
+            Gap(moment(5), moment(9), "sensor off", LEVEL, True),
+        ]
+    downgrade(path, "0003")
+    assert rows(path) == before
+
+
+def test_going_back_keeps_the_wider_of_gaps_that_began_together(tmp_path: Path) -> None:
+    """The earlier schema knows one gap a start: what may be missing stays missing."""
+    path = tmp_path / "h.db"
+    with Historian.create(path) as historian:
+        historian.add_gap("small", moment(5), moment(9), "b", source="lab", is_filled=True)
+        historian.add_gap("small", moment(5), None, "a", filled_until=moment(7))
+    downgrade(path, "0003")
+    assert rows(path)["gap"] == [("small", "", 5, None, 0, "a")]
 
 
 def test_upgrading_twice_keeps_what_is_stored(tmp_path: Path) -> None:

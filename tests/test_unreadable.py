@@ -190,7 +190,7 @@ def test_an_unreadable_reading_or_gap_hides_no_other(historian: Historian) -> No
     by_hand(
         historian,
         f"UPDATE last_value SET ts = {_FAR} WHERE value = 2.0",
-        f"INSERT INTO gap VALUES ('small', '', {_FAR}, NULL, 0, 'forged')",
+        f"INSERT INTO gap VALUES ('small', '', '', {_FAR}, NULL, 0, NULL, 'forged')",
     )
     assert list(historian.last_readings(PLANT)) == [PUMP]
     assert historian.gaps(PLANT) == []

@@ -23,7 +23,7 @@ from twin.historian.database import fetch, reading, writing
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
-from twin.records import BAD, Reading, Samples
+from twin.records import BAD, Mark, Reading, Samples
 
 # Rows per transaction: other writers wait about 0.1 s for one.
 _BATCH_ROWS = 20_000
@@ -31,15 +31,16 @@ _BATCH_ROWS = 20_000
 _REST_S = 0.003
 
 # Through the driver at once: Core's row dictionaries would cost three quarters of the speed.
-_INSERT_SAMPLES = "INSERT INTO sample VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_SAMPLES = "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _UPSERT_LAST = (
-    "INSERT INTO last_value VALUES (?, ?, ?, ?, ?) ON CONFLICT (tag_id) DO UPDATE SET "
+    "INSERT INTO last_value VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tag_id) DO UPDATE SET "
     "ts = excluded.ts, value = excluded.value, quality = excluded.quality, "
-    "arrival = excluded.arrival WHERE excluded.ts > last_value.ts"
+    "delay = excluded.delay, marks = excluded.marks WHERE excluded.ts > last_value.ts"
 )
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
 
-_Row = tuple[int, int, float | None, int, int]
+#: Tag number, source time, value, quality, delay (µs until it arrived), marks.
+_Row = tuple[int, int, float | None, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class SampleStore(SkippingStore):
         names = {number: name for name, number in ids.items()}
 
         def parsed(row: Row[Any]) -> Reading:
-            return _reading(names[row.tag_id], row.ts, row.value, row.quality, row.arrival)
+            values = (row.value, row.quality, row.delay, row.marks)
+            return _reading(names[row.tag_id], row.ts, *values)
 
         name = plant_name(plant)
         found = readable(self._read(name, "reading", names[row[0]], row, parsed) for row in rows)
@@ -217,26 +219,35 @@ class SampleStore(SkippingStore):
         *,
         tag: str | None = None,
         is_filled: bool = False,
+        source: str = "",
+        filled_until: datetime | None = None,
     ) -> None:
-        """Remember missing readings; the same plant, tag and start again updates the gap."""
+        """Remember missing readings; the same plant, source, tag and start again updates the gap.
+
+        `source` "" is every source of the plant; see `Gap`.
+        """
         statement = insert(gap).values(
             plant=plant_name(plant),
+            source=source,
             tag=tag or "",
             started_at=microseconds(started_at),
             ended_at=None if ended_at is None else microseconds(ended_at),
             is_filled=int(is_filled),
+            filled_until=None if filled_until is None else microseconds(filled_until),
             reason=reason,
         )
-        changed = {c: statement.excluded[c] for c in ("ended_at", "is_filled", "reason")}
+        changed = ("ended_at", "is_filled", "filled_until", "reason")
         upsert = statement.on_conflict_do_update(
-            index_elements=["plant", "tag", "started_at"], set_=changed
+            index_elements=["plant", "source", "tag", "started_at"],
+            set_={name: statement.excluded[name] for name in changed},
         )
         with writing(self._engine) as connection:
             connection.execute(upsert)
 
     def gaps(self, plant: Plant | str, since: datetime | None = None) -> list[Gap]:
         """The gaps in time order; with `since`, those that last beyond it."""
-        query = select(gap).where(gap.c.plant == plant_name(plant)).order_by(gap.c.started_at)
+        order = (gap.c.started_at, gap.c.source, gap.c.tag)
+        query = select(gap).where(gap.c.plant == plant_name(plant)).order_by(*order)
         if since is not None:
             query = query.where(gap.c.ended_at.is_(None) | (gap.c.ended_at > microseconds(since)))
         with reading(self._engine) as connection:
@@ -267,7 +278,7 @@ class SampleStore(SkippingStore):
             if value is None or not math.isfinite(value):
                 value, quality = None, quality if quality >> 30 == 2 else BAD
             source, arrival = microseconds(r.source_time), microseconds(r.arrival_time)
-            rows.append((tag_id, source, value, quality, arrival))
+            rows.append((tag_id, source, value, quality, arrival - source, r.marks))
         if unknown:
             raise UnknownTag(_not_registered(unknown, plant))
         return rows
@@ -323,11 +334,15 @@ def _gap(row: Row[Any]) -> Gap:
         reason=row.reason,
         tag=row.tag or None,
         is_filled=bool(row.is_filled),
+        source=row.source,
+        filled_until=None if row.filled_until is None else moment(row.filled_until),
     )
 
 
-def _reading(name: str, ts: int, value: float | None, quality: int, arrival: int) -> Reading:
-    return Reading(name, value, quality, moment(ts), moment(arrival))
+def _reading(
+    name: str, ts: int, value: float | None, quality: int, delay: int, marks: int
+) -> Reading:
+    return Reading(name, value, quality, moment(ts), moment(ts + delay), Mark(marks))
 
 
 def _split(rows: Sequence[tuple[Any, ...]], ids: dict[str, int]) -> dict[str, Samples]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -37,6 +38,7 @@ EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 Whole = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's INTEGER already has 64 bits
+Small = SmallInteger().with_variant(Integer(), "sqlite")
 Number: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 
 METADATA = MetaData(
@@ -88,7 +90,8 @@ sample = Table(
     Column("ts", Whole, primary_key=True, autoincrement=False),
     Column("value", Number),
     Column("quality", Whole, nullable=False),
-    Column("arrival", Whole, nullable=False),
+    Column("delay", Whole, nullable=False),  # from `ts` to its arrival; small in SQLite
+    Column("marks", Small, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -100,7 +103,8 @@ last_value = Table(
     Column("ts", Whole, nullable=False),
     Column("value", Number),
     Column("quality", Whole, nullable=False),
-    Column("arrival", Whole, nullable=False),
+    Column("delay", Whole, nullable=False),  # from `ts` to its arrival; small in SQLite
+    Column("marks", Small, nullable=False),
     sqlite_strict=True,
 )
 
@@ -108,10 +112,12 @@ gap = Table(
     "gap",
     METADATA,
     Column("plant", Text, primary_key=True),
-    Column("tag", Text, primary_key=True),  # "" = every tag of the plant
+    Column("source", Text, primary_key=True),  # "" = every source of the plant
+    Column("tag", Text, primary_key=True),  # "" = every tag of the source
     Column("started_at", Whole, primary_key=True, autoincrement=False),
     Column("ended_at", Whole),
     Column("is_filled", Integer, nullable=False),
+    Column("filled_until", Whole),
     Column("reason", Text, nullable=False),
     CheckConstraint("is_filled IN (0, 1)", name="is_filled"),
     sqlite_strict=True,
