@@ -18,7 +18,7 @@ import numpy as np
 from asyncua import ua
 
 from connectors.emulator import Emulator
-from twin.plant import Interlock, Limits, OpcUaSource, Plant, RemoteMode, Role, Tag
+from twin.plant import Interlock, Limits, OpcUaSource, Plant, RemoteMode, Role, Security, Tag
 from twin.records import BAD, GOOD, Reading, Samples, reading
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -50,6 +50,7 @@ def one_tank(port: int, **source: object) -> Plant:
     """A plant file's content with its server on this machine's `port`."""
     opcua = {
         "endpoint": f"opc.tcp://127.0.0.1:{port}/one_tank",
+        "security": Security(policy="None"),
         "namespace": NAMESPACE,
         "heartbeat_node": "plc.heartbeat",
         "stop_node": "plc.stop",

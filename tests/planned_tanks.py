@@ -44,7 +44,10 @@ title: Tanks behind one pump
 step_s: {step_s}
 sample_s: {step_s}
 horizon_steps: 60
-opcua: {{endpoint: opc.tcp://127.0.0.1:48499/tank, namespace: urn:plantwright:test:tank}}
+opcua:
+  endpoint: opc.tcp://127.0.0.1:48499/tank
+  namespace: urn:plantwright:test:tank
+  security: {{policy: None}}
 physics: physics.py
 tags:
   - name: pump.setpoint

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from twin.plant import OpcUaSource, Plant, Role, Tag
+from twin.plant import OpcUaSource, Plant, Role, Security, Tag
 from twin.records import (
     GOOD,
     Clearance,
@@ -37,7 +37,9 @@ def small_plant(name: str = "small", endpoint: str = "opc.tcp://127.0.0.1:4840/"
             Tag(name=LEVEL, role=Role.CV, unit="cm", node="l", max_age_s=60),
             Tag(name=DEMAND, role=Role.DV, unit="cm**3/s", node="d", aggregate="mean"),
         ),
-        opcua=OpcUaSource(endpoint=endpoint, namespace="urn:test"),
+        opcua=OpcUaSource(
+            endpoint=endpoint, namespace="urn:test", security=Security(policy="None")
+        ),
     )
 
 

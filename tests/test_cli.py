@@ -38,6 +38,7 @@ title: One tank
 physics: {physics}
 opcua:
   endpoint: {endpoint}
+  security: {{policy: None}}
   namespace: {namespace}
 tags:
   - {{name: tank.level, role: CV, unit: cm, node: {level_node}, rank: 1, soft_price_per_h: 36,
@@ -234,7 +235,7 @@ def test_check_of_a_sound_file_says_so(call: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"cost": "rent * tank.levl"}, ["cost_per_h", "tank.levl", "Did you mean", "line 14"]),
+        ({"cost": "rent * tank.levl"}, ["cost_per_h", "tank.levl", "Did you mean", "line 15"]),
         ({"high": -3}, ["engineering", "low 0 is above high -3", "line 9"]),
         ({"physics": "gone.py"}, ["gone.py", "no such file"]),
     ],

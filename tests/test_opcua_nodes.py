@@ -15,7 +15,7 @@ from one_tank import NAMESPACE, free_port, until
 from connectors.opcua import Session
 from connectors.opcua.nodes import Namespaces, UnusableNode
 from twin.errors import NodeFault
-from twin.plant import OpcUaSource, Plant, Role, Tag
+from twin.plant import OpcUaSource, Plant, Role, Security, Tag
 from twin.records import Reading
 
 OTHER = "urn:plantwright:test:other"
@@ -72,6 +72,7 @@ def many_tags(port: int, nodes: dict[str, str]) -> Plant:
         opcua=OpcUaSource(
             endpoint=f"opc.tcp://127.0.0.1:{port}/",
             namespace=NAMESPACE,
+            security=Security(policy="None"),
             publishing_interval_ms=50,
         ),
     )
