@@ -236,7 +236,7 @@ def test_check_of_a_sound_file_says_so(call: CommandLine) -> None:
     ("changes", "told"),
     [
         ({"cost": "rent * tank.levl"}, ["cost_per_h", "tank.levl", "Did you mean", "line 15"]),
-        ({"high": -3}, ["engineering", "low 0 is above high -3", "line 9"]),
+        ({"high": -3}, ["engineering", "low 0 is above high -3", "line 10"]),
         ({"physics": "gone.py"}, ["gone.py", "no such file"]),
     ],
     ids=["unknown tag in an expression", "limits crossed", "no such physics"],
