@@ -13,7 +13,9 @@
     ├── ConnectorError             the plant's side of the fence
     │   ├── EndpointUnavailable    nothing answers, or the address is wrong or taken
     │   ├── NodeFault              nodes are missing or have the wrong type; carries all of them
-    │   └── WriteFault             the plant refused or lost a write
+    │   ├── WriteFault             the plant refused or lost a write
+    │   └── SpoolUnavailable       the buffer in front of the historian cannot be read or written
+    │       └── SpoolTaken         another process has it open
     ├── ModelFault                 a model cannot be trained, or a stored one not used
     └── UsageError                 a command was called wrongly (exit code 2)
 
@@ -108,6 +110,14 @@ class NodeFault(_FaultList, ConnectorError):
 
 class WriteFault(ConnectorError):
     """The plant refused or lost a write."""
+
+
+class SpoolUnavailable(ConnectorError):
+    """The spool's disk is full or cannot be read or written."""
+
+
+class SpoolTaken(SpoolUnavailable):
+    """Another process has the spool open."""
 
 
 class ModelFault(PlantwrightError):

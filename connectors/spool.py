@@ -1,0 +1,382 @@
+"""A disk-backed queue in front of the historian: first in, first out, and nothing twice lost.
+
+What `put` took is on the disk, also after a power cut, and stays there until whoever stored it
+says so. A parcel that cannot be read or never fits is set aside, counted, and blocks no other.
+What parcels mean, and when they are stored, is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from connectors.parcels import Lost, Parcel, packed, rows_of, span_of, unpacked
+from twin.errors import SpoolTaken, SpoolUnavailable
+
+#: 3 days of 1,000 tags at 1 s, at the 8 bytes that a reading takes.
+QUOTA_BYTES = 2_000_000_000
+#: Enough for SQLite to empty the spool on a full disk: its log may grow to 4 MB before it is kept.
+BALLAST_BYTES = 8_000_000
+#: From this share of the quota on a person is told; below the second one it is over.
+HIGH_WATER, HIGH_WATER_OVER = 0.8, 0.6
+
+_ROW_BYTES = 60  # what SQLite needs beside each blob
+_RESERVE = 1.05  # of the quota, for gap rows and audit lines of the time when it is full
+_CACHE_ROWS = 40_000  # parcels just put are mostly stored at once: they need not be read again
+_PAGES_KEPT = 4_096  # 16 MB: an emptied spool gives back what it has grown beyond that
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS parcel (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, source TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, reason TEXT NOT NULL,
+    blob BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS spool (identity TEXT NOT NULL) STRICT;
+"""
+
+
+_Size = tuple[int, int, int]  # a parcel's number, how many readings, how many bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What was set aside: why, how many readings, and the parcel where it can still be read."""
+
+    reason: str
+    rows: int
+    parcel: Parcel | None
+
+
+class Spool:
+    """One process's queue at `path`; open it with `with`. Its methods may be called by any thread.
+
+    `identity` is the file's own name for ever: whoever has the file open is its only user.
+
+    Raises on opening:
+        SpoolTaken: another process has it open.
+        SpoolUnavailable: it cannot be opened or made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        quota_bytes: int = QUOTA_BYTES,
+        ballast_bytes: int = BALLAST_BYTES,
+    ) -> None:
+        self.path = path
+        self.quota_bytes = quota_bytes
+        self.rows = 0
+        self.quarantined_rows = 0
+        self.identity = ""
+        self.damaged_file: Path | None = None
+        self._ballast_bytes = ballast_bytes
+        self._bytes = 0
+        self._parcels = 0
+        self._taken: list[_Size] = []  # handed out by `first`, the oldest first
+        self._done = 0  # up to this number everything is stored, though it may still be in the file
+        self._cache: dict[int, Parcel] = {}
+        self._cached_rows = 0
+        self._lock = threading.Lock()  # for the file
+        self._counting = threading.Lock()  # for the numbers above; never held for long
+        self._database: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        with _told(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF not in _RUINED:
+                    raise
+                self._put_away()
+                self._open()
+        with contextlib.suppress(SpoolUnavailable):
+            self.load_ballast()
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        with self._lock:
+            if self.is_empty:
+                with contextlib.suppress(sqlite3.Error):
+                    self._delete_done()
+            self._database.close()
+
+    @property
+    def bytes(self) -> int:
+        """How much of the quota is taken."""
+        return self._bytes
+
+    @property
+    def share(self) -> float:
+        """How much of the quota is taken, 0 to 1 (a little more where gap rows came on top)."""
+        return self._bytes / self.quota_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything that was put is stored."""
+        return not self._parcels
+
+    @property
+    def has_room(self) -> bool:
+        """Whether readings may still be put: below the quota, and the ballast is aboard."""
+        return self._bytes < self.quota_bytes and self._has_ballast()
+
+    @property
+    def has_reserve(self) -> bool:
+        """Whether gap rows and audit lines may still be put."""
+        return self._bytes < _RESERVE * self.quota_bytes
+
+    # -- in and out ------------------------------------------------------------------------------
+
+    def put(self, parcels: Sequence[Parcel]) -> None:
+        """Take parcels, in order, all or none; when this returns they are on the disk.
+
+        Raises:
+            SpoolUnavailable: the disk is full or cannot be written; nothing was taken.
+        """
+        rows = [(*_columns(parcel), packed(parcel)) for parcel in parcels]
+        with self._lock, self._writing():
+            self._delete_done()
+            numbers = [
+                self._database.execute(_PUT, (*columns, zlib.crc32(blob), blob)).lastrowid or 0
+                for *columns, blob in rows
+            ]
+        with self._counting:
+            for number, parcel, row in zip(numbers, parcels, rows, strict=True):
+                count = rows_of(parcel)
+                self._parcels += 1
+                self.rows += count
+                self._bytes += len(row[-1]) + _ROW_BYTES
+                if self._cached_rows + count <= _CACHE_ROWS:
+                    self._cache[number] = parcel
+                    self._cached_rows += count
+
+    def first(self, rows: int) -> list[tuple[int, Parcel]]:
+        """The oldest parcels with their numbers, about so many readings of them, at least one.
+
+        A damaged one is set aside, and in its place stands where readings are lost.
+        """
+        with self._lock:
+            with _told(self.path):
+                known = self._database.execute(_FIRST, (self._done,)).fetchall()
+            taken: list[_Size] = []
+            count = 0
+            for number, held, size in known:
+                taken.append((number, held, size))
+                count += held
+                if count >= rows:
+                    break
+            self._taken = taken
+            return [(number, self._parcel(number)) for number, _, _ in taken]
+
+    def stored(self, number: int) -> None:
+        """Parcels of `first` up to this number are stored: `put` and `tidy` may delete them."""
+        with self._counting:
+            while self._taken and self._taken[0][0] <= number:
+                known, rows, size = self._taken.pop(0)
+                self._parcels -= 1
+                self.rows -= rows
+                self._bytes -= size
+                if self._cache.pop(known, None) is not None:
+                    self._cached_rows -= rows
+                self._done = known
+
+    def tidy(self) -> None:
+        """Delete what is stored, and give back disk space of a time that is over."""
+        with self._lock, self._writing():
+            self._delete_done()
+        with self._lock, _told(self.path):
+            (free,) = self._database.execute("PRAGMA freelist_count").fetchone()
+            if self.is_empty and free > _PAGES_KEPT:
+                # As a script: `execute` steps only once, which gives back one page.
+                self._database.executescript("PRAGMA incremental_vacuum")
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # -- what never fits -------------------------------------------------------------------------
+
+    def set_aside(self, parcel: Parcel, reason: str) -> None:
+        """Keep a parcel that will never be stored, for a person to look at."""
+        rows = rows_of(parcel)
+        with self._lock, self._writing():
+            self._database.execute(_SET_ASIDE, (rows, reason, packed(parcel)))
+        self.quarantined_rows += rows
+
+    def quarantined(self, limit: int = 100) -> list[Quarantined]:
+        """What was set aside, the newest first."""
+        query = "SELECT reason, rows, blob FROM quarantine ORDER BY id DESC LIMIT ?"
+        with self._lock, _told(self.path):
+            found = self._database.execute(query, (limit,)).fetchall()
+        return [Quarantined(reason, rows, _readable(blob)) for reason, rows, blob in found]
+
+    # -- a full disk -----------------------------------------------------------------------------
+
+    def drop_ballast(self) -> None:
+        """Give a full disk some room to empty the spool; readings are not taken meanwhile."""
+        self._ballast.unlink(missing_ok=True)
+
+    def load_ballast(self) -> None:
+        """Take that room again; raises SpoolUnavailable while the disk has none."""
+        if self._has_ballast():
+            return
+        made = self._ballast.with_suffix(".new")
+        with _told(self.path):
+            try:
+                descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(os.urandom(self._ballast_bytes))  # no file system packs that
+                    file.flush()
+                    os.fsync(file.fileno())
+                made.rename(self._ballast)
+            except OSError:
+                made.unlink(missing_ok=True)
+                raise
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.ballast")
+
+    def _has_ballast(self) -> bool:
+        return self._ballast.exists()
+
+    # -- the file --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        # Nobody else may read it. Only if it is not there: closing it would end another's lock.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        self._database = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for setting in _SETTINGS:
+                self._database.execute(f"PRAGMA {setting}").fetchall()
+            self._database.execute("BEGIN EXCLUSIVE")  # and from now on no other process can
+            for statement in _SCHEMA.split(";"):
+                self._database.execute(statement)
+            known = self._database.execute("SELECT identity FROM spool").fetchone()
+            self.identity = known[0] if known else uuid.uuid4().hex
+            if not known:
+                self._database.execute("INSERT INTO spool VALUES (?)", (self.identity,))
+            self._database.execute("COMMIT")
+            self._count()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _count(self) -> None:
+        query = f"SELECT count(*), sum(rows), sum(length(blob) + {_ROW_BYTES}) FROM parcel"
+        self._parcels, rows, size = self._database.execute(query).fetchone()
+        self.rows, self._bytes = rows or 0, size or 0
+        query = "SELECT coalesce(sum(rows), 0) FROM quarantine"
+        (self.quarantined_rows,) = self._database.execute(query).fetchone()
+
+    def _put_away(self) -> None:
+        """A ruined file is kept for whoever can mend it; a new one begins."""
+        number = 1
+        while (kept := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(kept)
+        for ending in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + ending).rename(f"{kept}{ending}")
+        self.damaged_file = kept
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _told(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _delete_done(self) -> None:
+        self._database.execute("DELETE FROM parcel WHERE id <= ?", (self._done,))
+
+    def _parcel(self, number: int) -> Parcel:
+        if number in self._cache:
+            return self._cache[number]
+        with _told(self.path):
+            query = "SELECT rows, source, first, last, crc, blob FROM parcel WHERE id = ?"
+            rows, source, first, last, crc, blob = self._database.execute(
+                query, (number,)
+            ).fetchone()
+        if zlib.crc32(blob) == crc:
+            with contextlib.suppress(ValueError):
+                return unpacked(blob)
+        reason = "damaged on the disk of the spool"
+        lost = Lost(source, _moment(first), _moment(last), reason)
+        with self._writing():
+            self._database.execute(_SET_ASIDE, (rows, reason, blob))
+            instead = packed(lost)
+            self._database.execute(_REPLACE, (zlib.crc32(instead), instead, number))
+        self.quarantined_rows += rows
+        return lost
+
+
+_SETTINGS = (
+    "auto_vacuum = INCREMENTAL",
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "cache_size = -4000",
+    "journal_size_limit = 4194304",
+)
+_FIRST = (
+    f"SELECT id, rows, length(blob) + {_ROW_BYTES} FROM parcel WHERE id > ? ORDER BY id LIMIT 500"
+)
+_PUT = "INSERT INTO parcel (rows, source, first, last, crc, blob) VALUES (?, ?, ?, ?, ?, ?)"
+_SET_ASIDE = "INSERT INTO quarantine (rows, reason, blob) VALUES (?, ?, ?)"
+_REPLACE = "UPDATE parcel SET crc = ?, blob = ? WHERE id = ?"
+_RUINED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def _columns(parcel: Parcel) -> tuple[int, str, int, int]:
+    source, first, last = span_of(parcel)
+    return rows_of(parcel), source, _us(first), _us(last)
+
+
+def _readable(blob: bytes) -> Parcel | None:
+    try:
+        return unpacked(blob)
+    except ValueError:
+        return None
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the disk or SQLite raises into ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise SpoolTaken(f"{path}: another process collects into this spool.") from error
+        raise SpoolUnavailable(
+            f"{path}: {error}. Free space on that disk, and check that it may be written."
+        ) from error
