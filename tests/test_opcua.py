@@ -16,7 +16,7 @@ from one_tank import NAMESPACE, NOON, forget, free_port, live_tank, one_tank, un
 
 from connectors.opcua import Session
 from twin.errors import EndpointUnavailable, NodeFault, WriteFault
-from twin.records import GOOD, UNCERTAIN, Reading
+from twin.records import GOOD, UNCERTAIN, Mark, Reading
 
 
 @asynccontextmanager
@@ -98,6 +98,8 @@ def test_history_and_subscription_tell_the_same_story() -> None:
             }
             assert told == seen
             assert any(quality for _, quality in told.values())
+            assert {r.marks for r in past} == {Mark.BACKFILLED}
+            assert {r.marks for r in live} == {Mark.NONE}
 
     asyncio.run(story())
 
@@ -160,6 +162,7 @@ def test_a_reading_without_source_time_is_uncertain() -> None:
             await put(server, "tank.level", ua.DataValue(ua.Variant(9.0)))
             read = (await session.read())["tank.level"]
             assert (read.value, read.quality, read.is_good) == (9.0, UNCERTAIN, False)
+            assert read.marks == Mark.UNDATED
             assert (await session.read())["tank.sensor"].quality == GOOD
 
     asyncio.run(story())

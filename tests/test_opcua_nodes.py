@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,11 @@ def many_tags(port: int, nodes: dict[str, str]) -> Plant:
             publishing_interval_ms=50,
         ),
     )
+
+
+def source_of(plant: Plant) -> OpcUaSource:
+    assert plant.opcua is not None
+    return plant.opcua
 
 
 async def many_nodes(port: int, namespaces: Sequence[str], nodes: Sequence[tuple[str, Any]]) -> Any:
@@ -170,5 +176,28 @@ def test_one_wrong_node_among_a_thousand_stops_none_of_the_others() -> None:
             assert len(refused) <= 8  # 1,000, 500, 250, 125 of each of the two services
             assert len(await session.read()) == 998
             assert [size for size in sizes if size > 100] == refused
+
+    asyncio.run(story())
+
+
+def test_a_session_knows_the_tags_of_its_own_source_and_no_others() -> None:
+    """A plant of two servers: each is asked for its own tags, at its own address and namespace."""
+
+    async def story() -> None:
+        main_port, lab_port = free_port(), free_port()
+        plant = many_tags(main_port, {"flow": "flow"})
+        lab = replace(
+            source_of(plant),
+            name="lab",
+            endpoint=f"opc.tcp://127.0.0.1:{lab_port}/",
+            namespace=OTHER,
+        )
+        purity = Tag(name="purity", role=Role.AUX, unit="", node="i=7", source="lab")
+        plant = replace(plant, tags=(*plant.tags, purity), sources=(lab,))
+        main = await many_nodes(main_port, [NAMESPACE], [(NAMESPACE, "flow")])
+        async with main, await many_nodes(lab_port, [OTHER], [(OTHER, 7)]):
+            for source, tag in ((None, "flow"), (lab, "purity")):
+                async with Session(plant, source=source) as session:
+                    assert list(await session.read()) == [tag]
 
     asyncio.run(story())

@@ -67,6 +67,7 @@ def history_request(nodes: Sequence[tuple[Any, Any]], start: datetime, end: date
     request = ua.HistoryReadParameters()
     request.HistoryReadDetails = details
     request.TimestampsToReturn = ua.TimestampsToReturn.Both
+    request.ReleaseContinuationPoints = False  # asyncua's default, True, asks for no values at all
     for node_id, continuation in nodes:
         value = ua.HistoryReadValueId()
         value.NodeId = node_id

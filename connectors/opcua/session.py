@@ -31,12 +31,15 @@ from connectors.opcua.values import (
 from twin.clock import PlantClock, utc
 from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError, WriteFault
-from twin.plant import Plant
-from twin.records import Reading, reading
+from twin.plant import OpcUaSource, Plant
+from twin.records import Mark, Reading, reading
 
 
 class Session:
-    """One connection to the plant's OPC UA server; use it with `async with`.
+    """One connection to an OPC UA server of the plant; use it with `async with`.
+
+    `source` is one of `plant.all_sources`, by default the main one; the session knows the tags of
+    it and no others.
 
     Connecting resolves the namespace, checks every node of the plant file and starts the plant
     clock (`clock`) from the newest believable source time (`PlantClock.start`; a plant file with
@@ -58,6 +61,7 @@ class Session:
         self,
         plant: Plant,
         *,
+        source: OpcUaSource | None = None,
         endpoint: str | None = None,
         request_timeout_s: float = 4.0,
         is_strict: bool = True,
@@ -65,17 +69,19 @@ class Session:
         on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
         wall_now: Callable[[], datetime] = read_wall_clock,
     ) -> None:
-        if plant.opcua is None:
+        source = source or plant.opcua
+        if source is None:
             raise UsageError(f"{plant.plant}: the plant file has no `opcua` part. Add one.")
         self.plant = plant
-        self.endpoint = endpoint or plant.opcua.endpoint
+        self.endpoint = endpoint or source.endpoint
         self.faulty: tuple[str, ...] = ()
         self.clock: PlantClock
         self._earlier_clock = clock
         self._on_misdated = on_misdated
         self._wall_now = wall_now
         self._misdated_at: datetime | None = None
-        self._source = plant.opcua
+        self._source = source
+        self._tags = plant.tags_of(source.name)
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
         self._link: Link
@@ -93,8 +99,8 @@ class Session:
         except LINK_ERRORS as reason:
             await self._link.close()
             raise EndpointUnavailable(
-                f"{self.endpoint} does not answer as an OPC UA server ({text(reason)}). Check "
-                "that it runs and that `opcua.endpoint` in the plant file is its address."
+                f"{self.endpoint} does not answer as an OPC UA server ({text(reason)}). Check that "
+                f"it runs and that `{self._source.name}.endpoint` in the plant file is its address."
             ) from reason
         except BaseException:
             await self._link.close()
@@ -107,13 +113,13 @@ class Session:
     async def _prepare(self) -> None:
         own = self._source.namespace
         self._namespaces = Namespaces(await self._link.namespaces(), own)
-        texts = {tag.name: tag.node or tag.name for tag in self.plant.tags}
+        texts = {tag.name: tag.node or tag.name for tag in self._tags}
         texts |= {node: node for node in self._plc_nodes()}
         self._nodes, faults = await check_nodes(self._link, self._namespaces, texts)
-        if faults and (self._is_strict or not self._tags()):
+        if faults and (self._is_strict or not self._usable()):
             self._namespaces.check_own(self.endpoint)
             raise NodeFault(self.endpoint, faults)
-        self._leave_out(tag.name for tag in self.plant.tags if tag.name not in self._nodes)
+        self._leave_out(tag.name for tag in self._tags if tag.name not in self._nodes)
         await self._start_clock()
 
     def _plc_nodes(self) -> tuple[str, ...]:
@@ -121,15 +127,15 @@ class Session:
         nodes = (source.heartbeat_node, source.stop_node, source.speed_node)
         return tuple(node for node in nodes if node)
 
-    def _tags(self) -> list[str]:
-        """The plant's tags that have a usable node."""
-        return [tag.name for tag in self.plant.tags if tag.name in self._nodes]
+    def _usable(self) -> list[str]:
+        """The source's tags that have a usable node."""
+        return [tag.name for tag in self._tags if tag.name in self._nodes]
 
     def _leave_out(self, names: Iterable[str]) -> None:
         self.faulty = tuple(sorted({*self.faulty, *names}))
 
     async def _start_clock(self) -> None:
-        values = await self._link.read([self._nodes[name].node_id for name in self._tags()])
+        values = await self._link.read([self._nodes[name].node_id for name in self._usable()])
         stamps = [(source_time_of(value), value) for value in values]
         times = [time for time, _ in stamps if time is not None]
         trusted = [time for time, value in stamps if time is not None and _is_good(value)]
@@ -198,7 +204,9 @@ class Session:
         return misdated(tag, arrived)
 
     def _node_ids(self, tags: Iterable[str] | None) -> dict[str, Any]:
-        return {name: self._node(name).node_id for name in (self._tags() if tags is None else tags)}
+        return {
+            name: self._node(name).node_id for name in (self._usable() if tags is None else tags)
+        }
 
     def _node(self, name: str) -> Node:
         if name not in self._nodes:
@@ -274,8 +282,8 @@ class Session:
     ) -> AsyncGenerator[list[Reading], None]:
         """Batches of past readings from `start` to `end`, both included, roughly in time order.
 
-        What has no time at all, or one that cannot be true, is not of that past: it is left out,
-        and `on_misdated` hears of the latter.
+        They are marked as backfilled. What has no time at all, or one that cannot be true, is not
+        of that past: it is left out, and `on_misdated` hears of the latter.
 
         Raises:
             NodeFault: at the end, naming all tags of which the server keeps no history.
@@ -294,7 +302,7 @@ class Session:
         for tag, value in raw:
             stamp = stamp_of(value)
             if stamp is not None and stamp <= latest:
-                readings.append(reading_of(tag, value, arrival))
+                readings.append(reading_of(tag, value, arrival, Mark.BACKFILLED))
             elif stamp is not None:
                 self._on_misdated(tag, stamp, latest)
         return readings

@@ -13,7 +13,7 @@ from asyncua import ua
 
 from twin.clock import utc
 from twin.errors import WriteFault
-from twin.records import GOOD, UNCERTAIN, Reading, reading
+from twin.records import GOOD, UNCERTAIN, Mark, Reading, reading
 
 
 def judge_node(data_type: Any, rank: Any, value: Any) -> tuple[Any | None, str]:
@@ -128,20 +128,23 @@ def stamp_of(value: Any) -> datetime | None:
 
 def misdated(tag: str, arrival: datetime) -> Reading:
     """What is kept of a value whose time cannot be true: that it came, and why it is none."""
-    return Reading(tag, None, int(ua.StatusCodes.BadInvalidTimestamp), arrival, arrival)
+    status = int(ua.StatusCodes.BadInvalidTimestamp)
+    return Reading(tag, None, status, arrival, arrival, Mark.UNDATED)
 
 
-def reading_of(tag: str, value: Any, arrival: datetime) -> Reading:
-    """A data value as a Reading; without any time from the source it is Uncertain at best.
+def reading_of(tag: str, value: Any, arrival: datetime, marks: Mark = Mark.NONE) -> Reading:
+    """A data value as a Reading with these `marks`.
 
-    A time in the past stands as it is, however long ago: such a reading is old at once.
+    Without any time from the source it is marked as undated and Uncertain at best. A time in the
+    past stands as it is, however long ago: such a reading is old at once.
     """
     quality = quality_of(value)
     source_time = source_time_of(value)
     if source_time is None:
         source_time = stamp_of(value) or arrival
         quality = quality if quality >> 30 else UNCERTAIN
-    return reading(tag, raw_value(value), quality, source_time, arrival)
+        marks |= Mark.UNDATED
+    return reading(tag, raw_value(value), quality, source_time, arrival, marks)
 
 
 def _moment(stamp: datetime | None) -> datetime | None:
