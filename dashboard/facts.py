@@ -26,8 +26,9 @@ from twin.economics import Score, score
 from twin.historian import HandBack, HandBackStatus, Held, Historian, ProcessBeat
 from twin.plant import Plant, Role
 from twin.records import PlantState, Proposal, ProposalStatus, Stage, WriteOutcome
+from twin.resampling import KNOWN_SHARE
 from twin.safety import Trust
-from twin.state import KNOWN_SHARE, plant_state, window, window_start
+from twin.state import plant_state, window, window_start
 
 #: The names under which two of the processes beat.
 COLLECTOR = "collect"

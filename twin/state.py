@@ -14,12 +14,11 @@ import numpy as np
 
 from twin.clock import utc
 from twin.plant import Plant, Tag
-from twin.records import BAD, PlantState, Reading, Samples, Series, TagState, Window
+from twin.records import BAD, PlantState, Reading, Samples, TagState, Window
+from twin.resampling import NO_BREAKS, Breaks, good, resampled
 
 # Clocks of two machines kept by NTP differ by far less; beyond this a source time is wrong.
 FUTURE_TOLERANCE_S = 5.0
-# A mean over a step of which less than this share is known says more about the rest than us.
-KNOWN_SHARE = 0.5
 
 
 def plant_state(plant: Plant, last: Mapping[str, Reading], now: datetime) -> PlantState:
@@ -46,12 +45,14 @@ def window(
     end: datetime,
     rows: int,
     step_s: float | None = None,
+    broken: Mapping[str, Breaks] | None = None,
 ) -> Window:
     """Resample `samples` to `rows` even rows that end at `end`, `plant.step_s` apart.
 
     At any moment a tag has its last good value, for at most the tag's `max_age_s`; after that
     it is unknown. A row holds the value at its moment or, for tags with `aggregate: mean`, the
     mean over the known part of the step that ends there, NaN if under half of it is known.
+    Inside the `broken` stretches of a tag nothing is known, and no value is held across one.
     Samples after a row never enter it. `samples` should begin at `window_start`.
 
     Raises:
@@ -66,8 +67,9 @@ def window(
     values = {}
     for name, series in samples.items():
         tag = known.get(name) or plant.tag(name)
-        resample = _step_means if tag.aggregate == "mean" else _held_values
-        values[name] = resample(series, edges_s, tag.max_age_s)
+        away = NO_BREAKS if broken is None else broken.get(name, NO_BREAKS)
+        held = good(series, tag.max_age_s, away)
+        values[name] = resampled(held, edges_s, tag.aggregate)
     return Window(utc(end), step, values)
 
 
@@ -108,40 +110,3 @@ def _unusable(tag: Tag, last: Reading, source_age_s: float, arrival_age_s: float
             "only good ones are used."
         )
     return ""
-
-
-def _held_values(series: Samples, edges_s: Series, max_age_s: float) -> Series:
-    """The last good value at each edge but the first, NaN where it is older than `max_age_s`."""
-    rows_s = edges_s[1:]
-    is_good = np.isfinite(series.values)
-    times_s = series.times_s[is_good]
-    if not times_s.size:
-        return np.full(rows_s.size, np.nan)
-    index = times_s.searchsorted(rows_s, side="right") - 1
-    held = series.values[is_good][index]  # index −1 wraps to the last; masked below
-    is_known = (index >= 0) & (rows_s - times_s[index] <= max_age_s)
-    return np.where(is_known, held, np.nan)
-
-
-def _step_means(series: Samples, edges_s: Series, max_age_s: float) -> Series:
-    """The time-weighted mean of the held value over each step between two edges."""
-    is_good = np.isfinite(series.values)
-    times_s = series.times_s[is_good]
-    if not times_s.size:
-        return np.full(edges_s.size - 1, np.nan)
-    values = series.values[is_good]
-    origin = values[0]  # integrate the difference from it: sums stay small and exact
-    spans_s = np.full(times_s.size, max_age_s)
-    np.minimum(np.diff(times_s), max_age_s, out=spans_s[:-1])
-    # Known seconds and value-seconds up to each sample; between samples both grow evenly
-    # until the hold ends.
-    known_s = np.concatenate(([0.0], spans_s.cumsum()))
-    integral = np.concatenate(([0.0], (spans_s * (values - origin)).cumsum()))
-    index = times_s.searchsorted(edges_s, side="right") - 1
-    at = index.clip(0)
-    into_s = np.where(index >= 0, np.minimum(edges_s - times_s[at], spans_s[at]), 0.0)
-    known = np.diff(known_s[at] + into_s)
-    area = np.diff(integral[at] + into_s * (values[at] - origin))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        is_known = known >= KNOWN_SHARE * np.diff(edges_s) - 1e-6  # the clock counts microseconds
-        return np.where(is_known, origin + area / known, np.nan)

@@ -6,6 +6,9 @@ refuses any other schema. Methods that take a plant take it or its name.
     schema, migrations   tables and how a database gets them
     database             transactions, and one clear message when the database fails
     samples              readings in and out
+    rollups              readings summed up by minute and hour
+    upkeep, retention    keeping rollups right, deleting what is too old
+    annotations          what people say of the past
     decisions            proposals and decisions
     writes               clearances and outcomes
     holding              which MVs we hold, and how they go back to the plant
@@ -26,6 +29,7 @@ from sqlalchemy import func, select
 
 from twin.errors import RecordUnreadable
 from twin.historian import schema
+from twin.historian.annotations import Annotation, AnnotationKind, AnnotationStore
 from twin.historian.database import BUSY_DEADLINE_S, connect, reading, sqlite_path
 from twin.historian.decisions import Decided, DecisionStore
 from twin.historian.holding import (
@@ -45,12 +49,16 @@ from twin.historian.migrations import (
     upgrade,
 )
 from twin.historian.operation import ActiveModel, Event, OperationStore, ProcessBeat
+from twin.historian.retention import Keep
 from twin.historian.samples import Gap, SampleStore
 from twin.historian.unreadable import Unreadable
+from twin.historian.upkeep import Upkeep, UpkeepStore
 from twin.historian.writes import WriteStore
 
 __all__ = [
     "ActiveModel",
+    "Annotation",
+    "AnnotationKind",
     "Decided",
     "Event",
     "Gap",
@@ -59,9 +67,11 @@ __all__ = [
     "HandBackStatus",
     "Held",
     "Historian",
+    "Keep",
     "ProcessBeat",
     "StorageFacts",
     "Unreadable",
+    "Upkeep",
     "current_revision",
     "downgrade",
     "head_revision",
@@ -82,7 +92,16 @@ class StorageFacts:
     newest: datetime | None
 
 
-class Historian(SampleStore, DecisionStore, WriteStore, HoldingStore, OperationStore, LeaseStore):
+class Historian(
+    SampleStore,
+    AnnotationStore,
+    DecisionStore,
+    WriteStore,
+    HoldingStore,
+    OperationStore,
+    LeaseStore,
+    UpkeepStore,
+):
     """One open database at this version's schema. Threads and processes may share the file."""
 
     def __init__(self, url: str | Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> None:

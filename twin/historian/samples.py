@@ -20,7 +20,8 @@ from sqlalchemy.dialects.sqlite import insert
 
 from twin.errors import UnknownTag
 from twin.historian.database import fetch, reading, writing
-from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag
+from twin.historian.rollups import mark_late
+from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
 from twin.records import BAD, Mark, Reading, Samples
@@ -86,6 +87,8 @@ class SampleStore(SkippingStore):
         )
         with writing(self._engine) as connection:
             connection.execute(upsert, rows)
+            begun = insert(upkeep).values(plant=plant.plant).on_conflict_do_nothing()
+            connection.execute(begun)
         self._tag_ids.pop(plant.plant, None)
         self._stored_for.add(plant.plant)
 
@@ -98,13 +101,14 @@ class SampleStore(SkippingStore):
         Raises:
             UnknownTag: a reading's tag is not registered; nothing is stored.
         """
-        rows = self._rows(readings, self._plant_of_readings(plant))
+        name = self._plant_of_readings(plant)
+        rows = self._rows(readings, name)
         rows.sort(key=lambda row: row[:2])
         stored = 0
         for first in range(0, len(rows), _BATCH_ROWS):
             if first:
                 time.sleep(_REST_S)
-            stored += self._store_batch(rows[first : first + _BATCH_ROWS])
+            stored += self._store_batch(name, rows[first : first + _BATCH_ROWS])
         return stored
 
     def last_readings(
@@ -283,7 +287,7 @@ class SampleStore(SkippingStore):
             raise UnknownTag(_not_registered(unknown, plant))
         return rows
 
-    def _store_batch(self, rows: Sequence[_Row]) -> int:
+    def _store_batch(self, plant: str, rows: Sequence[_Row]) -> int:
         newest: dict[int, _Row] = {}
         for row in rows:  # in time order; of two with one source time the first stands
             if row[0] not in newest or row[1] > newest[row[0]][1]:
@@ -291,6 +295,8 @@ class SampleStore(SkippingStore):
         with writing(self._engine) as connection:
             stored = connection.exec_driver_sql(_INSERT_SAMPLES, rows).rowcount
             connection.exec_driver_sql(_UPSERT_LAST, list(newest.values()))
+            if stored:
+                mark_late(connection, plant, rows)
         return stored
 
     def _ids(self, plant: Plant | str, tags: Sequence[str] | None) -> dict[str, int]:

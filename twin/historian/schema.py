@@ -288,3 +288,70 @@ model = Table(
     Index(None, "plant"),
     sqlite_strict=True,
 )
+
+
+def _rollup(name: str) -> Table:
+    """Readings of one tag summed up over equal buckets; what the numbers say is `rollups`'."""
+    return Table(
+        name,
+        METADATA,
+        Column("tag_id", Integer, ForeignKey("tag.id"), primary_key=True, autoincrement=False),
+        Column("bucket", Whole, primary_key=True, autoincrement=False),  # where it begins
+        Column("n", Whole, nullable=False),
+        Column("n_good", Whole, nullable=False),
+        Column("total", Number),  # of good values; NULL, like the next four, if there is none
+        Column("low", Number),
+        Column("high", Number),
+        Column("first", Number),
+        Column("last", Number),
+        Column("area", Number, nullable=False),  # unit × s, over the seconds a value held
+        Column("known_s", Number, nullable=False),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+rollup_1m = _rollup("rollup_1m")
+rollup_1h = _rollup("rollup_1h")
+
+# Stretches of whole minutes whose rollups do not say yet what is stored.
+rollup_due = Table(
+    "rollup_due",
+    METADATA,
+    Column("tag_id", Integer, ForeignKey("tag.id"), primary_key=True, autoincrement=False),
+    Column("since", Whole, primary_key=True, autoincrement=False),
+    Column("until", Whole, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# How far a plant's upkeep has come; NULL before its first.
+upkeep = Table(
+    "upkeep",
+    METADATA,
+    Column("plant", Text, primary_key=True),
+    Column("watermark", Whole),  # older readings are rolled up, or due
+    Column("raw_from", Whole),  # older readings are being deleted
+    Column("raw_cleared", Whole),  # older readings have been deleted
+    Column("minutes_from", Whole),  # older minutes are being deleted
+    sqlite_strict=True,
+)
+
+annotation = Table(
+    "annotation",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("plant", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("started_at", Whole, nullable=False),
+    Column("ended_at", Whole, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON list; [] = the whole plant
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Whole, nullable=False),
+    # The annotation that this one takes back; it says nothing else then.
+    Column("withdraws", Integer, ForeignKey("annotation.id"), unique=True),
+    CheckConstraint("started_at <= ended_at", name="is_period"),
+    Index(None, "plant"),
+    sqlite_strict=True,
+)

@@ -1,0 +1,345 @@
+"""Rollups always say what is stored, and retention deletes only what may go."""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
+from sqlalchemy import select
+
+from twin.historian import AnnotationKind, Historian, Keep
+from twin.historian.database import reading
+from twin.historian.schema import microseconds, rollup_1h, rollup_1m, tag
+from twin.records import BAD, GOOD, UNCERTAIN, Reading
+
+PLANT = small_plant()
+DAY = timedelta(days=1)
+#: One bucket: n, n_good, total, low, high, first, last, area, known seconds.
+Bucket = tuple[float | None, ...]
+
+
+@pytest.fixture
+def historian(tmp_path: Path) -> Iterator[Historian]:
+    with Historian.create(tmp_path / "plant.db") as opened:
+        opened.register(PLANT)
+        yield opened
+
+
+def rolled(historian: Historian, name: str, width_s: int) -> dict[datetime, Bucket]:
+    """The stored buckets of a tag, by when they begin."""
+    table = {60: rollup_1m, 3600: rollup_1h}[width_s]
+    query = select(table).join(tag, tag.c.id == table.c.tag_id).where(tag.c.name == name)
+    with reading(historian._engine) as connection:
+        rows = connection.execute(query).all()
+    return {NOON + timedelta(microseconds=r[1] - microseconds(NOON)): tuple(r[2:]) for r in rows}
+
+
+def by_hand(
+    readings: Sequence[Reading], max_age_s: float, width_s: int, until: datetime
+) -> dict[datetime, Bucket]:
+    """The same buckets from all readings of a tag, added up one by one."""
+    unique: dict[datetime, Reading] = {}
+    for each in readings:
+        unique.setdefault(each.source_time, each)
+    ordered = [unique[moment] for moment in sorted(unique) if moment < until]
+    good = [each for each in ordered if each.is_good]
+    ends = [*(each.source_time for each in good[1:]), until][: len(good)]
+    width = timedelta(seconds=width_s)
+    inside: dict[int, list[Reading]] = {}
+    known: dict[int, list[tuple[float, float]]] = {}
+    for each in ordered:
+        inside.setdefault((each.source_time - NOON) // width, []).append(each)
+    for each, following in zip(good, ends, strict=True):
+        assert each.value is not None
+        first = each.source_time
+        end = min(following, first + timedelta(seconds=max_age_s))
+        while first < end:
+            bucket = (first - NOON) // width
+            last = min(end, NOON + (bucket + 1) * width)
+            known.setdefault(bucket, []).append(((last - first).total_seconds(), each.value))
+            first = last
+    buckets: dict[datetime, Bucket] = {}
+    for bucket in inside.keys() | known.keys():
+        values = [r.value for r in inside.get(bucket, []) if r.is_good and r.value is not None]
+        told = (sum(values), min(values), max(values), values[0], values[-1]) if values else ()
+        buckets[NOON + bucket * width] = (
+            len(inside.get(bucket, [])),
+            len(values),
+            *(told or (None,) * 5),
+            sum(seconds * value for seconds, value in known.get(bucket, [])),
+            sum(seconds for seconds, _ in known.get(bucket, [])),
+        )
+    return buckets
+
+
+def same(found: dict[datetime, Bucket], expected: dict[datetime, Bucket]) -> None:
+    assert found.keys() == expected.keys()
+    starts = sorted(found)
+    ours, theirs = (np.array([each[s] for s in starts], dtype=float) for each in (found, expected))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-5)
+
+
+def check(historian: Historian, name: str, readings: Sequence[Reading], until: datetime) -> None:
+    age_s = PLANT.tag(name).max_age_s
+    mine = [each for each in readings if each.tag == name]
+    for width_s in (60, 3600):
+        same(rolled(historian, name, width_s), by_hand(mine, age_s, width_s, until))
+
+
+# Rollups
+
+
+def test_a_minute_says_what_its_readings_said(historian: Historian) -> None:
+    """Count, good ones, sum, extremes, ends, and what held for how long."""
+    historian.store([level(0, 2.0), level(30, 4.0), level(45, 9.0, BAD), level(50, 1.0)])
+    historian.maintain(at(60 + 90), PLANT)
+    assert rolled(historian, LEVEL, 60) == {
+        NOON: (4, 3, 7.0, 1.0, 4.0, 2.0, 1.0, 2.0 * 30 + 4.0 * 20 + 1.0 * 10, 60.0)
+    }
+
+
+def test_a_value_holds_no_longer_than_its_tag_allows(historian: Historian) -> None:
+    """A level counts for 60 s; after that nothing is known, and that is no zero."""
+    historian.store([level(30, 2.0), level(600, 8.0)])
+    historian.maintain(at(900), PLANT)
+    known = {start: bucket[-2:] for start, bucket in rolled(historian, LEVEL, 60).items()}
+    assert known == {at(0): (60, 30), at(60): (60, 30), at(600): (480, 60)}
+    assert rolled(historian, LEVEL, 3600)[NOON][-2:] == (600, 120)
+
+
+def test_what_is_newer_than_the_watermark_waits(historian: Historian) -> None:
+    """A minute is rolled once it is over and settled, not while readings still come."""
+    historian.store([level(0, 2.0), level(70, 3.0)])
+    assert historian.maintain(at(149), PLANT).rolled_until is None
+    assert rolled(historian, LEVEL, 60) == {}
+    assert historian.maintain(at(150), PLANT).rolled_until == at(60)
+    assert list(rolled(historian, LEVEL, 60)) == [NOON]
+
+
+@pytest.mark.parametrize("days_late", [0.01, 1, 7, 30])
+def test_late_readings_change_what_they_belong_to(historian: Historian, days_late: float) -> None:
+    """However late: the minutes and the hour of a late value, and those it holds into."""
+    live = [level(10.0 * i, 5.0 + i % 3) for i in range(400)]
+    late = [level(i - 86_400 * days_late, 50.0 + i) for i in (0.0, 47.0, 90.0)]
+    end = at(4000)
+    historian.store(live)
+    historian.maintain(end + timedelta(seconds=90), PLANT)
+    historian.store(late)
+    assert historian.maintain(end + timedelta(seconds=90), PLANT).due == 0
+    check(historian, LEVEL, live + late, at(3960))
+
+
+READINGS = st.builds(
+    lambda name, seconds, value, quality: level(seconds, value, quality, name),
+    st.sampled_from((LEVEL, DEMAND, PUMP)),
+    st.one_of(
+        st.integers(0, 9000).map(lambda tenth: tenth / 10 * 8),
+        st.floats(-20_000, 7200).map(lambda s: round(s, 6)),
+    ),
+    st.floats(-1e6, 1e6),
+    st.sampled_from((GOOD, GOOD, GOOD, UNCERTAIN, BAD)),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.tuples(st.lists(READINGS, max_size=25), st.booleans()), max_size=6))
+def test_rollups_say_what_is_stored_whatever_came_when(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[Reading], bool]]
+) -> None:
+    """Late, unordered, doubled and bad readings, with gaps: the same as adding up at the end."""
+    path = tmp_path_factory.mktemp("rolled") / "h.db"
+    with Historian.create(path) as historian:
+        historian.register(PLANT)
+        stored: list[Reading] = []
+        for i, (batch, is_maintained) in enumerate(batches):
+            # Of several values of one tag and time in one batch, the database may take any.
+            known = {(r.tag, r.source_time) for r in stored}
+            new = list({(r.tag, r.source_time): r for r in batch}.values())
+            historian.store(new, PLANT)
+            stored += [r for r in new if (r.tag, r.source_time) not in known]
+            if is_maintained:
+                historian.maintain(at(1200 * (i + 1)), PLANT)
+        end = at(9000)
+        historian.maintain(end + timedelta(seconds=90), PLANT)
+        for name in (LEVEL, DEMAND, PUMP):
+            check(historian, name, stored, end)
+
+
+def test_rolling_again_changes_nothing(historian: Historian) -> None:
+    """Storing the same readings again leaves every bucket bit by bit as it was."""
+    live = [level(7.3 * i, math.sin(i)) for i in range(900)]
+    historian.store(live)
+    historian.maintain(at(7200), PLANT)
+    before = rolled(historian, LEVEL, 60), rolled(historian, LEVEL, 3600)
+    historian.store(live)
+    historian.store([level(0, 99.0)])
+    historian.maintain(at(7200), PLANT)
+    assert (rolled(historian, LEVEL, 60), rolled(historian, LEVEL, 3600)) == before
+
+
+def test_a_reading_of_long_ago_costs_no_empty_minutes(historian: Historian) -> None:
+    """Thirty years of nothing between two readings are passed over, not computed."""
+    historian.store([level(-30 * 365 * 86_400.0, 1.0), level(0, 2.0)])
+    assert historian.maintain(at(300), PLANT, Keep(None, None)).due == 0
+    check(historian, LEVEL, historian.readings(PLANT, [LEVEL], at(-1e9), at(9)), at(180))
+
+
+KEEPS_ROLLING = """
+import sys
+from datetime import datetime
+from small_plant import small_plant
+from twin.historian import Historian, Keep
+
+with Historian.open(sys.argv[1]) as historian:
+    print("begun", flush=True)
+    historian.maintain(datetime.fromisoformat(sys.argv[2]), small_plant(), Keep(raw_days=1.0))
+    print("done", flush=True)
+"""
+
+
+def test_killed_upkeep_is_carried_on(tmp_path: Path) -> None:
+    """Killed again and again at any moment, upkeep ends where an undisturbed one does."""
+    path, chance = tmp_path / "h.db", random.Random(1000)
+    live = [level(-4 * 86_400 + 4.0 * i, float(i % 7)) for i in range(80_000)]
+    end = at(0)
+    with Historian.create(path) as historian:
+        historian.register(PLANT)
+        historian.store(live)
+    for _ in range(5):
+        command = [sys.executable, "-c", KEEPS_ROLLING, str(path), end.isoformat()]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, cwd=Path(__file__).parent, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        try:
+            process.wait(chance.uniform(0.0, 0.3))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+    with Historian.open(path) as historian:
+        while historian.maintain(end, PLANT, Keep(raw_days=1.0)).due:
+            pass
+        same(rolled(historian, LEVEL, 60), by_hand(live, 60.0, 60, at(-120)))
+        kept = historian.readings(PLANT, [LEVEL], at(-1e7), at(0))
+        assert kept == [each for each in live if each.source_time >= NOON - 1.5 * DAY]
+
+
+# Retention
+
+
+def lived_days(historian: Historian, days: int) -> list[Reading]:
+    """A level every 10 minutes for some days before noon, rolled up."""
+    found = [level(-600.0 * i, float(i)) for i in range(days * 144)][::-1]
+    historian.store(found)
+    return found
+
+
+def test_old_readings_go_and_rollups_stay(historian: Historian) -> None:
+    """What is older than the kept days is gone, its rollups are not; the audit says so."""
+    found = lived_days(historian, 5)
+    report = historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    midnight = NOON - 2.5 * DAY
+    left = historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, NOON)
+    assert left == [each for each in found if each.source_time >= midnight]
+    assert report.deleted == len(found) - len(left)
+    check(historian, LEVEL, found, at(-120))
+    told = historian.events(PLANT, kind="retention")
+    assert [event.message.split(":")[0] for event in told] == [
+        "readings before 2026-01-03 are deleted"
+    ]
+    assert historian.maintain(NOON, PLANT, Keep(raw_days=2.0)).deleted == 0
+    assert historian.events(PLANT, kind="retention") == told
+
+
+def test_tests_and_what_is_to_keep_are_never_deleted(historian: Historian) -> None:
+    """A period that somebody marked stays, both ends included, for the tags it names."""
+    found = lived_days(historian, 6)
+    historian.store([level(-86_400.0 * d, 1.0, tag=DEMAND) for d in range(1, 6)])
+    first, last = NOON - 5 * DAY, NOON - 4 * DAY
+    historian.annotate(
+        PLANT, AnnotationKind.TEST, first, last, by="Ada", reason="step test", at=NOON, tags=[LEVEL]
+    )
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    left = historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, NOON)
+    cut = NOON - 2.5 * DAY
+    assert left == [r for r in found if r.source_time >= cut or first <= r.source_time <= last]
+    assert len(historian.readings(PLANT, [DEMAND], NOON - 9 * DAY, NOON)) == 2
+    number = historian.annotations(PLANT)[0].number
+    assert historian.withdraw(PLANT, number, by="Ada", reason="done", at=NOON) is None
+    historian.maintain(NOON + DAY, PLANT, Keep(raw_days=3.0))
+    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, cut - DAY / 100) == []
+
+
+def test_a_reading_older_than_what_is_kept_spoils_no_rollup(historian: Historian) -> None:
+    """Its minute was computed whole when all were there; where there is none, it is new."""
+    found = lived_days(historian, 5)
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    minutes = rolled(historian, LEVEL, 60)
+    old = found[0].source_time
+    historian.store([Reading(LEVEL, 1e6, GOOD, old + timedelta(seconds=20), NOON)])
+    historian.store([Reading(LEVEL, 7.0, GOOD, old + timedelta(minutes=5), NOON)])
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    after = rolled(historian, LEVEL, 60)
+    assert {start: after[start] for start in minutes} == minutes
+    new = {bucket[:3] for start, bucket in after.items() if start not in minutes}
+    assert (1, 1, 7.0) in new
+    assert not [bucket for bucket in new if bucket[0] > 1]
+
+
+def test_minutes_go_after_their_years_and_hours_never(historian: Historian) -> None:
+    """Minutes have their own time; an hour is for ever."""
+    lived_days(historian, 6)
+    historian.maintain(NOON, PLANT, Keep(raw_days=1.0, minute_days=3.0))
+    assert min(rolled(historian, LEVEL, 60)) == NOON - 3.5 * DAY
+    assert min(rolled(historian, LEVEL, 3600)) < NOON - 5.9 * DAY
+
+
+def test_who_keeps_everything_loses_nothing(historian: Historian) -> None:
+    """None means for ever."""
+    found = lived_days(historian, 200)
+    assert historian.maintain(NOON, PLANT, Keep(None, None)).deleted == 0
+    assert historian.readings(PLANT, [LEVEL], NOON - 999 * DAY, NOON) == found
+
+
+def test_nothing_is_deleted_whose_rollup_is_due(historian: Historian) -> None:
+    """Upkeep that had no time to roll up has none to delete either."""
+    found = lived_days(historian, 5)
+    report = historian.maintain(NOON, PLANT, Keep(raw_days=1.0), most_s=0.0)
+    assert report.due == 1
+    assert historian.count(PLANT) == len(found)
+
+
+def test_others_can_write_while_upkeep_runs(tmp_path: Path) -> None:
+    """Days of backlog are rolled and deleted beside a live writer, and nothing is lost."""
+    path = tmp_path / "h.db"
+    with Historian.create(path) as historian:
+        historian.register(PLANT)
+        historian.store([level(-2 * 86_400 + 2.0 * i, 1.0) for i in range(86_000)])
+        command = [sys.executable, "-c", KEEPS_ROLLING, str(path), at(0).isoformat()]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, cwd=Path(__file__).parent, text=True
+        )
+        written = 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            written += historian.store([level(float(written), 2.0)])
+        assert process.communicate()[0] == "begun\ndone\n"
+        assert written > 20
+        assert len(historian.readings(PLANT, [LEVEL], at(0), at(1e6))) == written
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,237 @@
+"""Readings summed up by minute and by hour: what a bucket says, and how it is computed.
+
+A bucket is always computed whole from what is stored, so computing it again changes nothing and
+late, doubled or unordered readings come out right. Its time-weighted part follows
+`twin.resampling`: a good value holds until the next one, for at most the tag's `max_age_s`; a gap
+of readings ends it no sooner. When buckets are computed is `upkeep`'s, what is asked of them
+`trends`'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Table, delete, insert, select, text
+
+from twin.historian.database import fetch
+from twin.historian.schema import rollup_1h, rollup_1m, rollup_due, upkeep
+from twin.records import Samples
+from twin.resampling import good, known_between
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+#: Late readings of one tag further apart than this are two stretches to roll, not one.
+_APART_US = HOUR_US
+
+#: Rows of buckets in time order, one column for each of `COLUMNS`; NaN where nothing is known.
+Buckets = NDArray[np.float64]
+COLUMNS = (
+    "bucket", "n", "n_good", "total", "low", "high", "first", "last", "area", "known_s",
+)  # fmt: skip
+BUCKET, N, N_GOOD, TOTAL, LOW, HIGH, FIRST, LAST, AREA, KNOWN_S = range(len(COLUMNS))
+_WHOLE = ("bucket", "n", "n_good")
+
+_MARK = text(
+    "INSERT INTO rollup_due (tag_id, since, until) VALUES (:tag_id, :since, :until) "
+    "ON CONFLICT (tag_id, since) DO UPDATE SET until = CASE "
+    "WHEN excluded.until > rollup_due.until THEN excluded.until ELSE rollup_due.until END"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of one tag, in µs since 1970, whose buckets must be computed (again)."""
+
+    tag_id: int
+    since: int
+    until: int
+
+
+def mark_late(
+    connection: Connection, plant: str, rows: Sequence[tuple[int, int, *tuple[object, ...]]]
+) -> None:
+    """Mark what readings older than the plant's watermark change, where they are stored.
+
+    To be called in the transaction that stores `rows`, which begin with tag number and source
+    time (µs) and are in that order. Newer readings are rolled when the watermark passes them.
+    """
+    # Locked until that transaction ends: the watermark must not pass readings it can't see yet.
+    asked = select(upkeep.c.watermark).where(upkeep.c.plant == plant).with_for_update(read=True)
+    watermark = connection.execute(asked).scalar()
+    if watermark is None:
+        return
+    late = [(row[0], row[1]) for row in rows if row[1] < watermark]
+    if late:
+        mark(connection, _stretches(late))
+
+
+def mark(connection: Connection, stretches: Iterable[Stretch]) -> None:
+    """Remember stretches whose buckets must be computed."""
+    rows = [{"tag_id": s.tag_id, "since": s.since, "until": s.until} for s in stretches]
+    if rows:
+        connection.execute(_MARK, rows)
+
+
+def unmark(connection: Connection, done: Stretch) -> None:
+    """Forget a stretch."""
+    connection.execute(
+        delete(rollup_due).where(
+            rollup_due.c.tag_id == done.tag_id, rollup_due.c.since == done.since
+        )
+    )
+
+
+def floor(us: int, width_us: int) -> int:
+    """The start of the bucket that holds a moment."""
+    return us // width_us * width_us
+
+
+def ceiling(us: int, width_us: int) -> int:
+    """The start of the first bucket that begins at a moment or after it."""
+    return -(-us // width_us) * width_us
+
+
+def of_samples(times_us: NDArray[np.int64], values: NDArray[np.float64]) -> Buckets:
+    """Readings as buckets of one each, without any time they hold for."""
+    single = np.full((len(times_us), len(COLUMNS)), np.nan)
+    single[:, BUCKET] = times_us
+    single[:, N], single[:, N_GOOD] = 1.0, np.isfinite(values)
+    single[:, TOTAL : LAST + 1] = values[:, None]
+    single[:, AREA:] = 0.0
+    return single
+
+
+def grouped(buckets: Buckets, width_us: int, origin_us: int = 0) -> Buckets:
+    """The same as fewer, wider buckets that begin at `origin_us` + k × `width_us`."""
+    if not len(buckets):
+        return buckets
+    index = (buckets[:, BUCKET].astype(np.int64) - origin_us) // width_us
+    starts = np.flatnonzero(np.concatenate(([True], np.diff(index) > 0)))
+    wider = np.empty((len(starts), len(COLUMNS)))
+    wider[:, BUCKET] = index[starts] * width_us + origin_us
+    for column in (N, N_GOOD, AREA, KNOWN_S):
+        wider[:, column] = np.add.reduceat(buckets[:, column], starts)
+    sums = np.add.reduceat(np.nan_to_num(buckets[:, TOTAL]), starts)
+    wider[:, TOTAL] = np.where(wider[:, N_GOOD] > 0, sums, np.nan)
+    wider[:, LOW] = np.fmin.reduceat(buckets[:, LOW], starts)
+    wider[:, HIGH] = np.fmax.reduceat(buckets[:, HIGH], starts)
+    place, is_good = np.arange(len(buckets)), buckets[:, N_GOOD] > 0
+    first = np.minimum.reduceat(np.where(is_good, place, len(buckets)), starts)
+    last = np.maximum.reduceat(np.where(is_good, place, -1), starts)
+    wider[:, FIRST] = np.where(last >= 0, buckets[first.clip(max=len(buckets) - 1), FIRST], np.nan)
+    wider[:, LAST] = np.where(last >= 0, buckets[last, LAST], np.nan)
+    return wider
+
+
+def minutes(
+    times_us: NDArray[np.int64],
+    values: NDArray[np.float64],
+    start_us: int,
+    end_us: int,
+    max_age_s: float,
+    before: tuple[int, float] | None = None,
+) -> Buckets:
+    """The minutes of readings in [`start_us`, `end_us`), both on a minute; NaN is no good value.
+
+    `before` is the last good reading (µs, value) before the start, which may still hold.
+    """
+    counted = grouped(of_samples(times_us, values), MINUTE_US)
+    held_us, held_values = times_us, values
+    if before is not None:
+        held_us = np.concatenate(([before[0]], times_us))
+        held_values = np.concatenate(([before[1]], values))
+    edges_us = np.arange(start_us, end_us + 1, MINUTE_US)
+    series = Samples((held_us - start_us) / 1e6, held_values)  # from the start: exact to the µs
+    known = known_between(good(series, max_age_s), (edges_us - start_us) / 1e6)
+    whole = np.full((len(edges_us) - 1, len(COLUMNS)), np.nan)
+    whole[:, BUCKET], whole[:, N], whole[:, N_GOOD] = edges_us[:-1], 0.0, 0.0
+    if len(counted):
+        whole[(counted[:, BUCKET].astype(np.int64) - start_us) // MINUTE_US] = counted
+    whole[:, AREA], whole[:, KNOWN_S] = known.area, known.seconds
+    kept: Buckets = whole[(whole[:, N] > 0) | (whole[:, KNOWN_S] > 0)]
+    return kept
+
+
+def read(connection: Connection, table: Table, tag_id: int, start_us: int, end_us: int) -> Buckets:
+    """One tag's stored buckets that begin in [`start_us`, `end_us`)."""
+    query = (
+        select(*(table.c[name] for name in COLUMNS))
+        .where(table.c.tag_id == tag_id, table.c.bucket >= start_us, table.c.bucket < end_us)
+        .order_by(table.c.bucket)
+    )
+    rows = [tuple(row) for row in connection.execute(query)]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+
+
+def replace(
+    connection: Connection,
+    table: Table,
+    stretch: Stretch,
+    buckets: Buckets,
+    whole_from_us: int | None,
+) -> None:
+    """Store the buckets of a stretch instead of those that are there.
+
+    Before `whole_from_us` not all readings are kept any more: there a stored bucket stands, and
+    only new ones are added.
+    """
+    since = stretch.since if whole_from_us is None else max(stretch.since, whole_from_us)
+    inside = (table.c.tag_id == stretch.tag_id) & (table.c.bucket < stretch.until)
+    connection.execute(delete(table).where(inside, table.c.bucket >= since))
+    if since > stretch.since:
+        older = select(table.c.bucket).where(inside, table.c.bucket >= stretch.since)
+        standing = connection.execute(older).scalars().all()
+        buckets = buckets[~np.isin(buckets[:, BUCKET], np.array(standing, dtype=np.float64))]
+    if len(buckets):
+        connection.execute(insert(table), [*_rows(stretch.tag_id, buckets)])
+
+
+def roll_hours(connection: Connection, rolled: Stretch, whole_from_us: int | None) -> None:
+    """Compute every hour that a stretch of stored minutes touches."""
+    hours = Stretch(rolled.tag_id, floor(rolled.since, HOUR_US), ceiling(rolled.until, HOUR_US))
+    found = read(connection, rollup_1m, hours.tag_id, hours.since, hours.until)
+    replace(connection, rollup_1h, hours, grouped(found, HOUR_US), whole_from_us)
+
+
+def samples_of(
+    connection: Connection, tag_id: int, start_us: int, end_us: int, most: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One tag's source times (µs) and values in [`start_us`, `end_us`); NaN where not good.
+
+    Of more than `most` the first ones.
+    """
+    query = (
+        "SELECT ts, CASE WHEN quality < 1073741824 THEN value END FROM sample "
+        "WHERE tag_id = ? AND ts >= ? AND ts < ? ORDER BY ts"
+    )
+    limit = "" if most is None else f" LIMIT {most}"
+    rows = fetch(connection, query + limit, (tag_id, start_us, end_us))
+    if not rows:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    times_us, values = zip(*rows, strict=True)
+    return np.array(times_us, dtype=np.int64), np.array(values, dtype=np.float64)
+
+
+def _stretches(late: Sequence[tuple[int, int]]) -> Iterator[Stretch]:
+    """Late readings, in order, as stretches of whole minutes."""
+    tag_id, first = late[0]
+    last = first
+    for number, ts in [*late[1:], (-1, 0)]:
+        if number == tag_id and ts - last <= _APART_US:
+            last = ts
+            continue
+        yield Stretch(tag_id, floor(first, MINUTE_US), floor(last, MINUTE_US) + MINUTE_US)
+        tag_id, first, last = number, ts, ts
+
+
+def _rows(tag_id: int, buckets: Buckets) -> Iterator[dict[str, float | int | None]]:
+    for numbers in buckets.tolist():
+        row = {
+            name: int(number) if name in _WHOLE else number if math.isfinite(number) else None
+            for name, number in zip(COLUMNS, numbers, strict=True)
+        }
+        yield {"tag_id": tag_id, **row}

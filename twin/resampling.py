@@ -1,0 +1,132 @@
+"""One rule for what a tag's value is between its readings, for the present, averages and training.
+
+A tag has its last good value until the next good one, for at most its `max_age_s`, and never
+across a break (an unfilled gap, a period somebody called bad). What is not known is NaN, never
+zero. Nothing here reads a clock or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.records import Samples, Series
+
+# A mean over a step of which less than this share is known says more about the rest than us.
+KNOWN_SHARE = 0.5
+#: What counts as the same moment, s: stored times have microseconds.
+CLOCK_S = 1e-6
+
+#: Stretches in which nothing counts as known, in s since 1970: (stretch, 2), sorted, none inside
+#: another. A reading at either end is outside.
+Breaks = NDArray[np.float64]
+NO_BREAKS: Breaks = np.empty((0, 2))
+
+
+class Known(NamedTuple):
+    """Per step: for how many `seconds` a value was known, and what it was then.
+
+    `excess` is the integral (unit × s) of the value's difference from `origin`: sums stay small.
+    """
+
+    seconds: Series
+    excess: Series
+    origin: float
+
+    @property
+    def area(self) -> Series:
+        """The integral of the value over the known seconds, in unit × s."""
+        return self.excess + self.origin * self.seconds
+
+    def means(self, least_s: Series) -> Series:
+        """The time-weighted mean; NaN where fewer seconds than `least_s` are known, or none."""
+        is_known = (self.seconds >= least_s - CLOCK_S) & (self.seconds > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(is_known, self.origin + self.excess / self.seconds, np.nan)
+
+
+class GoodValues(NamedTuple):
+    """Good values and for how long each holds, in s; times in s since 1970."""
+
+    times_s: Series
+    values: Series
+    hold_s: Series
+
+
+def breaks(stretches: Iterable[tuple[datetime, datetime]]) -> Breaks:
+    """Stretches of time, in any order and overlapping, as `Breaks`."""
+    ends = sorted((start.timestamp(), end.timestamp()) for start, end in stretches)
+    joined: list[list[float]] = []
+    for start_s, end_s in ends:
+        if end_s <= start_s:
+            continue
+        if joined and start_s <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end_s)
+        else:
+            joined.append([start_s, end_s])
+    return np.array(joined, dtype=np.float64).reshape(-1, 2)
+
+
+def inside(times_s: Series, broken: Breaks) -> NDArray[np.bool_]:
+    """Which moments lie inside a break; its two ends do not."""
+    if not len(broken):
+        return np.zeros(len(times_s), dtype=bool)
+    index = broken[:, 0].searchsorted(times_s, side="left") - 1
+    ends_s = broken[index.clip(0), 1]
+    return np.asarray((index >= 0) & (times_s < ends_s))
+
+
+def good(series: Samples, max_age_s: float, broken: Breaks = NO_BREAKS) -> GoodValues:
+    """The good values of a series outside all breaks, and for how long each holds."""
+    is_good = np.isfinite(series.values) & ~inside(series.times_s, broken)
+    times_s, values = series.times_s[is_good], series.values[is_good]
+    hold_s = np.full(times_s.size, max_age_s)
+    if len(broken) and times_s.size:
+        starts_s = np.append(broken[:, 0], np.inf)
+        following = starts_s[starts_s.searchsorted(times_s, side="left")]
+        np.minimum(following - times_s, hold_s, out=hold_s)
+    return GoodValues(times_s, values, hold_s)
+
+
+def last_values(held: GoodValues, rows_s: Series) -> Series:
+    """The value at each moment of `rows_s`; NaN where none holds."""
+    if not held.times_s.size:
+        return np.full(rows_s.size, np.nan)
+    index = held.times_s.searchsorted(rows_s, side="right") - 1
+    at = index.clip(0)
+    is_known = (index >= 0) & (rows_s - held.times_s[at] <= held.hold_s[at])
+    return np.where(is_known, held.values[at], np.nan)
+
+
+def known_between(held: GoodValues, edges_s: Series) -> Known:
+    """For how long a value held between each two edges, and its integral."""
+    if not held.times_s.size:
+        return Known(np.zeros(edges_s.size - 1), np.zeros(edges_s.size - 1), 0.0)
+    times_s, values = held.times_s, held.values
+    origin = float(values[0])
+    spans_s = held.hold_s.copy()
+    np.minimum(np.diff(times_s), spans_s[:-1], out=spans_s[:-1])
+    # Known seconds and value-seconds up to each sample; between samples both grow evenly
+    # until the hold ends.
+    known_s = np.concatenate(([0.0], spans_s.cumsum()))
+    integral = np.concatenate(([0.0], (spans_s * (values - origin)).cumsum()))
+    index = times_s.searchsorted(edges_s, side="right") - 1
+    at = index.clip(0)
+    into_s = np.where(index >= 0, np.minimum(edges_s - times_s[at], spans_s[at]), 0.0)
+    seconds = np.diff(known_s[at] + into_s)
+    return Known(seconds, np.diff(integral[at] + into_s * (values[at] - origin)), origin)
+
+
+def resampled(held: GoodValues, edges_s: Series, aggregate: str) -> Series:
+    """One value per edge but the first.
+
+    For `aggregate` "mean" the mean over the step that ends there, NaN if under half of it is
+    known; else the last value.
+    """
+    if aggregate == "mean":
+        return known_between(held, edges_s).means(KNOWN_SHARE * np.diff(edges_s))
+    return last_values(held, edges_s[1:])
