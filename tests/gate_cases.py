@@ -77,6 +77,13 @@ class Case:
         tags = {**self.state.tags, name: replace(self.state.tags[name], **changes)}
         return replace(self, state=replace(self.state, tags=tags))
 
+    def with_extra(self, name: str, value: float) -> Case:
+        """The same with one more auxiliary tag, and a fresh, good reading of it."""
+        tag = Tag(name=name, role=Role.AUX, unit="cm")
+        told = TagState(value, GOOD, self.state.at - seconds(10), 10.0, 10.0, True)
+        state = replace(self.state, tags={**self.state.tags, name: told})
+        return replace(self.with_plant(tags=(*self.plant.tags, tag)), state=state)
+
     def without_reading(self, name: str) -> Case:
         """The same with a tag that was never read."""
         tags = {tag: told for tag, told in self.state.tags.items() if tag != name}
@@ -279,10 +286,29 @@ def _add_mv(r: Random, draft: Draft, name: str, cvs: list[str], round_s: int) ->
         max_age_s=r.choice((60, 120)),
     )
     draft.setpoints[name] = present + sign * size
+    _add_plc(r, draft, name, present, sign)
     draft.context["stages"][name] = r.choice((*Stage, *(Stage.ADVISORY,) * 12))
     draft.context["travel_last_h"][name] = travel
     never = r.random() < 0.1 and since_s >= round_s
     draft.context["last_moved_at"][name] = NEVER_MOVED if never else NOON - seconds(since_s)
+
+
+def _add_plc(r: Random, draft: Draft, name: str, present: float, sign: int) -> None:
+    """Where the PLC has them: a mode, the setpoint it really uses, its word on wind-up."""
+    entry, loop = draft.tags[name], name.removesuffix(".setpoint")
+    if r.random() < 0.5:
+        draft.add(f"{loop}.mode", Role.AUX, r.choice((*(0.0, 1.0) * 10, 2.0, 0.5)))
+        entry["remote"] = {"tag": f"{loop}.mode"}
+    if r.random() < 0.3:  # our own setpoint stands somewhere else then
+        draft.add(f"{loop}.used", Role.AUX, present)
+        entry["downstream"] = f"{loop}.used"
+        draft.readings[name] = {"value": r.choice((present, -30.0, 30.0))}
+    if r.random() < 0.3:
+        relieved = 1.0 if sign > 0 else 2.0
+        draft.add(
+            f"{loop}.limit", Role.AUX, r.choice((*(0.0, relieved) * 8, 1.0, 2.0, 3.0, 4.0, 1.5))
+        )
+        entry["windup"] = {"tag": f"{loop}.limit"}
 
 
 def _any_mv(r: Random, draft: Draft) -> str:

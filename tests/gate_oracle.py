@@ -99,16 +99,22 @@ def _rows_of_one(
 
     if context.stages.get(mv) not in {Stage.SHADOW, Stage.ADVISORY, Stage.CLOSED_LOOP}:
         no.add("stage")
-    relatives = {mv} | set(tag.requires) | {relief.cv for relief in tag.relief}
+    where = tag.downstream if tag.downstream is not None else mv
+    relatives = {mv, where} | set(tag.requires) | {relief.cv for relief in tag.relief}
+    relatives |= {part.tag for part in (tag.remote, tag.windup) if part is not None}
     if any(good.get(name) is None for name in relatives):
         no.add("required")
     if any(_may_be_tripped(i.when, good) for i in plant.interlocks if mv in i.blocks):
         no.add("interlock")
 
-    s = _exact(asked)
+    s, p = _exact(asked), good.get(where)
+    if tag.remote is not None and (mode := good.get(tag.remote.tag)) is not None:
+        is_taken_over = mode == tag.remote.auto and tag.downstream is not None and p is not None
+        held_outside = is_taken_over and not _within(tag.engineering, p)
+        if mode not in (tag.remote.auto, tag.remote.remote) or held_outside:
+            no.add("mode")
     if s is None:
         return no | {"number"}
-    p = good[mv]
 
     inner, outer = tag.operator, tag.engineering
     has_both = outer is not None and outer.low is not None and outer.high is not None
@@ -135,6 +141,12 @@ def _rows_of_one(
     if not (known_budget and (size == 0 or travel + size <= Fraction(tag.move_budget_per_h))):
         no.add("budget")
 
+    if size != 0 and tag.windup is not None:
+        status = good.get(tag.windup.tag)
+        ways = {tag.windup.free: "up down", tag.windup.low: "up", tag.windup.high: "down"}
+        free = ways.get(int(status), "") if status is not None and status.denominator == 1 else ""
+        if status is not None and ("up" if s > p else "down") not in free:
+            no.add("windup")
     if size != 0:
         heading = "up" if s > p else "down"
         for name in relatives:
@@ -146,6 +158,13 @@ def _rows_of_one(
                 if not told or any(direction != heading for direction in told):
                     no.add("relief")
     return no
+
+
+def _within(pair: Any, value: Fraction | None) -> bool:
+    if pair is None or value is None:
+        return False
+    low = pair.low is None or Fraction(pair.low) <= value
+    return low and (pair.high is None or value <= Fraction(pair.high))
 
 
 def _exact(number: Any) -> Fraction | None:

@@ -12,9 +12,11 @@ from typing import Any
 
 from gate_cases import BROKEN, NAIVE, NOON, Case, seconds
 
-from twin.plant import Limits, Relief
+from twin.plant import Limits, Relief, RemoteMode, WindUp
 from twin.records import BAD, GOOD, Stage
 from twin.safety import NEVER_MOVED, Trust
+
+Change = Callable[[Case], Case]
 
 INLET, TANK = "inlet.setpoint", "tank.level"
 OTHER_ZONE = datetime.fromisoformat("2025-06-01T14:00:00+02:00")
@@ -78,6 +80,25 @@ LEVEL_LOW = reading(TANK, value=1.5)
 LEVEL_HIGH = reading(TANK, value=18.5)
 STANDS_BELOW = reading(INLET, value=0.5)
 STANDS_ABOVE = reading(INLET, value=9.75)  # operator limits 1…9, engineering 0…10
+
+
+def with_plc(mode: float = 1, used: float | None = None, limit: float | None = None) -> Change:
+    """The inlet's PLC shows a mode and, where given, the setpoint it uses and its limit status."""
+    shown = {"inlet.mode": mode, "inlet.used": used, "inlet.limit": limit}
+
+    def change(case: Case) -> Case:
+        for name, value in shown.items():
+            if value is not None:
+                case = case.with_extra(name, value)
+        return case.with_tag(
+            INLET,
+            remote=RemoteMode("inlet.mode"),
+            downstream=None if used is None else "inlet.used",
+            windup=None if limit is None else WindUp("inlet.limit"),
+        )
+
+    return change
+
 
 TABLE = [
     Told("stop", "latch off", lambda case: case, None),
@@ -172,6 +193,88 @@ TABLE = [
         "only the other MV's, which rests",
         all_of(asking(inlet=6.0), lambda c: c.without_reading("sump.level")),
         None,
+    ),
+    Told(
+        "required",
+        "mode unknown",
+        all_of(with_plc(), reading("inlet.mode", quality=BAD)),
+        "inlet.setpoint needs inlet.mode: .*not Good",
+    ),
+    Told(
+        "required",
+        "the setpoint that the PLC uses is stale",
+        all_of(with_plc(used=5.0), reading("inlet.used", source_age_s=61.0)),
+        "needs inlet.used: .*61 s old",
+    ),
+    Told(
+        "required",
+        "wind-up unknown, even for a way back",
+        all_of(with_plc(limit=2), asking(inlet=4.0), reading("inlet.limit", value=None)),
+        "needs inlet.limit",
+    ),
+    Told("mode", "REMOTE", with_plc(mode=1), None),
+    Told("mode", "AUTO", with_plc(mode=0), None),
+    Told("mode", "neither", with_plc(mode=2), "inlet.mode reads 2, neither AUTO .0. nor REMOTE"),
+    Told("mode", "between", with_plc(mode=0.5), "reads 0.5, neither"),
+    Told(
+        "mode",
+        "AUTO, and held outside",
+        all_of(
+            with_plc(mode=0, used=11.0),
+            with_tag(INLET, operator=None),
+            asking(inlet=9.5),
+        ),
+        "PLC holds it at 11.00 cm, outside its engineering limits",
+    ),
+    Told(
+        "mode",
+        "REMOTE, and on its way back inside",
+        all_of(
+            with_plc(mode=1, used=11.0),
+            with_tag(INLET, operator=None),
+            asking(inlet=9.5),
+        ),
+        None,
+    ),
+    Told("rate", "from what the PLC uses", with_plc(used=4.5), None),
+    Told(
+        "rate",
+        "from what the PLC uses, not from what was written",
+        with_plc(used=3.0),
+        r"from 3\.00 cm to 6\.00 cm",
+    ),
+    Told(
+        "budget",
+        "from what the PLC uses",
+        all_of(with_plc(used=4.5), in_context(travel_last_h={INLET: 19.0, "outlet.setpoint": 0.0})),
+        r"a move of 1\.50 cm on top of 19\.00 cm",
+    ),
+    Told("windup", "free", with_plc(limit=0), None),
+    Told(
+        "windup", "at its high end, further", with_plc(limit=2), "high end .*a move up only winds"
+    ),
+    Told("windup", "at its high end, back", all_of(with_plc(limit=2), asking(inlet=4.0)), None),
+    Told("windup", "at its high end, resting", all_of(with_plc(limit=2), asking(inlet=5.0)), None),
+    Told(
+        "windup",
+        "at its low end, further",
+        all_of(with_plc(limit=1), asking(inlet=4.0)),
+        "low end .inlet.limit reads 1., so a move down .*Move it up or wait",
+    ),
+    Told("windup", "at its low end, back", with_plc(limit=1), None),
+    Told("windup", "can't move", with_plc(limit=3), "can't move"),
+    Told(
+        "windup",
+        "can't move, not even back",
+        all_of(with_plc(limit=3), asking(inlet=4.0)),
+        "can't move",
+    ),
+    Told("windup", "unexplained", with_plc(limit=7), "reads 7, which the plant file does not"),
+    Told(
+        "windup",
+        "further than what the PLC uses, though back from what was written",
+        all_of(with_plc(used=4.5, limit=2), asking(inlet=4.75)),
+        "a move up only winds",
     ),
     Told(
         "engineering",

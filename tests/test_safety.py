@@ -16,8 +16,8 @@ from gate_table import INLET, TABLE, Told, all_of, asking, in_context, reading, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twin.plant import Limits, Role, read_plant
-from twin.records import GOOD, Clearance, PlantState, Stage, TagState
+from twin.plant import Limits, Role, Tag, WindUp, read_plant
+from twin.records import BAD, GOOD, Clearance, PlantState, Stage, TagState
 from twin.safety import NEVER_MOVED, GateContext, Trust, check, move_room, tripped
 
 manner = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -78,6 +78,12 @@ def test_the_answer_repeats_what_was_asked_unchanged() -> None:
     assert verdict.checked_at == NOON
 
 
+def needed_tags(tag: Tag) -> tuple[str, ...]:
+    """The tags without which the gate lets this MV go nowhere."""
+    plc = (part.tag for part in (tag.remote, tag.windup) if part is not None)
+    return (tag.name, tag.stands_at, *plc, *tag.requires)
+
+
 @manner
 @given(cases)
 def test_what_is_clear_is_inside_everything(case: Case) -> None:
@@ -87,7 +93,8 @@ def test_what_is_clear_is_inside_everything(case: Case) -> None:
     assert case.context.is_stopped is False
     assert case.setpoints
     for mv, setpoint in case.setpoints.items():
-        tag, present = case.plant.tag(mv), case.state.tags[mv].value
+        tag = case.plant.tag(mv)
+        present = case.state.tags[tag.stands_at].value
         assert present is not None
         assert tag.engineering.holds(setpoint)
         inside = tag.operator is None or tag.operator.holds(setpoint)
@@ -98,7 +105,9 @@ def test_what_is_clear_is_inside_everything(case: Case) -> None:
         )
         travel = case.context.travel_last_h[mv]
         assert setpoint == present or travel + abs(setpoint - present) <= tag.move_budget_per_h
-        for name in (mv, *tag.requires):
+        if tag.remote is not None:
+            assert case.state.tags[tag.remote.tag].value in (tag.remote.auto, tag.remote.remote)
+        for name in needed_tags(tag):
             told = case.state.tags[name]
             assert told.is_usable
             assert case.now - told.source_time <= seconds(case.plant.tag(name).max_age_s)
@@ -150,7 +159,7 @@ def test_one_unknown_among_the_needed_facts_refuses(case: Case, bad: Any, data: 
         return
     mv = data.draw(st.sampled_from(sorted(case.setpoints)))
     tag = case.plant.tag(mv)
-    needed = data.draw(st.sampled_from((mv, *tag.requires)))
+    needed = data.draw(st.sampled_from(needed_tags(tag)))
     context = case.context
     if bad == "absent":
         changed = [
@@ -186,7 +195,7 @@ def test_an_unrelated_tag_never_blocks(case: Case, bad: Any) -> None:
     for mv in case.setpoints:
         if mv in {tag.name for tag in case.plant.with_role(Role.MV)}:
             tag = case.plant.tag(mv)
-            needed |= {*tag.requires, *(relief.cv for relief in tag.relief)}
+            needed |= {*needed_tags(tag), *(relief.cv for relief in tag.relief)}
     conditions = " ".join(interlock.when for interlock in case.plant.interlocks)
     before = case.check()
     for name in set(case.state.tags) - needed:
@@ -197,6 +206,53 @@ def test_an_unrelated_tag_never_blocks(case: Case, bad: Any) -> None:
                 else case.with_reading(name, value=bad)
             )
             assert worse.check().reasons == before.reasons
+
+
+def _at_end(case: Case, mv: str, status: float | None) -> Case:
+    """The same with a word of the PLC on how far this MV's drive can go."""
+    name = f"{mv}.end"
+    shown = case.with_extra(name, 0.0).with_tag(mv, windup=WindUp(name))
+    return shown if status is None else shown.with_reading(name, value=status)
+
+
+@manner
+@given(cases, st.sampled_from((0.0, 1.0, 2.0, 3.0, 4.0, -1.0, 1.5)), st.data())
+def test_nothing_is_moved_further_into_its_end_and_everything_out_of_it(
+    case: Case, status: float, data: Any
+) -> None:
+    """Beside a status "free": rests and ways back are answered alike, ways further in refused.
+
+    So a gate that refuses every move of an MV at its end fails here as one that clears them all.
+    """
+    mvs = sorted(set(case.setpoints) & {tag.name for tag in case.plant.with_role(Role.MV)})
+    if not mvs:
+        return
+    mv = data.draw(st.sampled_from(mvs))
+    free, shown = _at_end(case, mv, None).check(), _at_end(case, mv, status).check()
+    present = case.state.value(case.plant.tag(mv).stands_at)
+    asked = case.setpoints[mv]
+    if not free.is_clear:
+        assert not shown.is_clear
+        return
+    is_free = {0.0: True, 1.0: asked >= present, 2.0: asked <= present}
+    assert shown.is_clear == (asked == present or is_free.get(status, False))
+
+
+@manner
+@given(cases, st.sampled_from((*BROKEN, "absent", "stale", "bad")), st.data())
+def test_a_wind_up_that_is_not_known_lets_nothing_move(case: Case, how: Any, data: Any) -> None:
+    """Neither further in nor back: it may stand at either end."""
+    if not case.check().is_clear:
+        return
+    mv = data.draw(st.sampled_from(sorted(case.setpoints)))
+    known, name = _at_end(case, mv, 0.0), f"{mv}.end"
+    assert known.check().is_clear
+    unknown = {
+        "absent": lambda: known.without_reading(name),
+        "stale": lambda: known.with_reading(name, source_age_s=1e4),
+        "bad": lambda: known.with_reading(name, quality=BAD),
+    }.get(how, lambda: known.with_reading(name, value=how))()
+    assert not unknown.check().is_clear
 
 
 def _tightened(case: Case, r: Random) -> Case:
@@ -321,7 +377,8 @@ def test_the_room_told_to_planners_is_the_gates_own(case: Case, place: int) -> N
     """A move of exactly the room passes rate and budget, a larger one does not."""
     mvs = case.plant.with_role(Role.MV)
     mv = mvs[place % len(mvs)].name
-    room, present = move_room(case.plant, mv, case.context, case.now), case.state.value(mv)
+    room = move_room(case.plant, mv, case.context, case.now)
+    present = case.state.value(case.plant.tag(mv).stands_at)
     if room is None or present is None:
         return
     for size, is_fine in ((room, True), (room + 0.25, False)):
@@ -357,6 +414,7 @@ def test_decimal_numbers_are_not_refused_for_their_rounding(tenths: int) -> None
 def _four_tanks() -> tuple[Any, PlantState, GateContext]:
     plant = read_plant("four_tank")
     values = {tag.name: 10.0 for tag in plant.tags} | {"tank_3.level": 3.0, "tank_4.level": 3.0}
+    values |= {"pump_1.mode": 1.0, "pump_2.mode": 0.0}
     told = {n: TagState(v, GOOD, NOON, 0.0, 0.0, True) for n, v in values.items()}
     mvs = [tag.name for tag in plant.with_role(Role.MV)]
     context = GateContext(

@@ -15,6 +15,7 @@ from small_plant import PUMP, accept, at, level, outcome, permission, proposal, 
 
 from twin.context import TRUST_LIFETIME, gate_context, told_trust
 from twin.historian import Historian, ProcessBeat
+from twin.plant import Role, Tag
 from twin.records import Stage, WriteStatus
 from twin.safety import NEVER_MOVED, GateContext, Trust
 
@@ -89,6 +90,18 @@ def test_travel_is_that_of_the_last_plant_hour(historian: Historian) -> None:
     moves = [(-7000, 5.0), (-4000, 7.0), (-600, 4.0)]
     historian.store(level(seconds, value, tag=PUMP) for seconds, value in moves)
     assert told(historian, at(0)).travel_last_h == {PUMP: 3.0}
+
+
+def test_travel_is_that_of_the_setpoint_which_the_plc_uses(historian: Historian) -> None:
+    """We wrote 5 → 9; the PLC went 5 → 6: one unit of the hour's budget is used, not four."""
+    used = Tag(name="pump.used", role=Role.AUX, unit="cm**3/s", node="pump.used")
+    tags = tuple(replace(t, downstream=used.name) if t.name == PUMP else t for t in PLANT.tags)
+    plant = replace(PLANT, tags=(*tags, used))
+    historian.register(plant)
+    for tag, last in ((PUMP, 9.0), (used.name, 6.0)):
+        historian.store((level(s, v, tag=tag) for s, v in ((-600, 5.0), (-300, last))), plant)
+    context = gate_context(plant, historian, now=at(0), wall_now=WALL, is_stopped=False)
+    assert context.travel_last_h == {PUMP: 1.0}
 
 
 @pytest.mark.parametrize("status", WriteStatus)

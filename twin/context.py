@@ -40,15 +40,18 @@ def gate_context(
 ) -> GateContext:
     """Stages, trust, travel and last moves at plant time `now`.
 
+    An MV travels where it really stands (`Tag.stands_at`), not where its setpoint was written to.
     Without `trust` it is the one that the planner last told with its beat (`coverage90` and
     `coverage_count`), None if that is not from the last three wall minutes.
     """
-    mvs = [tag.name for tag in plant.with_role(Role.MV)]
+    stands_at = {tag.name: tag.stands_at for tag in plant.with_role(Role.MV)}
     return GateContext(
         stages=historian.stage(plant),
         trust=told_trust(historian.processes(plant), wall_now) if trust is None else trust,
-        travel_last_h={mv: historian.travel(plant, mv, now - _HOUR, now) for mv in mvs},
-        last_moved_at=_last_moved(plant, historian, mvs),
+        travel_last_h={
+            mv: historian.travel(plant, tag, now - _HOUR, now) for mv, tag in stands_at.items()
+        },
+        last_moved_at=_last_moved(plant, historian, stands_at),
         is_stopped=is_stopped,
     )
 

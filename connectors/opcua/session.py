@@ -12,25 +12,22 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from asyncua import ua
-
 from connectors.opcua.history import read_history
 from connectors.opcua.link import LINK_ERRORS, Link, text
 from connectors.opcua.nodes import Namespaces, Node, UnusableNode, check_nodes
 from connectors.opcua.subscription import subscribe
 from connectors.opcua.values import (
-    is_unanswered,
     misdated,
     quality_of,
     raw_value,
     reading_of,
     source_time_of,
     stamp_of,
-    typed,
 )
+from connectors.opcua.writing import WriteDoor
 from twin.clock import PlantClock, utc
 from twin.clock import wall_now as read_wall_clock
-from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError, WriteFault
+from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError
 from twin.plant import OpcUaSource, Plant
 from twin.records import Mark, Reading, reading
 
@@ -87,6 +84,7 @@ class Session:
         self._link: Link
         self._namespaces: Namespaces
         self._nodes: dict[str, Node] = {}
+        self._door: WriteDoor
 
     # -- connecting ------------------------------------------------------------------------------
 
@@ -113,6 +111,8 @@ class Session:
     async def _prepare(self) -> None:
         own = self._source.namespace
         self._namespaces = Namespaces(await self._link.namespaces(), own)
+        allowed = self.plant.written_nodes if self._source == self.plant.opcua else {}
+        self._door = WriteDoor(self._link, allowed, self._namespaces.node_id)
         texts = {tag.name: tag.node or tag.name for tag in self._tags}
         texts |= {node: node for node in self._plc_nodes()}
         self._nodes, faults = await check_nodes(self._link, self._namespaces, texts)
@@ -215,30 +215,27 @@ class Session:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def write(self, name: str, value: float) -> None:
-        """Write a tag, or a PLC node of the plant file (heartbeat, stop), in the node's own type.
+    async def write(self, name: str, value: float | str) -> None:
+        """Write an MV, its mode, or a PLC node of the plant file, in the node's own type.
 
-        No timestamps are sent.
+        Nothing else is ever written (`Plant.written_nodes`). No timestamps are sent.
 
         Raises:
-            WriteFault: the server or the PLC refused; the text has the status.
+            WriteFault: it is not ours to write, or the server or the PLC refused; the text says.
             EndpointUnavailable: no answer came. The write may or may not have happened: read.
         """
-        node = self._node(name)
-        variant = ua.Variant(typed(name, value, node.kind), node.kind)
-        data = ua.DataValue(variant, StatusCode=None)
-        with self._link.asking("write"):
-            results = await self._link.services.write_attributes([node.node_id], [data])
-        status = results[0]
-        if is_unanswered(status):
-            raise EndpointUnavailable(
-                f"{name} = {value:g}: the server got no answer from the plant ({status.name}); "
-                "whether it was written is unknown. Read it."
-            )
-        if not status.is_good():
-            raise WriteFault(
-                f"{name} = {value:g} was refused by the plant: {status.name} ({status.doc})"
-            )
+        await self._door.write(name, value)
+
+    async def held(self, name: str, value: float) -> float:
+        """The number that a node will hold once `value` is written: nodes of type Float round it.
+
+        Raises what `write` raises before anything is sent.
+        """
+        return await self._door.held(name, value)
+
+    async def write_refusals(self) -> list[str]:
+        """Why which of the nodes that the plant file lets us write could not be written now."""
+        return await self._door.refusals()
 
     # -- subscribing and looking back ------------------------------------------------------------
 

@@ -16,11 +16,18 @@ from twin.errors import WriteFault
 from twin.records import GOOD, UNCERTAIN, Mark, Reading, reading
 
 
-def judge_node(data_type: Any, rank: Any, value: Any) -> tuple[Any | None, str]:
-    """The node's built-in number type if known, and what is wrong with it, if anything."""
+def judge_node(
+    data_type: Any, rank: Any, value: Any, *, can_be_text: bool = False
+) -> tuple[Any | None, str]:
+    """The node's built-in number type if known, and what is wrong with it, if anything.
+
+    Where it `can_be_text`, String is as good as a number.
+    """
     if data_type.StatusCode.is_bad():
         return None, f"does not exist ({data_type.StatusCode.name})"
     kind = _number_type(data_type.Value.Value)
+    if can_be_text and _built_in(data_type.Value.Value) == ua.VariantType.String.value:
+        kind = ua.VariantType.String
     if kind is None and value.Value is not None and not value.StatusCode.is_bad():
         shown = value.Value.VariantType
         kind = shown if shown in _NUMBERS else None
@@ -81,6 +88,8 @@ def typed(name: str, value: float, kind: Any | None) -> float | int | bool:
     if not math.isfinite(value):
         raise WriteFault(f"{name} = {value}: only finite numbers are written.")
     if kind is ua.VariantType.Boolean:
+        if value not in (0, 1):
+            raise WriteFault(f"{name} = {value:g}: the node holds 0 or 1 (Boolean).")
         return bool(value)
     if kind in _WHOLE:
         low, high = _WHOLE[kind]

@@ -15,6 +15,7 @@ from twin.plant.physics_file import read_physics_file
 from twin.plant.shape import Batches, Block, Plant, Role, Trips, nearest
 from twin.plant.source_rules import source_findings
 from twin.plant.tag_rules import tag_findings, unknown
+from twin.plant.write_rules import write_findings
 
 # Demand is foreseen by convolutions, whose time grows with the square: half a second of a round.
 _MOST_STEPS_AHEAD = 5000
@@ -31,6 +32,7 @@ def findings(plant: Plant, hidden: frozenset[str]) -> Iterator[Finding]:
         return
     names = frozenset(tag.name for tag in plant.tags) | hidden
     yield from tag_findings(plant, names)
+    yield from write_findings(plant, names)
     yield from _steps_and_zone(plant)
     yield from source_findings(plant)
     yield from _economics(plant, names, hidden)

@@ -99,10 +99,12 @@ class RemoteMode:
 class WindUp:
     """The tag that says whether what an MV drives is at its end, and its values for that.
 
-    The defaults are OPC UA's limit bits (OPC 10000-4, 7.39.1): 1 low, 2 high, 3 can't move.
+    The defaults are OPC UA's limit bits (OPC 10000-4, 7.39.1): 0 free, 1 low, 2 high, 3 can't
+    move. Any other value is unknown.
     """
 
     tag: TagName
+    free: Whole = 0
     low: Whole = 1
     high: Whole = 2
     both: Whole = 3
@@ -141,6 +143,11 @@ class Tag:
     aggregate: Literal["last", "mean"] = "last"
     max_age_s: Age = 60.0
     decimals: Annotated[int, Field(ge=0, le=9, strict=True)] = 2
+
+    @property
+    def stands_at(self) -> str:
+        """The tag that shows where an MV really stands: its `downstream`, else its own."""
+        return self.downstream or self.name
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -275,6 +282,22 @@ class Plant:
         """The tags that the source of that name delivers, in file order."""
         main = self.all_sources[0].name if self.all_sources else ""
         return tuple(tag for tag in self.tags if (tag.source or main) == source)
+
+    @cached_property
+    def written_nodes(self) -> Mapping[str, str]:
+        """Name -> node of all that may ever be written: MVs, their modes, the PLC's own nodes.
+
+        A tag goes by its name, a PLC node (heartbeat, stop, advisory) by its node.
+        """
+        if self.opcua is None:
+            return {}
+        modes = {tag.remote.tag for tag in self.tags if tag.remote is not None}
+        written = {
+            tag.name: tag.node or tag.name
+            for tag in self.tags_of(self.opcua.name)
+            if tag.role is Role.MV or tag.name in modes
+        }
+        return written | {node: node for node in self.opcua.written_nodes}
 
     @property
     def furnace(self) -> Furnace | None:

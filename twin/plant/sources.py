@@ -63,6 +63,12 @@ class Advisory:
     valid_until_node: GivenNodeText
     heartbeat_node: GivenNodeText | None = None
 
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All of them, in the order in which advice is shown."""
+        first = (self.heartbeat_node,) if self.heartbeat_node else ()
+        return (*first, *self.value_nodes.values(), self.valid_until_node, self.id_node)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class OpcUaSource:
@@ -84,6 +90,12 @@ class OpcUaSource:
     advisory: Advisory | None = None
     publishing_interval_ms: PublishPeriod = 250.0
     history_days: HistoryDays = 2.0
+
+    @property
+    def written_nodes(self) -> tuple[str, ...]:
+        """The PLC's own nodes that are ours to write."""
+        advisory = self.advisory.nodes if self.advisory is not None else ()
+        return (*(each for each in (self.heartbeat_node, self.stop_node) if each), *advisory)
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -149,7 +149,7 @@ def _of_mv(case: Case, name: str, asked: object) -> Iterator[str]:
         mvs = ", ".join(mv.name for mv in case.plant.with_role(Role.MV)) or "none"
         yield f"{name} {what} of plant {case.plant.plant}. Its MVs are: {mvs}."
         return
-    setpoint, present = number(asked), case.value(name)
+    setpoint, present = number(asked), case.value(tag.stands_at)
     if setpoint is None:
         yield f"{name}: {asked!r} is no finite number. Ask for a number in {tag.unit or '1'}."
     if not isinstance(case.context.stages.get(name), Stage):
@@ -160,17 +160,40 @@ def _of_mv(case: Case, name: str, asked: object) -> Iterator[str]:
             why = known.rstrip(".")
             remedy = "Check the sensor and `plantwright collect PLANT`."
             yield f"{name} needs {required}: {why}. {remedy}"
+    yield from _of_mode(case, tag, present)
     if setpoint is not None:
         yield from _of_engineering(tag, setpoint)
         yield from _of_operator(tag, setpoint, present)
     if setpoint is not None and present is not None:
         yield from _of_rate(case, tag, setpoint, present)
         yield from _of_budget(case, tag, setpoint, present)
+        yield from _of_windup(case, tag, setpoint, present)
     for interlock in case.plant.interlocks:
         if name in interlock.blocks:
             yield from _of_interlock(case, tag, interlock)
     if setpoint is not None and present is not None:
         yield from _of_relief(case, tag, setpoint, present)
+
+
+def _of_mode(case: Case, tag: Tag, present: float | None) -> Iterator[str]:
+    mode = tag.remote
+    shown = case.value(mode.tag) if mode is not None else None
+    if mode is None or shown is None or shown == mode.remote:
+        return
+    if shown != mode.auto:
+        yield (
+            f"{tag.name}: its mode {mode.tag} reads {shown:g}, neither AUTO ({mode.auto}) nor "
+            f"REMOTE ({mode.remote}), so the PLC takes no setpoint from us. Put it in AUTO there."
+        )
+    elif tag.downstream is not None and present is not None and not _is_inside(tag, present):
+        yield (
+            f"{tag.name}: the PLC holds it at {show(tag, present)}, outside its engineering "
+            "limits, and taking it over begins with that setpoint. Bring it inside at the PLC."
+        )
+
+
+def _is_inside(tag: Tag, value: float) -> bool:
+    return tag.engineering is not None and tag.engineering.holds(value)
 
 
 def _of_engineering(tag: Tag, setpoint: float) -> Iterator[str]:
@@ -256,6 +279,29 @@ def _budget_room(tag: Tag, context: GateContext) -> float | str:
     if travel is None or travel < 0:
         return f"{tag.name}: its travel in the last hour is not known. Check the historian."
     return tag.move_budget_per_h - travel
+
+
+def _of_windup(case: Case, tag: Tag, setpoint: float, present: float) -> Iterator[str]:
+    windup = tag.windup
+    status = case.value(windup.tag) if windup is not None else None
+    if windup is None or status is None or status == windup.free or is_same(setpoint, present):
+        return
+    direction = "up" if setpoint > present else "down"
+    reads = f"{windup.tag} reads {status:g}"
+    if status in (windup.low, windup.high):
+        end, relieving = ("low", "up") if status == windup.low else ("high", "down")
+        if direction != relieving:
+            yield (
+                f"{tag.name}: what it drives is at its {end} end ({reads}), so a move {direction} "
+                f"only winds it up. Move it {relieving} or wait."
+            )
+    elif status == windup.both:
+        yield f"{tag.name}: what it drives can't move ({reads}). Wait until it can."
+    else:
+        yield (
+            f"{tag.name}: {reads}, which the plant file does not explain. Unknown counts as wound "
+            "up; correct `windup` there."
+        )
 
 
 def _of_interlock(case: Case, tag: Tag, interlock: Interlock) -> Iterator[str]:

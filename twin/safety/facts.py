@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Real
 
-from twin.plant import Limits, Plant, Tag
+from twin.plant import Limits, Plant, RemoteMode, Tag, WindUp
 from twin.records import PlantState, TagState
 from twin.safety.context import RULES, GateContext
 
@@ -95,8 +95,17 @@ def is_zoned(moment: datetime) -> bool:
 
 
 def related(tag: Tag) -> tuple[str, ...]:
-    """The tags that can block this MV, its own first."""
-    return tuple(dict.fromkeys((tag.name, *tag.requires, *(r.cv for r in tag.relief))))
+    """The tags that can block this MV, its own first.
+
+    Where it stands, its mode and its wind-up status are among them: unknown, they mean no.
+    """
+    shown = (tag.stands_at, *_named(tag.remote), *_named(tag.windup))
+    cvs = (relief.cv for relief in tag.relief)
+    return tuple(dict.fromkeys((tag.name, *shown, *tag.requires, *cvs)))
+
+
+def _named(part: RemoteMode | WindUp | None) -> tuple[str, ...]:
+    return () if part is None else (part.tag,)
 
 
 def highest_low(*pairs: Limits | None) -> float:
