@@ -18,6 +18,7 @@ from typing import Any
 
 from connectors.backfill import FIRST_START, Backfill, holes
 from connectors.opcua import Session
+from connectors.security import Access
 from connectors.storing import Note, Store
 from twin.clock import WALL_TIME, PlantClock
 from twin.clock import wall_now as read_wall_clock
@@ -57,6 +58,7 @@ async def collect(
     *,
     stop: asyncio.Event,
     endpoint: str | None = None,
+    access: Access | None = None,
     first_answer_within_s: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     wall_now: Callable[[], datetime] = read_wall_clock,
@@ -72,7 +74,7 @@ async def collect(
         HistorianError: the database cannot be used at the start.
     """
     await asyncio.to_thread(historian.register, plant)
-    collector = _Collector(plant, historian, endpoint, wall_now, on_progress)
+    collector = _Collector(plant, historian, endpoint, access, wall_now, on_progress)
     link = asyncio.create_task(collector.keep_link(first_answer_within_s))
     storing = asyncio.create_task(collector.store.keep_storing())
     telling = asyncio.create_task(collector.keep_telling())
@@ -98,12 +100,15 @@ class _Collector:
         plant: Plant,
         historian: Historian,
         endpoint: str | None,
+        access: Access | None,
         wall_now: Callable[[], datetime],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._plant = plant
         self._historian = historian
         self._endpoint = endpoint
+        self._access = access
+        self._security = ""
         self._wall_now = wall_now
         self._on_progress = on_progress
         self._link = "connecting"
@@ -136,6 +141,7 @@ class _Collector:
                 async with Session(
                     self._plant,
                     endpoint=self._endpoint,
+                    access=self._access,
                     clock=self._clock,
                     is_strict=not self._has_lived,
                     on_misdated=self._tell_misdated,
@@ -157,6 +163,7 @@ class _Collector:
     async def _live(self, session: Session) -> str:
         """Subscribe, then fill what is missing, until the link is lost; says why it was."""
         self._clock = session.clock
+        self._tell_security(session.security_warning)
         gap = await self._backfill.open_gap(session.clock.now())
         left_out = {*session.faulty}
         self._unheard = {tag.name for tag in self._plant.tags} - left_out
@@ -242,6 +249,12 @@ class _Collector:
             self._tell_progress()
             self._tell("link", message)
 
+    def _tell_security(self, warning: str) -> None:
+        if warning != self._security:
+            self._security = warning
+            if warning:
+                self._tell("security", warning)
+
     def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
         """Tell the audit of a tag's wrong time, once for as long as it goes on."""
         now = self._plant_now()
@@ -281,6 +294,7 @@ class _Collector:
             "waiting": now.waiting,
             "backfill_share": now.backfill_share,
             "database_trouble": now.database_trouble,
+            "security": self._security,
         }
         if now.plant_now is not None:
             detail |= {"plant_now": now.plant_now.isoformat(), "speed": now.speed}

@@ -19,6 +19,7 @@ from connectors.lease import WriterLease
 from connectors.opcua import Session
 from connectors.readback import Writer, in_thread
 from connectors.safeguards import Safeguards
+from connectors.security import Access
 from connectors.writeback import settle_begun, write_accepted
 from twin.clock import PlantClock
 from twin.errors import EndpointUnavailable, HistorianError
@@ -37,6 +38,7 @@ async def run_writer(
     *,
     stop: asyncio.Event,
     endpoint: str | None = None,
+    access: Access | None = None,
     poll_s: float = 0.5,
     is_well: Callable[[], bool] = lambda: True,
     on_outcome: Callable[[WriteOutcome], None] = lambda _: None,
@@ -67,12 +69,14 @@ async def run_writer(
                 on_waiting(holder)
             waits_for = holder
             if holder:
-                await _stand_by(duty, lease, stop, endpoint)
+                await _stand_by(duty, lease, stop, endpoint, access)
                 await _pause(stop, _FIRST_PAUSE_S)
                 continue
             try:
                 # The clock goes on: a frozen source does not grow young when we reconnect.
-                async with Session(writer.plant, endpoint=endpoint, clock=clock) as session:
+                async with Session(
+                    writer.plant, endpoint=endpoint, clock=clock, access=access
+                ) as session:
                     pause_s, clock = _FIRST_PAUSE_S, session.clock
                     await _serve(duty, lease, session, stop, poll_s)
             except EndpointUnavailable as lost:
@@ -84,7 +88,11 @@ async def run_writer(
 
 
 async def _stand_by(
-    duty: _Duty, lease: WriterLease, stop: asyncio.Event, endpoint: str | None
+    duty: _Duty,
+    lease: WriterLease,
+    stop: asyncio.Event,
+    endpoint: str | None,
+    access: Access | None,
 ) -> None:
     """While another process writes and our latch is set: the stop reaches the plant all the same.
 
@@ -93,7 +101,7 @@ async def _stand_by(
     if not duty.is_stopped():
         return
     with contextlib.suppress(EndpointUnavailable):  # asked again after a pause
-        async with Session(duty.plant, endpoint=endpoint) as session:
+        async with Session(duty.plant, endpoint=endpoint, access=access) as session:
             while duty.is_stopped() and not stop.is_set() and await lease.take():
                 await duty.safeguards.show_stop(session)
                 await _pause(stop, _FIRST_PAUSE_S)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twin.plant import Plant, is_opcua_address, read_plant
+from connectors.security import Access, Secrets
+from twin.plant import Plant, Security, is_loopback, is_opcua_address, read_plant
 
 
 class Settings(BaseSettings):
@@ -23,6 +25,9 @@ class Settings(BaseSettings):
     endpoint: str | None = Field(
         default=None, description="OPC UA endpoint to use instead of the plant file's"
     )
+    secrets: str | None = Field(
+        default=None, description="file of users and passwords; default: in the state folder"
+    )
     dashboard_port: int = Field(
         default=8501, ge=1, le=65535, description="port of the web page, loopback only"
     )
@@ -35,11 +40,26 @@ class Settings(BaseSettings):
         return endpoint
 
     def plant(self, path_or_name: str) -> Plant:
-        """The plant file, at the endpoint set here if there is one."""
+        """The plant file, at the endpoint set here if there is one.
+
+        Security policy None was said of a server on this machine: it does not go along to another,
+        which must be as secure as where the plant file says nothing.
+        """
         plant = read_plant(path_or_name)
-        if not self.endpoint or plant.opcua is None:
+        source = plant.opcua
+        if not self.endpoint or source is None:
             return plant
-        return replace(plant, opcua=replace(plant.opcua, endpoint=self.endpoint))
+        security = source.security
+        if security.is_none and not is_loopback(self.endpoint):
+            security = replace(security, policy=Security().policy)
+        return replace(plant, opcua=replace(source, endpoint=self.endpoint, security=security))
+
+    def access(self, identity: str) -> Access:
+        """Who a process is to the plant's servers: where its certificates and secrets are."""
+        state = self.state_dir.resolve()
+        told = {key: value for key, value in os.environ.items() if key.startswith("PLANTWRIGHT_")}
+        path = Path(self.secrets) if self.secrets else state / "secrets.yaml"
+        return Access(state / "pki", Secrets(path, told), identity)
 
     def environment(self) -> dict[str, str]:
         """These settings as variables, for the processes we start; unset ones are empty.

@@ -12,6 +12,7 @@
     │   └── RecordUnreadable       a stored row is damaged
     ├── ConnectorError             the plant's side of the fence
     │   ├── EndpointUnavailable    nothing answers, or the address is wrong or taken
+    │   │   └── SecurityFault      a certificate, login, key or secret that will not do
     │   ├── NodeFault              nodes are missing or have the wrong type; carries all of them
     │   ├── WriteFault             the plant refused or lost a write
     │   └── SpoolUnavailable       the buffer in front of the historian cannot be read or written
@@ -102,6 +103,10 @@ class ConnectorError(PlantwrightError):
 
 class EndpointUnavailable(ConnectorError):
     """Nothing answers at the endpoint, or its address is wrong or taken."""
+
+
+class SecurityFault(EndpointUnavailable):
+    """A certificate, login, key or secret will not do; nothing was read or written unprotected."""
 
 
 class NodeFault(_FaultList, ConnectorError):

@@ -16,6 +16,7 @@ from typing import Any
 from asyncua import Client, ua
 
 from connectors.opcua.address import check_address, quiet_library_log
+from connectors.opcua.guard import Guard
 from connectors.opcua.limits import Limits, Service
 from connectors.opcua.requests import read_request
 from twin.errors import EndpointUnavailable
@@ -25,20 +26,34 @@ LINK_ERRORS = (OSError, TimeoutError, ua.UaError)
 
 _HEALTH_CHECK_S = 10.0  # asyncua's own default of 1 s declares a busy server dead
 _SESSION_TIMEOUT_MS = 60_000.0
+_CHANNEL_S = 3_600.0  # asyncua's default, and the most that many servers grant
 _DISCONNECT_S = 3.0
 _LOOK_S = 0.25  # how often a link is looked at for signs of death
 
 
 class Link:
-    """A connection to `endpoint`; `services` are asyncua's services while it stands."""
+    """A connection to `endpoint`, as protected as `guard` makes it.
 
-    def __init__(self, endpoint: str, request_timeout_s: float) -> None:
+    `services` are asyncua's services while it stands. Its keys are changed in three quarters of
+    `channel_s`.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        request_timeout_s: float,
+        guard: Guard,
+        channel_s: float = _CHANNEL_S,
+    ) -> None:
         quiet_library_log()
         check_address(endpoint)
         self.endpoint = endpoint
         self.limits = Limits()
+        self._guard = guard
+        self._request_timeout_s = request_timeout_s
         self._client: Any = Client(endpoint, request_timeout_s, watchdog_intervall=_HEALTH_CHECK_S)
         self._client.session_timeout = _SESSION_TIMEOUT_MS
+        self._client.secure_channel_timeout = round(1e3 * channel_s)
         self._client.name = self._client.description = "Plantwright"
         self._lost = asyncio.Event()
         self._loss_reason = ""
@@ -51,8 +66,13 @@ class Link:
         return self._client.uaclient
 
     async def open(self) -> None:
-        """Connect, once; raises one of LINK_ERRORS."""
-        await self._client.connect()
+        """Connect, once; raises one of LINK_ERRORS, or SecurityFault."""
+        await self._guard.prepare(self._client, self._request_timeout_s)
+        try:
+            await self._client.connect()
+        except LINK_ERRORS as reason:
+            self._guard.explain(reason)
+            raise
         await self.limits.read(self._client)
 
     async def close(self) -> None:

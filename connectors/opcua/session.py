@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from connectors.opcua.guard import Guard
 from connectors.opcua.history import read_history
 from connectors.opcua.link import LINK_ERRORS, Link, text
 from connectors.opcua.nodes import Namespaces, Node, UnusableNode, check_nodes
@@ -25,6 +26,7 @@ from connectors.opcua.values import (
     stamp_of,
 )
 from connectors.opcua.writing import WriteDoor
+from connectors.security import Access
 from twin.clock import PlantClock, utc
 from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError
@@ -49,8 +51,12 @@ class Session:
     `on_misdated` hears its tag, its stamp and the latest that can be true. One stamped before
     1971 has no time, and one stamped any other time ago comes as it is: old, and so not usable.
 
+    `access` is who we are and whom we trust; without it only a server on this machine can be
+    reached whose plant file says security policy None.
+
     Raises on connecting:
         EndpointUnavailable: nothing answers, or it is no OPC UA server.
+        SecurityFault: it is one, but certificates, policy or login will not do.
         NodeFault: the namespace, or nodes, are missing or have the wrong type (all of them).
     """
 
@@ -65,6 +71,7 @@ class Session:
         clock: PlantClock | None = None,
         on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
         wall_now: Callable[[], datetime] = read_wall_clock,
+        access: Access | None = None,
     ) -> None:
         source = source or plant.opcua
         if source is None:
@@ -81,6 +88,9 @@ class Session:
         self._tags = plant.tags_of(source.name)
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
+        self._guard = Guard(
+            self.endpoint, self._source.name, self._source.security, access, wall_now
+        )
         self._link: Link
         self._namespaces: Namespaces
         self._nodes: dict[str, Node] = {}
@@ -89,7 +99,7 @@ class Session:
     # -- connecting ------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._link = Link(self.endpoint, self._request_timeout_s)
+        self._link = Link(self.endpoint, self._request_timeout_s, self._guard)
         try:
             async with asyncio.timeout(3 * self._request_timeout_s):
                 await self._link.open()
@@ -107,6 +117,11 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         await self._link.close()
+
+    @property
+    def security_warning(self) -> str:
+        """What is not as safe as it should be, or soon will not be, in sentences; else empty."""
+        return " ".join(self._guard.warnings)
 
     async def _prepare(self) -> None:
         own = self._source.namespace

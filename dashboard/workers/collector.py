@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from connectors.ingest import Progress, collect
+from connectors.security import COLLECT
 from dashboard.settings import Settings
 from dashboard.workers.ending import say, told_to_end
 from twin.historian import Historian
@@ -29,6 +30,7 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
             await collect(
                 plant,
                 historian,
+                access=settings.access(COLLECT),
                 stop=told_to_end(),
                 first_answer_within_s=wait_s,
                 on_progress=tell,

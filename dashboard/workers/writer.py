@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from connectors.readback import Writer
+from connectors.security import WRITE
 from connectors.stop import StopLatch
 from connectors.writer import run_writer
 from dashboard.beats import plant_moment
@@ -26,6 +27,7 @@ def run_writer_process(plant: Plant, settings: Settings) -> None:
         async def work() -> None:
             await run_writer(
                 Writer(plant, historian, latch.is_stopped, latch=latch.name),
+                access=settings.access(WRITE),
                 stop=told_to_end(),
                 poll_s=_POLL_S,
                 is_well=lambda: is_planner_alive(plant, historian),

@@ -1,0 +1,164 @@
+"""Whom we trust: certificates as files in folders that a person can look at.
+
+    trusted/      servers whose certificate a person accepted, each by itself
+    rejected/     servers that were refused because nobody accepted them yet
+    revoked/      accepted once, then revoked by a person: refused whatever else trusts them
+    issuers/      authorities: what they issued is trusted, for the host it is made out for
+    issuers/crl/  their revocation lists
+
+Files are DER or PEM and may also be put there or taken away by hand. What a certificate must be
+beyond trusted stands in `judging`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from connectors.security.certificates import (
+    as_der,
+    certificate_files,
+    fingerprint,
+    read_certificate,
+)
+from connectors.security.own import private_folder
+from twin.errors import SecurityFault, UsageError
+
+TRUSTED, REJECTED, REVOKED, ISSUERS = "trusted", "rejected", "revoked", "issuers"
+
+_REVOCATION_LISTS = "crl"
+_LEAST_DIGITS = 8  # of a fingerprint: 32 bits tell a few certificates apart beyond doubt
+_REJECTED_KEPT = 100  # a server with ever new certificates must not fill the disk
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the folders held at one moment. `pinned` and `revoked` are fingerprints."""
+
+    pinned: frozenset[str]
+    revoked: frozenset[str]
+    issuers: tuple[x509.Certificate, ...]
+    revocation_lists: tuple[x509.CertificateRevocationList, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One certificate of the store: the folder it is in, and its file."""
+
+    state: str
+    certificate: x509.Certificate
+    path: Path
+
+
+class TrustStore:
+    """The folders below `pki`. Nothing is remembered: every call looks at the files."""
+
+    def __init__(self, pki: Path) -> None:
+        self.pki = pki
+
+    def read(self) -> Trust:
+        """What is trusted now. A file that cannot be read trusts nothing and raises SecurityFault.
+
+        It may be a revocation list, so it is not passed over.
+        """
+        lists = certificate_files(self.pki / ISSUERS / _REVOCATION_LISTS)
+        return Trust(
+            frozenset(fingerprint(each.certificate) for each in self.entries(TRUSTED)),
+            frozenset(fingerprint(each.certificate) for each in self.entries(REVOKED)),
+            tuple(each.certificate for each in self.entries(ISSUERS)),
+            tuple(_revocation_list(path) for path in lists),
+        )
+
+    def entries(self, *states: str) -> list[Kept]:
+        """The certificates in these folders (in all of them by default)."""
+        return [
+            Kept(state, read_certificate(path), path)
+            for state in states or (TRUSTED, ISSUERS, REJECTED, REVOKED)
+            for path in certificate_files(self.pki / state)
+        ]
+
+    def reject(self, certificate: x509.Certificate) -> None:
+        """Keep the certificate of one who is not trusted, so that a person may accept it."""
+        path = self._keep(REJECTED, certificate)
+        others = [each for each in certificate_files(path.parent) if each != path]
+        for old in sorted(others, key=_age_key)[: -(_REJECTED_KEPT - 1)]:
+            with contextlib.suppress(FileNotFoundError):  # another process may clear up too
+                old.unlink()
+
+    def accept(self, digits: str) -> Kept:
+        """Trust a rejected or revoked certificate, by the first digits of its fingerprint."""
+        found = self._one(digits, (REJECTED, REVOKED, TRUSTED), "refused")
+        return self._move(found, TRUSTED)
+
+    def revoke(self, digits: str) -> Kept:
+        """Trust a certificate no more, by the first digits of its fingerprint."""
+        found = self._one(digits, (TRUSTED, REJECTED, ISSUERS, REVOKED), "kept here")
+        return self._move(found, REVOKED)
+
+    def _move(self, found: Kept, state: str) -> Kept:
+        path = self._keep(state, found.certificate)
+        wanted = fingerprint(found.certificate)
+        for other in self.entries():
+            if other.state != state and fingerprint(other.certificate) == wanted:
+                other.path.unlink()
+        return Kept(state, found.certificate, path)
+
+    def _keep(self, state: str, certificate: x509.Certificate) -> Path:
+        private_folder(self.pki)
+        path = private_folder(self.pki / state) / f"{fingerprint(certificate)}.der"
+        beside = path.with_suffix(".new")
+        try:
+            beside.write_bytes(as_der(certificate))
+            beside.replace(path)  # never half a certificate
+        except OSError as fault:
+            raise SecurityFault(
+                f"{path}: the certificate cannot be kept ({fault.strerror}). Check the disk and "
+                "who may write there."
+            ) from fault
+        return path
+
+    def _one(self, given: str, states: tuple[str, ...], what: str) -> Kept:
+        digits = given.replace(":", "").replace(" ", "").lower()
+        if len(digits) < _LEAST_DIGITS or not _is_hexadecimal(digits):
+            raise UsageError(
+                f"{given!r}: give the first {_LEAST_DIGITS} or more hexadecimal digits of a "
+                "SHA-256 fingerprint; `plantwright certs list` shows them."
+            )
+        found = {fingerprint(kept.certificate): kept for kept in reversed(self.entries(*states))}
+        fits = [kept for each, kept in found.items() if each.startswith(digits)]
+        if len(fits) != 1:
+            said = "more than one certificate" if fits else f"no certificate that is {what}"
+            raise UsageError(
+                f"{given}: {said} has this fingerprint. `plantwright certs list` shows them all."
+            )
+        return fits[0]
+
+
+def _revocation_list(path: Path) -> x509.CertificateRevocationList:
+    try:
+        content = path.read_bytes()
+        if content.lstrip().startswith(b"-----"):
+            return x509.load_pem_x509_crl(content)
+        return x509.load_der_x509_crl(content)
+    except OSError as fault:
+        raise SecurityFault(
+            f"{path}: the revocation list cannot be read ({fault.strerror}). Check who may read it."
+        ) from fault
+    except ValueError as fault:
+        raise SecurityFault(
+            f"{path} holds no revocation list in DER or PEM form. Replace it or move it away."
+        ) from fault
+
+
+def _age_key(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _is_hexadecimal(digits: str) -> bool:
+    return all(digit in "0123456789abcdef" for digit in digits)
