@@ -73,3 +73,20 @@ def _insist(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = told[2] if isinstance(told, tuple) else str(told)
         report.outcome = "failed"
         report.longrepr = f"PLANTWRIGHT_REQUIRE_ALL_TESTS=1, and this was skipped: {reason}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The fault matrix: what came of every fault, one line each."""
+    told = [
+        line
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+        for name, line in report.user_properties
+        if name == "fault"
+    ]
+    if told:
+        head = ("fault", "server", "emitted", "stored", "gaps", "filled", "s to recover")
+        terminalreporter.section("fault matrix")
+        terminalreporter.line("{:<32} {:<11} {:>8} {:>8} {:>5} {:>7} {:>13}".format(*head))
+        for line in told:
+            terminalreporter.line(str(line))

@@ -201,3 +201,53 @@ def test_a_session_knows_the_tags_of_its_own_source_and_no_others() -> None:
                     assert list(await session.read()) == [tag]
 
     asyncio.run(story())
+
+
+def test_a_node_that_appears_later_is_taken_in_while_the_session_lasts() -> None:
+    """A server that is still loading its plant at the first look leaves no tag out for ever."""
+
+    async def story() -> None:
+        port = free_port()
+        server = await many_nodes(port, [NAMESPACE], [(NAMESPACE, "early")])
+        plant = many_tags(port, {"early": "early", "late": "late"})
+        async with server, Session(plant, is_strict=False) as session:
+            arrived: list[Reading] = []
+            heard = (arrived.extend, lambda _reason, _tags: None)
+            await session.subscribe(arrived.extend)
+            assert session.faulty == ("late",)
+            assert await session.mend(*heard) == []
+            node_id = ua.NodeId("late", await server.get_namespace_index(NAMESPACE))
+            await server.nodes.objects.add_variable(node_id, "2:late", 7.0)
+            assert await session.mend(*heard) == ["late"]
+            assert session.faulty == ()
+            await until(lambda: 7.0 in {each.value for each in arrived}, "the late tag's value")
+
+    asyncio.run(story())
+
+
+def test_a_server_waits_with_values_until_those_before_are_safe() -> None:
+    """Whoever stores slowly is not flooded: nothing new comes, nothing is lost, the link lives."""
+
+    async def story() -> None:
+        port = free_port()
+        server = await many_nodes(port, [NAMESPACE], [(NAMESPACE, "count")])
+        async with server, Session(many_tags(port, {"count": "count"})) as session:
+            arrived: list[float | None] = []
+            safe = asyncio.get_running_loop().create_future()
+
+            def take(readings: list[Reading]) -> asyncio.Future[None]:
+                arrived.extend(each.value for each in readings)
+                return safe
+
+            await session.subscribe(take)
+            await until(lambda: arrived == [1.0], "the present value")
+            node = server.get_node(ua.NodeId("count", await server.get_namespace_index(NAMESPACE)))
+            for value in range(2, 12):
+                await node.write_value(float(value))
+                await asyncio.sleep(0.05)  # ten publishing intervals are held
+            assert arrived == [1.0]
+            safe.set_result(None)
+            await until(lambda: len(arrived) == 11, "what waited at the server")
+            assert arrived == [float(value) for value in range(1, 12)]
+
+    asyncio.run(story())

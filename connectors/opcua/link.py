@@ -57,8 +57,8 @@ class Link:
         self._client.name = self._client.description = "Plantwright"
         self._lost = asyncio.Event()
         self._loss_reason = ""
-        self._last_publish_s = math.inf
-        self._stale_after_s = math.inf
+        self._published_s: dict[int, float] = {}  # by subscription
+        self._stale_after_s: dict[int, float] = {}
 
     @property
     def services(self) -> Any:
@@ -107,14 +107,23 @@ class Link:
             lambda part: self.services.read(read_request(part, attribute)),
         )
 
-    def expect_publishes(self, stale_after_s: float) -> None:
-        """From now on the link is dead once nothing was published for so long."""
-        self._stale_after_s = stale_after_s
-        self.note_publish()
+    def expect_publishes(self, subscription: int, stale_after_s: float) -> None:
+        """From now on the link is dead once this one published nothing for so long."""
+        self._stale_after_s[subscription] = stale_after_s
+        self.note_publish(subscription)
 
-    def note_publish(self) -> None:
+    def note_publish(self, subscription: int) -> None:
         """The server has just published."""
-        self._last_publish_s = time.monotonic()
+        self._published_s[subscription] = time.monotonic()
+
+    def excuse_publishes(self, subscription: int) -> None:
+        """We ask for no publish just now: until the next one, silence says nothing."""
+        self._published_s[subscription] = math.inf
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the server last published, with or without values."""
+        return max(0.0, time.monotonic() - max(self._published_s.values(), default=math.inf))
 
     def lose(self, reason: str) -> None:
         """The link is dead; the first reason counts."""
@@ -125,9 +134,10 @@ class Link:
     async def until_lost(self) -> str:
         """Wait until the link is dead, also when it only looks alive; says why."""
         while not self._lost.is_set():
-            silent_s = time.monotonic() - self._last_publish_s
-            if silent_s > self._stale_after_s:
-                self.lose(f"no publish for {silent_s:.1f} s though the connection stands")
+            for subscription, most_s in self._stale_after_s.items():
+                silent_s = time.monotonic() - self._published_s[subscription]
+                if silent_s > most_s:
+                    self.lose(f"no publish for {silent_s:.1f} s though the connection stands")
             if str(self._client.state.value) == "disconnected":
                 self.lose("the connection broke")
             with contextlib.suppress(TimeoutError):

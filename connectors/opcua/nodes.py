@@ -18,7 +18,7 @@ from typing import Any
 from asyncua import ua
 
 from connectors.opcua.link import Link
-from connectors.opcua.values import judge_node
+from connectors.opcua.values import judge_node, tells_changes
 from twin.errors import Fault, NodeFault
 
 _LARGEST_NUMBER = 2**32 - 1
@@ -26,10 +26,14 @@ _LARGEST_NUMBER = 2**32 - 1
 
 @dataclass(frozen=True)
 class Node:
-    """A checked node: its id at this server and the built-in type it holds, if known."""
+    """A checked node: its id at this server and the built-in type it holds, if known.
+
+    The server notes every change of it by itself where `tells_changes`; others it samples.
+    """
 
     node_id: Any
     kind: Any | None
+    tells_changes: bool
 
 
 class UnusableNode(ValueError):
@@ -116,15 +120,16 @@ async def check_nodes(
             ids[name] = namespaces.node_id(text)
         except UnusableNode as wrong:
             problems[name] = f"{wrong}."
-    attributes = (ua.AttributeIds.DataType, ua.AttributeIds.ValueRank, ua.AttributeIds.Value)
+    of = ua.AttributeIds
+    attributes = (of.DataType, of.ValueRank, of.Value, of.MinimumSamplingInterval)
     columns = [await link.read(list(ids.values()), each) for each in attributes]
     nodes: dict[str, Node] = {}
-    for name, data_type, rank, value in zip(ids, *columns, strict=True):
+    for name, data_type, rank, value, interval in zip(ids, *columns, strict=True):
         kind, problem = judge_node(data_type, rank, value)
         if problem:
             problems[name] = f"node {_shown(texts[name])} {problem}."
         else:
-            nodes[name] = Node(ids[name], kind)
+            nodes[name] = Node(ids[name], kind, tells_changes(interval))
     remedy = "Check this node in the plant file and on the server."
     faults = [Fault(name, problems[name], remedy=remedy) for name in texts if name in problems]
     return nodes, faults

@@ -35,12 +35,12 @@ def subscription_request(interval_ms: float) -> Any:
     return request
 
 
-def monitor_request(subscription: int, nodes: Sequence[tuple[int, Any]], sampling_ms: float) -> Any:
-    """Monitor the values of (handle, node id) pairs with long queues."""
+def monitor_request(subscription: int, nodes: Sequence[tuple[int, Any, float]]) -> Any:
+    """Monitor the values of (handle, node id, sampling interval in ms) with long queues."""
     request = ua.CreateMonitoredItemsParameters()
     request.SubscriptionId = subscription
     request.TimestampsToReturn = ua.TimestampsToReturn.Both
-    for handle, node_id in nodes:
+    for handle, node_id, sampling_ms in nodes:
         item = ua.MonitoredItemCreateRequest()
         item.ItemToMonitor.NodeId = node_id
         item.ItemToMonitor.AttributeId = ua.AttributeIds.Value

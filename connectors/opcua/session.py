@@ -16,7 +16,7 @@ from connectors.opcua.guard import Guard
 from connectors.opcua.history import read_history
 from connectors.opcua.link import LINK_ERRORS, Link, text
 from connectors.opcua.nodes import Namespaces, Node, UnusableNode, check_nodes
-from connectors.opcua.subscription import subscribe
+from connectors.opcua.subscription import Monitored, OnMissed, subscribe
 from connectors.opcua.values import (
     misdated,
     quality_of,
@@ -30,8 +30,11 @@ from connectors.security import Access
 from twin.clock import PlantClock, utc
 from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError
-from twin.plant import OpcUaSource, Plant
+from twin.plant import OpcUaSource, Plant, Tag
 from twin.records import Mark, Reading, reading
+
+#: Takes readings. What it returns is done when they are safe (None: at once).
+OnReadings = Callable[[list[Reading]], asyncio.Future[None] | None]
 
 
 class Session:
@@ -128,7 +131,7 @@ class Session:
         self._namespaces = Namespaces(await self._link.namespaces(), own)
         allowed = self.plant.written_nodes if self._source == self.plant.opcua else {}
         self._door = WriteDoor(self._link, allowed, self._namespaces.node_id)
-        texts = {tag.name: tag.node or tag.name for tag in self._tags}
+        texts = {tag.name: _told(tag) for tag in self._tags}
         texts |= {node: node for node in self._plc_nodes()}
         self._nodes, faults = await check_nodes(self._link, self._namespaces, texts)
         if faults and (self._is_strict or not self._usable()):
@@ -256,34 +259,64 @@ class Session:
 
     async def subscribe(
         self,
-        on_readings: Callable[[list[Reading]], None],
+        on_readings: OnReadings,
         tags: Sequence[str] | None = None,
-        on_missed: Callable[[str, Sequence[str]], None] = lambda _reason, _tags: None,
+        on_missed: OnMissed = lambda _reason, _tags: None,
     ) -> None:
         """Call `on_readings` with every change of value, status or source time from now on.
 
-        The first call brings the present values. It runs in this event loop and must be quick.
+        The first call brings the present values. It runs in this event loop and must be quick;
+        the server is asked for no more until the future that it returns, if any, is done.
         Where the server says that it dropped readings, `on_missed` is told why and of which tags
         (none named: of any), before the readings that came after them.
 
         Raises NodeFault naming every tag the server does not let us monitor; unless `is_strict`
         they are left out and named in `faulty`, as long as there are others.
         """
-        nodes = self._node_ids(tags)
+        names = self._usable() if tags is None else list(tags)
+        faults = await self._monitor(names, on_readings, on_missed)
+        if faults and (self._is_strict or len(faults) == len(names)):
+            raise NodeFault(self.endpoint, faults)
+        self._leave_out(fault.where for fault in faults)
+
+    async def mend(self, on_readings: OnReadings, on_missed: OnMissed) -> list[str]:
+        """Look again at the `faulty` tags, and subscribe to those that are usable now: these.
+
+        Raises EndpointUnavailable where the link is lost.
+        """
+        texts = {tag.name: _told(tag) for tag in self._tags if tag.name in self.faulty}
+        with self._link.asking("read"):
+            self._namespaces = Namespaces(await self._link.namespaces(), self._source.namespace)
+            found, _ = await check_nodes(self._link, self._namespaces, texts)
+        self._nodes |= found
+        faults = await self._monitor(list(found), on_readings, on_missed) if found else []
+        mended = [name for name in found if name not in {fault.where for fault in faults}]
+        self.faulty = tuple(name for name in self.faulty if name not in mended)
+        return mended
+
+    async def _monitor(
+        self, names: Sequence[str], on_readings: OnReadings, on_missed: OnMissed
+    ) -> list[Fault]:
         publishing_ms = self._source.publishing_interval_ms
         sample_ms = 1e3 * self.plant.sample_s / self.clock.speed
-        intervals_ms = (publishing_ms, min(publishing_ms, sample_ms / 2))
+        sampling_ms = min(publishing_ms, sample_ms / 2)
+        nodes: dict[str, Monitored] = {}
+        for name in names:
+            node = self._node(name)
+            nodes[name] = Monitored(node.node_id, 0.0 if node.tells_changes else sampling_ms)
         with self._link.asking("subscribe"):
-            faults = await subscribe(
+            return await subscribe(
                 self._link,
                 nodes,
-                intervals_ms,
+                publishing_ms,
                 lambda values: on_readings(self._readings(values)),
                 on_missed,
             )
-        if faults and (self._is_strict or len(faults) == len(nodes)):
-            raise NodeFault(self.endpoint, faults)
-        self._leave_out(fault.where for fault in faults)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last publish, with or without readings."""
+        return self._link.silent_s
 
     async def until_lost(self) -> str:
         """Wait until the link is dead, also when it only looks alive; says why."""
@@ -318,6 +351,10 @@ class Session:
             elif stamp is not None:
                 self._on_misdated(tag, stamp, latest)
         return readings
+
+
+def _told(tag: Tag) -> str:
+    return tag.node or tag.name
 
 
 def _is_good(value: Any) -> bool:

@@ -5,7 +5,9 @@ Whoever listens is handed raw data values; what they mean is not judged here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from asyncua import ua
@@ -20,41 +22,59 @@ _OVERFLOW = "the server's queue overflowed"
 _MISSED = "a publish of the server did not arrive"
 
 
+#: Takes (name, data value) pairs. What it returns is done when they are safe (None: at once).
+OnValues = Callable[[list[tuple[str, Any]]], asyncio.Future[None] | None]
+#: Hears why values were lost and of which names (none: of any), before those that come after.
+OnMissed = Callable[[str, Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A node to be monitored, and how often its server shall look at it (0: at every change)."""
+
+    node_id: Any
+    sampling_ms: float
+
+
 async def subscribe(
     link: Link,
-    nodes: Mapping[str, Any],
-    intervals_ms: tuple[float, float],
-    on_values: Callable[[list[tuple[str, Any]]], None],
-    on_missed: Callable[[str, Sequence[str]], None],
+    nodes: Mapping[str, Monitored],
+    publishing_ms: float,
+    on_values: OnValues,
+    on_missed: OnMissed,
 ) -> list[Fault]:
-    """Monitor `nodes` (name to node id) from now on; what cannot be monitored comes back.
+    """Monitor `nodes` from now on; what cannot be monitored comes back.
 
-    `intervals_ms`: of publishing and of sampling. `on_missed` is told why values were lost
-    and of which names (none: of any), before the values that come after them.
-
-    Raises one of LINK_ERRORS.
+    The server is asked for no more values until those before are safe: what comes meanwhile waits
+    in its queues. Raises one of LINK_ERRORS.
     """
     by_handle = dict(enumerate(nodes, start=1))
     inbox = _Inbox(link, by_handle, on_values, on_missed)
-    publishing_ms, sampling_ms = intervals_ms
-    request = subscription_request(publishing_ms)
-    created = await link.services.create_subscription(request, inbox.take)
-    keep_alive_ms = created.RevisedMaxKeepAliveCount * created.RevisedPublishingInterval
-    wanted = [(handle, nodes[name]) for handle, name in by_handle.items()]
+    created = await link.services.create_subscription(
+        subscription_request(publishing_ms), inbox.take
+    )
     results = await link.limits.ask(
         Service.MONITOR,
-        wanted,
+        [(handle, nodes[name]) for handle, name in by_handle.items()],
         lambda part: link.services.create_monitored_items(
-            monitor_request(created.SubscriptionId, part, sampling_ms)
+            monitor_request(
+                created.SubscriptionId,
+                [(handle, node.node_id, node.sampling_ms) for handle, node in part],
+            )
         ),
     )
-    # Only from now on: a server may well be too busy to publish while it takes in 100,000 nodes.
-    link.expect_publishes(2e-3 * keep_alive_ms + 1.0)
-    return [
+    faults = [
         Fault(name, f"cannot be monitored: {result.StatusCode.name}.")
         for name, result in zip(nodes, results, strict=True)
         if not result.StatusCode.is_good()
     ]
+    if len(faults) == len(nodes):
+        await link.services.delete_subscriptions([created.SubscriptionId])
+    else:
+        # Only from now on: a server may be too busy to publish while it takes in 100,000 nodes.
+        keep_alive_ms = created.RevisedMaxKeepAliveCount * created.RevisedPublishingInterval
+        link.expect_publishes(created.SubscriptionId, 2e-3 * keep_alive_ms + 1.0)
+    return faults
 
 
 class _Inbox:
@@ -64,8 +84,8 @@ class _Inbox:
         self,
         link: Link,
         by_handle: Mapping[int, str],
-        on_values: Callable[[list[tuple[str, Any]]], None],
-        on_missed: Callable[[str, Sequence[str]], None],
+        on_values: OnValues,
+        on_missed: OnMissed,
     ) -> None:
         self._link = link
         self._by_handle = by_handle
@@ -73,15 +93,19 @@ class _Inbox:
         self._on_missed = on_missed
         self._number = 0
 
-    def take(self, result: Any) -> None:
-        """asyncua calls this with every publish, also with one that only says "still here"."""
-        self._link.note_publish()
+    def take(self, result: Any) -> Coroutine[Any, Any, None] | None:
+        """asyncua calls this with every publish, also with one that only says "still here".
+
+        It waits for what this returns before it asks for the next one.
+        """
+        self._link.note_publish(result.SubscriptionId)
+        unsafe: list[asyncio.Future[None]] = []
         is_taken = False
         try:
             self._count(result.NotificationMessage.SequenceNumber)
             for notification in result.NotificationMessage.NotificationData or ():
                 if isinstance(notification, ua.DataChangeNotification):
-                    self._take_values(notification.MonitoredItems or ())
+                    unsafe += self._take_values(notification.MonitoredItems or ())
                 elif isinstance(notification, ua.StatusChangeNotification):
                     ended = f"the server ended the subscription ({notification.Status.name})"
                     self._link.lose(ended)
@@ -89,6 +113,12 @@ class _Inbox:
         finally:
             if not is_taken:  # asyncua swallows what is raised here; readings must not go with it
                 self._link.lose("a publish of the server could not be taken in")
+        return self._until_safe(result.SubscriptionId, unsafe) if unsafe else None
+
+    async def _until_safe(self, subscription: int, unsafe: list[asyncio.Future[None]]) -> None:
+        self._link.excuse_publishes(subscription)
+        await asyncio.wait(unsafe)
+        self._link.note_publish(subscription)
 
     def _count(self, number: int) -> None:
         """Tell of a hole in the numbers: asyncua drops a publish that it cannot decode."""
@@ -96,10 +126,10 @@ class _Inbox:
             self._on_missed(_MISSED, ())
         self._number = number or self._number
 
-    def _take_values(self, items: Sequence[Any]) -> None:
+    def _take_values(self, items: Sequence[Any]) -> list[asyncio.Future[None]]:
         values = [(self._by_handle[item.ClientHandle], item.Value) for item in items]
         overflowed = {name: None for name, value in values if has_overflowed(value)}
         if overflowed:
             self._on_missed(_OVERFLOW, list(overflowed))
-        if values:
-            self._on_values(values)
+        kept = self._on_values(values) if values else None
+        return [kept] if kept is not None and not kept.done() else []

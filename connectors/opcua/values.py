@@ -43,6 +43,11 @@ def judge_node(
     return kind, ""
 
 
+def tells_changes(interval: Any) -> bool:
+    """Whether its MinimumSamplingInterval says so: 0 means at every change (OPC 10000-3, 5.6.2)."""
+    return interval.StatusCode.is_good() and raw_value(interval) == 0
+
+
 _WHOLE = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1),
     ua.VariantType.Byte: (0, 2**8 - 1),

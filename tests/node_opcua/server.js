@@ -1,7 +1,7 @@
 // A third party's OPC UA server that counts: the same plant as tests/counting_server.py.
 //
 // Sample k of every tag is dated `began + k * period` of plant time and is a function of k alone, so
-// a test knows what was emitted, also by a server that was killed. It keeps its history.
+// a test knows what was emitted, also by a server that was killed.
 "use strict";
 const readline = require("node:readline");
 const {
@@ -32,8 +32,7 @@ function sample(tag, k) {
   if (tag === "odd") value = ODD[k % 7] ?? value;
   if (tag === "quality" && k % 10 === 4) statusCode = StatusCodes.BadSensorFailure;
   if (tag === "quality" && k % 10 === 7) statusCode = StatusCodes.UncertainLastUsableValue;
-  const sourceTimestamp = tag === "undated" ? null : time;
-  return new DataValue({ value, statusCode, sourceTimestamp, serverTimestamp: time });
+  return new DataValue({ value, statusCode, sourceTimestamp: time, serverTimestamp: time });
 }
 
 function historian(tag, state) {
@@ -60,6 +59,7 @@ async function main() {
     serverCertificateManager: new OPCUACertificateManager({ rootFolder: ask.folder }),
     serverCapabilities: {
       maxSessions: 50,
+      minSupportedSampleRate: 0, // or it reports changes at most every 50 ms
       operationLimits: {
         maxNodesPerRead: most,
         maxNodesPerBrowse: most,
@@ -83,8 +83,17 @@ async function main() {
       minimumSamplingInterval: 0,
     });
     if (tag === "odd") node.verifyVariantCompatibility = () => {}; // it sends what it did not declare
-    space.installHistoricalDataNode(node, { historian: historian(tag, state) });
+    if (ask.keeps_history) {
+      space.installHistoricalDataNode(node, { historian: historian(tag, state) });
+    }
     return node;
+  });
+  own.addVariable({
+    componentOf: folder,
+    browseName: ask.speed_node,
+    nodeId: `s=${ask.speed_node}`,
+    dataType: DataType.Double,
+    value: double(ask.speed),
   });
   // Not setValueFromSource: that would date what has no source time.
   const show = (tag, i) => nodes[i]._internal_set_dataValue(sample(tag, state.shown));
@@ -100,7 +109,7 @@ async function main() {
   readline.createInterface({ input: process.stdin }).on("line", (line) => {
     if (line === "freeze") frozen.push([state.shown + 1, Infinity]);
     if (line === "thaw") frozen.at(-1)[1] = newest();
-    console.log(line === "thaw" ? JSON.stringify(frozen) : line);
+    console.log(line);
   }).on("close", () => process.exit(0)); // whoever started us is gone
   console.log("ready");
 }

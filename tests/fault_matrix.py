@@ -1,0 +1,137 @@
+"""Faults between a counting server and whoever collects from it, each held for its stated time.
+
+A tool of the tests and of `benchmarks/faults.py`: what breaks, for how long, and how long it takes
+until a new value is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from counting_plant import NAMESPACE, Counting, CountingServer, Stack
+from faulty_network import FaultyNetwork
+from one_tank import free_port
+
+#: The newest source time that a collector has stored, None before the first.
+Newest = Callable[[], Awaitable[datetime | None]]
+
+_LOOK_S = 0.02
+_OTHER_ORDER = ("urn:somebody:else", "urn:between", NAMESPACE)
+
+
+@dataclass
+class Rig:
+    """A server, and the network in front of it."""
+
+    server: CountingServer
+    network: FaultyNetwork
+
+
+async def reset(rig: Rig) -> None:
+    rig.network.cut()
+
+
+async def away(rig: Rig) -> None:
+    rig.network.refuse()
+    rig.network.cut()
+    await asyncio.sleep(5)
+    await rig.network.accept()
+
+
+async def black_hole(rig: Rig) -> None:
+    rig.network.swallow()
+    await asyncio.sleep(10)
+    rig.network.heal()
+
+
+async def stopped(rig: Rig) -> None:
+    rig.server.stop()
+    await asyncio.sleep(10)
+    rig.server.go_on()
+
+
+async def killed(rig: Rig) -> None:
+    rig.server.kill()
+    await rig.server.start()
+
+
+async def reordered(rig: Rig) -> None:
+    rig.server.kill()
+    await rig.server.start(_OTHER_ORDER)
+
+
+async def frozen(rig: Rig) -> None:
+    await rig.server.freeze()
+    await asyncio.sleep(5)
+    await rig.server.thaw()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens, and whether a server can share it with other faults at the same time."""
+
+    name: str
+    happen: Callable[[Rig], Awaitable[None]]
+    needs_own_server: bool = False
+    speed: float = 1.0
+    period_ms: int = 100
+
+
+FAULTS = (
+    Fault("TCP reset", reset),
+    Fault("network away 5 s", away),
+    Fault("network away 10 min at 120x", away, True, speed=120, period_ms=12_000),
+    Fault("black hole 10 s", black_hole),
+    Fault("server stopped 10 s", stopped, True),
+    Fault("kill -9 and restart", killed, True),
+    Fault("back, namespaces reordered", reordered, True),
+)
+SOURCE_FROZEN = Fault("source frozen 5 s", frozen, True)
+
+
+async def recover(rig: Rig, fault: Fault, newest: Newest, within_s: float) -> float | None:
+    """Let it happen; seconds from its end to the first newer value stored, None if none came."""
+    await fault.happen(rig)
+    ended_s, ended_at = time.monotonic(), rig.server.counting.time_of(rig.server.counting.newest())
+    while time.monotonic() < ended_s + within_s:
+        at = await newest()
+        if at is not None and at > ended_at:
+            return time.monotonic() - ended_s
+        await asyncio.sleep(_LOOK_S)
+    return None
+
+
+class Servers:
+    """The servers that a matrix needs: one for all faults of the network, one for each other."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self._stack = stack
+        self._folder = folder
+        self._shared: CountingServer | None = None
+        self._all: list[CountingServer] = []
+
+    async def start(self, faults: tuple[Fault, ...]) -> dict[str, CountingServer]:
+        """A running server per fault's name."""
+        serving: dict[str, CountingServer] = {}
+        for fault in faults:
+            if fault.needs_own_server or self._shared is None:
+                counting = Counting.now(speed=fault.speed, period_ms=fault.period_ms)
+                server = CountingServer(counting, self._stack, free_port(), self._folder)
+                self._all.append(server)
+                await server.start()
+                if not fault.needs_own_server:
+                    self._shared = server
+                serving[fault.name] = server
+            else:
+                serving[fault.name] = self._shared
+        return serving
+
+    def kill(self) -> None:
+        """End them all."""
+        for server in self._all:
+            server.kill()
