@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json")
         return {f"PLANTWRIGHT_{name.upper()}": str(value or "") for name, value in values.items()}
 
+    def emulator_pki(self) -> Path:
+        """Where the emulated server keeps its certificates, apart from ours."""
+        return self.state_dir.resolve() / "pki" / "emulator"
+
     def database_url(self, plant: Plant) -> str:
         """The database URL: as set, else a SQLite file for this plant in the state folder."""
         if self.database:

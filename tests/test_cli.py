@@ -24,7 +24,7 @@ from test_opcua import odd_server, usual_values
 
 from connectors.stop import StopLatch
 from dashboard.claims import only_one
-from dashboard.cli import app, db_app
+from dashboard.cli import app, certs_app, db_app
 from twin.clock import WALL_TIME, wall_now
 from twin.historian import Historian, head_revision, upgrade
 from twin.records import Clearance, Decision, ProposalStatus, Stage, WriteOutcome, WriteStatus
@@ -114,7 +114,7 @@ def in_json_too(call: CommandLine, words: list[str], text: Answer) -> None:
 def commands() -> list[list[str]]:
     """Every command there is, as typed."""
     found = []
-    for typer_app, before in ((app, []), (db_app, ["db"])):
+    for typer_app, before in ((app, []), (db_app, ["db"]), (certs_app, ["certs"])):
         for each in typer_app.registered_commands:
             assert each.callback is not None
             found.append([*before, each.name or each.callback.__name__])

@@ -17,7 +17,7 @@ from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 
 from connectors.security import Access, TrustStore, own_identity
-from connectors.security.certificates import as_der, chain_of, fingerprint, subject
+from connectors.security.certificates import as_der, chain_of, fingerprint, fit_to_show, subject
 from connectors.security.judging import Shown, expiry_warning, judge
 from connectors.security.own import Identity, own_text, read_key
 from twin.errors import SecurityFault, UsageError
@@ -185,7 +185,7 @@ class Guard:
         if verdict.is_unknown:
             store.reject(leaf)
         if verdict.faults:
-            who = f"{subject(leaf)}, {application_uri}, SHA-256 {fingerprint(leaf)}"
+            who = f"{subject(leaf)}, {fit_to_show(application_uri)}, SHA-256 {fingerprint(leaf)}"
             remedy = "Have it issued again for that server."
             if verdict.is_unknown and len(verdict.faults) == 1:
                 remedy = (
@@ -220,4 +220,4 @@ def _listed(offered: Sequence[Any]) -> str:
         f"{str(each.SecurityPolicyUri).rpartition('#')[2]} with {each.SecurityMode.name.strip('_')}"
         for each in offered
     }
-    return ", ".join(sorted(names)) or "nothing"
+    return fit_to_show(", ".join(sorted(names))) or "nothing"

@@ -25,6 +25,7 @@ KEY_BITS = 3072
 VALID_DAYS = 5 * 365
 
 _BEGUN_BEFORE = timedelta(hours=1)  # a server's clock may be late
+_SHOWN = 200  # characters of a stranger's text
 _SUFFIXES = (".der", ".cer", ".crt", ".pem")
 
 CLIENT_USE = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -51,8 +52,14 @@ def host_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def subject(certificate: x509.Certificate) -> str:
-    """Whose it says it is, as `CN=...,O=...`."""
-    return certificate.subject.rfc4514_string()
+    """Whose it says it is, as `CN=...,O=...`, fit to be shown."""
+    return fit_to_show(certificate.subject.rfc4514_string())
+
+
+def fit_to_show(told: str) -> str:
+    """What a stranger tells, on one line, without what a terminal would obey, and not for ever."""
+    plain = "".join(each if each.isprintable() else "�" for each in told)
+    return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…"
 
 
 def days_left(certificate: x509.Certificate, now: datetime) -> float:

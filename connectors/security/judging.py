@@ -24,6 +24,7 @@ from connectors.security.certificates import (
     application_uris,
     days_left,
     fingerprint,
+    fit_to_show,
     host_names,
     subject,
 )
@@ -72,12 +73,14 @@ def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
     if is_unknown:
         faults.append("nobody has accepted it yet")
     if application_uris(leaf) != (shown.application_uri,):
-        said = ", ".join(application_uris(leaf)) or "no application URI"
-        faults.append(f"it is made out for {said}, but this is {shown.application_uri}")
+        said = fit_to_show(", ".join(application_uris(leaf))) or "no application URI"
+        faults.append(
+            f"it is made out for {said}, but this is {fit_to_show(shown.application_uri)}"
+        )
     revoked, unsure = _revocations(path, trust, now)
     warnings = unsure + _expiring(leaf, now)
     if shown.host and shown.host.lower() not in host_names(leaf):
-        said = ", ".join(host_names(leaf)) or "no host"
+        said = fit_to_show(", ".join(host_names(leaf))) or "no host"
         (warnings if is_pinned else faults).append(f"it is made out for {said}, not {shown.host}")
     return Verdict(tuple(faults + revoked), tuple(warnings), is_unknown)
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from dashboard.cli import database, deciding, door, fence, models, operating, plant_file
+from dashboard.cli import certs, database, deciding, door, fence, models, operating, plant_file
 
 app = typer.Typer(
     name="plantwright",
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="Create the database, see what it holds.")
 app.add_typer(db_app, name="db")
+certs_app = typer.Typer(help="Show certificates, say which servers to trust.")
+app.add_typer(certs_app, name="certs")
 
 # In the order in which `--help` lists them.
 for _command in (
@@ -50,6 +52,8 @@ for _command in (
     app.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 for _command in (database.upgrade, database.status):
     db_app.command(_command.__name__)(_command)
+for _about_trust in (certs.list_, certs.own, certs.accept, certs.revoke):
+    certs_app.command(_about_trust.__name__.rstrip("_"))(_about_trust)
 
 
 def main() -> NoReturn:

@@ -1,0 +1,127 @@
+"""`certs list`, `own`, `accept`, `revoke`: who we are to servers, and whom we trust."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dashboard.cli.door import tell
+from dashboard.cli.options import JsonOption, settings_of
+from twin.clock import wall_now
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+    from connectors.security import TrustStore
+
+FingerprintArgument = Annotated[
+    str, typer.Argument(help="SHA-256 fingerprint, or its first 8 digits or more.")
+]
+EmulatorOption = Annotated[
+    bool, typer.Option("--emulator", help="The store of `emulate --secure`, not our own.")
+]
+
+
+def list_(emulator: EmulatorOption = False, as_json: JsonOption = False) -> None:
+    """Show certificates: our own, trusted, rejected, revoked.
+
+    Each with fingerprint, subject, application URI and the day until which it is valid.
+    """
+    from connectors.security.own import kept_identity, kept_names
+
+    store, now = _store(emulator), wall_now()
+    identities = [kept_identity(store.pki, name) for name in kept_names(store.pki)]
+    found = [_facts(f"own {i.name}", i.certificate, i.certificate_path, now) for i in identities]
+    found += [_facts(kept.state, kept.certificate, kept.path, now) for kept in store.entries()]
+    _tell_all(as_json, store, found)
+
+
+def own(as_json: JsonOption = False) -> None:
+    """Show our own certificates, made now if need be.
+
+    Their files are for the administrators of the servers that shall let us in: `collect` reads,
+    `write` writes.
+    """
+    from connectors.security import IDENTITIES, own_identity
+
+    store, now = _store(False), wall_now()
+    identities = [own_identity(store.pki, name, now) for name in IDENTITIES]
+    found = [_facts(f"own {i.name}", i.certificate, i.certificate_path, now) for i in identities]
+    _tell_all(as_json, store, found)
+
+
+def accept(
+    fingerprint: FingerprintArgument, emulator: EmulatorOption = False, as_json: JsonOption = False
+) -> None:
+    """Trust a certificate that was rejected.
+
+    Compare its fingerprint first with what the server itself shows. Counts from the next connect.
+    """
+    kept = _store(emulator).accept(fingerprint)
+    facts = _facts(kept.state, kept.certificate, kept.path, wall_now())
+    tell(as_json, facts, f"Trusted from the next connect on.\n{_text(facts)}")
+
+
+def revoke(
+    fingerprint: FingerprintArgument, emulator: EmulatorOption = False, as_json: JsonOption = False
+) -> None:
+    """Trust a certificate no more.
+
+    Whatever else trusts it. A link that stands goes on until it ends; the next connect is refused.
+    """
+    kept = _store(emulator).revoke(fingerprint)
+    facts = _facts(kept.state, kept.certificate, kept.path, wall_now())
+    tell(as_json, facts, f"Refused from the next connect on.\n{_text(facts)}")
+
+
+def _store(of_emulator: bool) -> TrustStore:
+    from connectors.security import COLLECT, TrustStore
+
+    settings = settings_of()
+    return TrustStore(settings.emulator_pki() if of_emulator else settings.access(COLLECT).pki)
+
+
+def _facts(state: str, certificate: Certificate, path: Path, now: datetime) -> dict[str, Any]:
+    from connectors.security.certificates import (
+        application_uris,
+        days_left,
+        fingerprint,
+        fit_to_show,
+        subject,
+    )
+    from connectors.security.judging import expiry_warning
+
+    return {
+        "state": state,
+        "fingerprint": fingerprint(certificate),
+        "subject": subject(certificate),
+        "application_uri": fit_to_show(", ".join(application_uris(certificate))) or None,
+        "valid_from": certificate.not_valid_before_utc,
+        "valid_until": certificate.not_valid_after_utc,
+        "days_left": round(days_left(certificate, now), 1),
+        "warning": expiry_warning(certificate, now),
+        "file": path,
+    }
+
+
+def _tell_all(as_json: bool, store: TrustStore, found: list[dict[str, Any]]) -> None:
+    text = "\n".join(_text(facts) for facts in found) or (
+        f"No certificates in {store.pki} yet. `plantwright certs own` makes ours; servers' are "
+        "kept there when they are first called."
+    )
+    tell(as_json, {"folder": store.pki, "certificates": found}, text)
+
+
+def _text(facts: dict[str, Any]) -> str:
+    until = f"valid until {facts['valid_until']:%Y-%m-%d}, {facts['days_left']:.0f} days"
+    warning = f"  WARNING: it {facts['warning']}." if facts["warning"] else ""
+    uri = facts["application_uri"] or "no application URI"
+    return (
+        f"{facts['state']}: {facts['subject']}, {uri}\n"
+        f"  SHA-256 {facts['fingerprint']}\n"
+        f"  {until}{warning}\n"
+        f"  {facts['file']}"
+    )
