@@ -11,7 +11,8 @@ import pytest
 _SCRIPT = """
 import sys
 HEAVY = {
-    "torch", "streamlit", "casadi", "pyomo", "simpy", "numba", "matplotlib", "joblib", "pandas"
+    "torch", "streamlit", "casadi", "pyomo", "simpy", "numba", "matplotlib", "joblib", "pandas",
+    "aiomqtt", "paho"
 }
 class Absent:
     def find_spec(self, name, path=None, target=None):

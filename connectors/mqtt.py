@@ -1,0 +1,355 @@
+"""A session with an MQTT broker: what is published on the topics of a plant's tags, as readings.
+
+The broker keeps for us what is sent while we are away: QoS 1 or 2, and a session that lasts a week.
+A message is acknowledged only when its readings are safe with whoever listens, so a crash of ours
+loses none; what comes twice has the same source time. One `MqttSession` is one connection and
+never heals itself. What messages mean in the plant's tags is `connectors.topics`'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from connectors.security import Access, PasswordLogin, TrustStore
+from connectors.security.judging import WARN_DAYS
+from connectors.topics import Sent, Topics
+from twin.clock import PlantClock
+from twin.clock import wall_now as read_wall_clock
+from twin.errors import EndpointUnavailable, Fault, NodeFault, SecurityFault, UsageError
+from twin.plant import MqttSource, Plant
+from twin.records import Reading
+
+if TYPE_CHECKING:
+    from aiomqtt import Client, Message
+
+#: How long the broker shall keep what is sent while we are away, s: a week, so that a collector
+#: that dies before a long weekend loses nothing. Brokers have limits of their own beside it.
+SESSION_EXPIRY_S = 7 * 86_400
+
+_KEEP_ALIVE_S = 5  # a broker that answers no ping for so long is lost
+_UNACKNOWLEDGED = 65_535  # the most MQTT has numbers for; a broker's own default of 20 is slow
+_LARGEST_PACKET = 8 << 20  # a bound for our memory; a larger one never leaves the broker
+_TOPICS_PER_REQUEST = 500
+_MESSAGES_AT_ONCE = 1_000
+_HIGHEST_SUBSCRIPTION = 268_435_455  # MQTT 5.0, 3.8.2.1.2
+_HOLE_SAMPLES = 3.0  # a longer silence than so many samples is one of the broker's queue
+
+_WAITED_KEPT = 100_000  # readings kept for telling what a gap still lacks, some 20 MB
+_QUIET_S = 1.0  # no message for so long: nothing waits any more
+_QUEUE_ENDED = "the broker's queue for us ended before we were back"
+
+#: Safe with whoever listens: None at once, else when the future is done.
+Kept = asyncio.Future[None] | None
+OnReadings = Callable[[list[Reading]], Kept]
+
+
+class MqttSession:
+    """One connection to a broker; use it with `async with`.
+
+    `clock` is the plant's; without one (no OPC UA source beside it) the plant lives in real time.
+    `access` is who we are and whom we trust, needed for a password and for authorities other than
+    this machine's. `faulty` names tags whose topic the broker refuses, always empty unless
+    `is_strict` is False. `on_misdated` and `on_wrong` hear what `Topics` tells.
+
+    Raises on connecting:
+        EndpointUnavailable: nothing answers, it is no MQTT 5 broker, or it lets us not in.
+        SecurityFault: no login is told, or the broker's certificate will not do.
+        UsageError: the library aiomqtt is not installed.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        source: MqttSource,
+        *,
+        access: Access | None = None,
+        clock: PlantClock | None = None,
+        request_timeout_s: float = 4.0,
+        is_strict: bool = True,
+        on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
+        on_wrong: Callable[[str, str], None] = lambda _tag, _message: None,
+        wall_now: Callable[[], datetime] = read_wall_clock,
+    ) -> None:
+        self.endpoint = source.broker
+        self.faulty: tuple[str, ...] = ()
+        self.clock = clock or PlantClock.start([], wall=wall_now, has_own_time=False)
+        self._owns_clock = clock is None
+        self._plant = plant
+        self._source = source
+        self._access = access
+        self._request_timeout_s = request_timeout_s
+        self._is_strict = is_strict
+        self._on_wrong = on_wrong
+        self._wall_now = wall_now
+        self._topics = Topics(plant, source.name, on_misdated=on_misdated, on_wrong=on_wrong)
+        self._client: Client
+        self._subscription = 1 + secrets.randbelow(_HIGHEST_SUBSCRIPTION)
+        self._waited: deque[Reading] = deque(maxlen=_WAITED_KEPT)
+        self._is_live = False
+        self._heard_s = time.monotonic()
+        self._on_readings: OnReadings
+        self._on_missed: Callable[[str, Sequence[str]], None]
+        self._receiving: asyncio.Task[None] | None = None
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        mqtt = _library()
+        self._client = self._new_client(mqtt)
+        try:
+            await self._client.__aenter__()
+        except mqtt.MqttError as reason:
+            if "CERTIFICATE" in str(reason).upper():
+                raise SecurityFault(
+                    f"{self.endpoint}: the broker's certificate will not do ({reason}). Put the "
+                    "certificate of its authority into the folder pki/issuers."
+                ) from reason
+            raise EndpointUnavailable(
+                f"{self.endpoint} does not let us in as an MQTT broker ({reason}). Check that it "
+                "runs and speaks MQTT 5, and `broker` and `login` in the plant file."
+            ) from reason
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.gather(self._receiving, return_exceptions=True)
+        with contextlib.suppress(_library().MqttError, OSError):
+            await self._client.__aexit__(None, None, None)
+
+    def _new_client(self, mqtt: Any) -> Client:
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        address = urlsplit(self.endpoint)
+        wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho says none
+        wanted.SessionExpiryInterval = SESSION_EXPIRY_S
+        wanted.ReceiveMaximum = _UNACKNOWLEDGED
+        wanted.MaximumPacketSize = _LARGEST_PACKET
+        login = self._login()
+        client: Client = mqtt.Client(
+            address.hostname or "",
+            address.port or 0,
+            username=login.user if login else None,
+            password=login.password.get_secret_value() if login else None,
+            identifier=self._source.client_id
+            or f"plantwright-{self._plant.plant}-{self._source.name}",
+            protocol=mqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=wanted,
+            keepalive=_KEEP_ALIVE_S,
+            timeout=self._request_timeout_s,
+            tls_context=self._tls() if address.scheme == "mqtts" else None,
+        )
+        # aiomqtt has no door of its own for this one of paho's: without it paho acknowledges what
+        # nobody has taken in yet, and a crash of ours loses it.
+        client._client.manual_ack_set(True)
+        return client
+
+    def _login(self) -> PasswordLogin | None:
+        if self._source.login == "anonymous":
+            return None
+        if self._access is None:
+            raise UsageError(f"{self.endpoint}: nobody said where our secrets are kept.")
+        return self._access.secrets.password(self._source.name, self._access.identity)
+
+    def _tls(self) -> ssl.SSLContext:
+        """Authorities of this machine, and those a person put into the trust store."""
+        context = ssl.create_default_context()
+        issuers = TrustStore(self._access.pki).read().issuers if self._access else ()
+        for issuer in issuers:
+            context.load_verify_locations(cadata=issuer.public_bytes(Encoding.PEM).decode())
+        return context
+
+    @property
+    def security_warning(self) -> str:
+        """What is not as safe as it should be, or soon will not be; else empty."""
+        connection = self._client._client.socket()
+        if not isinstance(connection, ssl.SSLSocket):
+            return (
+                f"{self.endpoint} is not encrypted: any program on this machine can read it, "
+                "change it or answer in its place."
+            )
+        expires = datetime.fromtimestamp(_expires_s(connection), UTC)
+        left_days = (expires - self._wall_now()) / timedelta(days=1)
+        if left_days > WARN_DAYS:
+            return ""
+        return f"{self.endpoint}: the broker's certificate expires in {left_days:.0f} days."
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        on_readings: OnReadings,
+        *,
+        on_missed: Callable[[str, Sequence[str]], None] = lambda _reason, _tags: None,
+    ) -> None:
+        """Call `on_readings` with what is published from now on, and first with what waited.
+
+        It runs in this event loop and must be quick. Messages are acknowledged once the future it
+        returns is done (None: at once). Where messages were lost, `on_missed` is told why before
+        the readings that came after them.
+
+        Raises NodeFault naming every tag whose topic the broker refuses; unless `is_strict` they
+        are left out and named in `faulty`, as long as there are others.
+        """
+        self._on_readings, self._on_missed = on_readings, on_missed
+        self._receiving = asyncio.create_task(self._receive())
+        faults: list[Fault] = []
+        topics = list(self._topics.tags)
+        for first in range(0, len(topics), _TOPICS_PER_REQUEST):
+            faults += await self._ask_for(topics[first : first + _TOPICS_PER_REQUEST])
+        tags = self._plant.tags_of(self._source.name)
+        if faults and (self._is_strict or len(faults) == len(tags)):
+            raise NodeFault(self.endpoint, faults)
+        self.faulty = tuple(sorted(fault.where for fault in faults))
+
+    async def until_lost(self) -> str:
+        """Wait until the connection is lost; says why."""
+        if self._receiving is None:
+            raise UsageError(f"{self.endpoint}: nothing is subscribed to yet.")
+        try:
+            await asyncio.shield(self._receiving)
+        except _library().MqttError as reason:
+            return f"{reason.__cause__ or reason}"
+        return "the broker ended the connection"
+
+    async def history(
+        self, start: datetime, end: datetime, tags: Sequence[str] | None = None
+    ) -> AsyncGenerator[list[Reading], None]:
+        """What waited for us at the broker and is dated from `start` to `end`, both included.
+
+        It is all that a broker knows of the past, and was handed on already: whoever fills a gap
+        learns from it what the gap still lacks.
+        """
+        while not self._is_live and self.silent_s < _QUIET_S:
+            await asyncio.sleep(_QUIET_S / 10)
+        asked = [
+            each
+            for each in self._waited
+            if start <= each.source_time <= end and (tags is None or each.tag in tags)
+        ]
+        if asked:
+            yield sorted(asked, key=lambda each: each.source_time)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last message."""
+        return time.monotonic() - self._heard_s
+
+    async def _ask_for(self, topics: Sequence[str]) -> list[Fault]:
+        """Subscribe to topics; the tags of those that the broker refuses."""
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        # Messages carry the number of the subscription for which the broker took them: another one
+        # than this connection's tells that they waited.
+        numbered = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]  # paho says none
+        numbered.SubscriptionIdentifier = self._subscription
+        wanted = [(topic, SubscribeOptions(qos=self._source.qos)) for topic in topics]
+        try:
+            codes: Any = await self._client.subscribe(wanted, properties=numbered)
+        except _library().MqttError as reason:
+            message = f"{self.endpoint}: subscribing got no answer ({reason}). Check the broker."
+            raise EndpointUnavailable(message) from reason
+        faults: list[Fault] = []
+        for topic, code in zip(topics, codes, strict=True):
+            for tag in self._topics.tags[topic]:
+                if code.is_failure:
+                    faults.append(Fault(tag, f"topic {topic}: {code}.", remedy="Ask the broker's."))
+                elif code.value < self._source.qos:
+                    granted = f"topic {topic}: the broker grants QoS {code.value} only"
+                    self._on_wrong(tag, f"{granted}; what is sent while we are away is lost")
+        return faults
+
+    async def _receive(self) -> None:
+        """Take messages in, as many at once as are there, until the connection is lost."""
+        waiting = self._client.messages
+        async for message in waiting:
+            messages = [message]
+            while len(waiting) and len(messages) < _MESSAGES_AT_ONCE:
+                messages.append(await anext(waiting))
+            for has_waited, group in groupby(messages, self._has_waited):
+                self._take(list(group), has_waited)
+            for topic in {each.topic.value for each in messages} - self._topics.tags.keys():
+                await self._client.unsubscribe(topic)  # of an earlier plant file
+
+    def _has_waited(self, message: Message) -> bool:
+        """Whether the broker took it for an earlier connection of ours."""
+        return self._subscription not in getattr(message.properties, "SubscriptionIdentifier", ())
+
+    def _take(self, messages: Sequence[Message], has_waited: bool) -> None:
+        """Hand on what messages say, and acknowledge them when that is safe."""
+        self._heard_s = time.monotonic()
+        sent = [
+            Sent(each.topic.value, each.payload, bool(each.retain), has_waited)
+            for each in messages
+            if isinstance(each.payload, bytes)
+        ]
+        readings = self._topics.readings(sent, self.clock)
+        dated = [each for each in readings if not each.marks]
+        self._watch_queue(dated, has_waited)
+        if self._owns_clock and not has_waited:
+            for each in dated:
+                if each.is_good:
+                    self.clock.trust(each.source_time)
+        kept = self._on_readings(readings) if readings else None
+        if kept is None:
+            self._acknowledge(messages)
+        else:
+            kept.add_done_callback(partial(self._acknowledge_safe, messages))
+
+    def _acknowledge_safe(self, messages: Sequence[Message], kept: asyncio.Future[None]) -> None:
+        if not kept.cancelled() and kept.exception() is None:
+            self._acknowledge(messages)
+
+    def _acknowledge(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._client._client.ack(message.mid, message.qos)
+
+    def _watch_queue(self, dated: Sequence[Reading], has_waited: bool) -> None:
+        """Tell of a hole between what waited for us and what is live: a broker's queue is bounded.
+
+        Once per connection; times of arrival and of retained messages say nothing of it.
+        """
+        if has_waited:
+            self._waited += dated
+        elif dated and not self._is_live:
+            self._is_live = True
+            times = sorted(each.source_time for each in dated)
+            last = max((each.source_time for each in self._waited), default=times[-1])
+            first = next((time for time in times if time > last), last)  # a late one says nothing
+            if (first - last).total_seconds() > _HOLE_SAMPLES * self._plant.sample_s:
+                self._on_missed(_QUEUE_ENDED, ())
+
+
+def _expires_s(connection: ssl.SSLSocket) -> float:
+    """When the broker's certificate expires, s since 1970 UTC."""
+    shown: Any = connection.getpeercert() or {}
+    return ssl.cert_time_to_seconds(shown["notAfter"])
+
+
+def _library() -> Any:
+    """aiomqtt, which only plants with an MQTT source need."""
+    try:
+        import aiomqtt
+    except ModuleNotFoundError as missing:
+        raise UsageError(
+            "This plant has an MQTT source, and the library aiomqtt is not installed. Type "
+            "pip install 'plantwright[mqtt]'."
+        ) from missing
+    return aiomqtt
