@@ -280,7 +280,7 @@ def test_tests_and_what_is_to_keep_are_never_deleted(historian: Historian) -> No
     assert left == [r for r in found if r.source_time >= cut or first <= r.source_time <= last]
     assert len(historian.readings(PLANT, [DEMAND], NOON - 9 * DAY, NOON)) == 2
     number = historian.annotations(PLANT)[0].number
-    assert historian.withdraw(PLANT, number, by="Ada", reason="done", at=NOON) is None
+    assert historian.withdraw_annotation(PLANT, number, by="Ada", reason="done", at=NOON) is None
     historian.maintain(NOON + DAY, PLANT, Keep(raw_days=3.0))
     assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, cut - DAY / 100) == []
 

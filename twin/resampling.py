@@ -59,16 +59,19 @@ class GoodValues(NamedTuple):
 
 def breaks(stretches: Iterable[tuple[datetime, datetime]]) -> Breaks:
     """Stretches of time, in any order and overlapping, as `Breaks`."""
-    ends = sorted((start.timestamp(), end.timestamp()) for start, end in stretches)
-    joined: list[list[float]] = []
-    for start_s, end_s in ends:
-        if end_s <= start_s:
-            continue
-        if joined and start_s <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], end_s)
+    ends = [(start.timestamp(), end.timestamp()) for start, end in stretches if start < end]
+    return joined(np.array(ends, dtype=np.float64).reshape(-1, 2))
+
+
+def joined(spans_s: NDArray[np.float64]) -> Breaks:
+    """Spans (span, 2) in any order as `Breaks`: those that overlap or touch become one."""
+    together: list[list[float]] = []
+    for start_s, end_s in sorted(spans_s.tolist()):
+        if together and start_s <= together[-1][1]:
+            together[-1][1] = max(together[-1][1], end_s)
         else:
-            joined.append([start_s, end_s])
-    return np.array(joined, dtype=np.float64).reshape(-1, 2)
+            together.append([start_s, end_s])
+    return np.array(together, dtype=np.float64).reshape(-1, 2)
 
 
 def inside(times_s: Series, broken: Breaks) -> NDArray[np.bool_]:

@@ -12,7 +12,17 @@ from typing import NoReturn
 
 import typer
 
-from dashboard.cli import certs, database, deciding, door, fence, models, operating, plant_file
+from dashboard.cli import (
+    annotating,
+    certs,
+    database,
+    deciding,
+    door,
+    fence,
+    models,
+    operating,
+    plant_file,
+)
 
 app = typer.Typer(
     name="plantwright",
@@ -26,6 +36,8 @@ db_app = typer.Typer(help="Create the database, see what it holds.")
 app.add_typer(db_app, name="db")
 certs_app = typer.Typer(help="Show certificates, say which servers to trust.")
 app.add_typer(certs_app, name="certs")
+annotate_app = typer.Typer(help="Say what periods of the past were: bad data, tests and others.")
+app.add_typer(annotate_app, name="annotate")
 
 # In the order in which `--help` lists them.
 for _command in (
@@ -54,6 +66,9 @@ for _command in (database.upgrade, database.status):
     db_app.command(_command.__name__)(_command)
 for _about_trust in (certs.list_, certs.own, certs.accept, certs.revoke):
     certs_app.command(_about_trust.__name__.rstrip("_"))(_about_trust)
+annotate_app.command("add")(annotating.add)
+annotate_app.command("list")(annotating.list_)
+annotate_app.command("withdraw")(annotating.withdraw)
 
 
 def main() -> NoReturn:

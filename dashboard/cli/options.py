@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from pydantic import ValidationError
@@ -63,6 +64,32 @@ ByOption = Annotated[
 ReasonOption = Annotated[
     str, typer.Option("--reason", callback=_text, help="Why; kept in the audit.")
 ]
+
+FromOption = Annotated[
+    str, typer.Option("--from", metavar="TIME", help="As 2026-01-31T12:00, in the plant's zone.")
+]
+ToOption = Annotated[
+    str, typer.Option("--to", metavar="TIME", help="As 2026-01-31T12:00, in the plant's zone.")
+]
+
+
+def moment_of(plant: Plant, given: str, option: str) -> datetime:
+    """The moment that a person typed; without an offset it is one of the plant's zone."""
+    try:
+        moment = datetime.fromisoformat(given)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=ZoneInfo(plant.time_zone))
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option} {given}: is no time. Write it as 2026-01-31T12:00 or 2026-01-31T12:00+01:00."
+        ) from None
+
+
+def tags_of(plant: Plant, given: str) -> tuple[str, ...]:
+    """The tags that a person typed, parted by commas; raises UnknownTag."""
+    names = (name.strip() for name in given.split(","))
+    return tuple(plant.tag(name).name for name in names if name)
 
 
 def settings_of(database: str | None = None) -> Settings:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from connectors.ingest import FIRST_START
+from twin.dynamics.past import past_to_learn
 from twin.furnace.state import Stop
 from twin.furnace.stops import StopRecord
 from twin.historian import Gap, Historian
 from twin.plant import Plant
-from twin.state import window, window_start
 
 #: Looked back for stops. Chosen: as many as are kept, at five a day (`StopRecord`); read once when
 #: planning begins, some 50 ms a day.
@@ -33,10 +35,9 @@ def recorded_stops(historian: Historian, plant: Plant, until: datetime) -> tuple
     tags = (mill.running, mill.stopped_at, mill.expected_restart)
     for day in reversed(range(_STOPS_DAYS)):
         end = until - day * _DAY
-        start = window_start(plant, end, rows, _MINUTE_S)
-        samples = historian.samples(plant, tags, start, end)
-        if len(samples[mill.running].times_s):
-            record.follow(mill, window(plant, samples, end, rows, _MINUTE_S))
+        past = past_to_learn(plant, historian, tags, end, rows, _MINUTE_S)
+        if np.isfinite(past.values[mill.running]).any():
+            record.follow(mill, past)
         else:
             record.lose_sight()
     return record.past

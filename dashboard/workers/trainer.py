@@ -16,12 +16,12 @@ from dashboard.workers.history import is_first_history_awaited
 from twin.clock import wall_now
 from twin.dynamics.card import Card
 from twin.dynamics.lineup import history_needed, train, training_tags
+from twin.dynamics.past import past_to_learn
 from twin.dynamics.registry import save
 from twin.errors import HistorianError, ModelFault
 from twin.historian import Historian
 from twin.physics import load_physics
 from twin.plant import Plant
-from twin.state import window, window_start
 
 _POLL_S = 1.0
 _RETRY_S = 2.0
@@ -53,8 +53,7 @@ def train_once(
     hours = min(_TRAINING_H, (newest - oldest).total_seconds() / 3600)
     rows = max(1, int(hours * 3600 / plant.step_s))
     tags = training_tags(plant, physics)
-    samples = historian.samples(plant, tags, window_start(plant, newest, rows), newest)
-    past = window(plant, samples, newest, rows)
+    past = past_to_learn(plant, historian, tags, newest, rows)
     report = train(plant, physics, past, seed=seed, progress=progress)
     version = save(settings.models_dir(plant), report.card, report.models)
     historian.set_active_model(plant, version, json.loads(report.card.to_json()), newest)

@@ -9,6 +9,7 @@ refuses any other schema. Methods that take a plant take it or its name.
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old
     annotations          what people say of the past
+    windows              the past as even rows, and what not to learn from
     decisions            proposals and decisions
     writes               clearances and outcomes
     holding              which MVs we hold, and how they go back to the plant
@@ -29,7 +30,7 @@ from sqlalchemy import func, select
 
 from twin.errors import RecordUnreadable
 from twin.historian import schema
-from twin.historian.annotations import Annotation, AnnotationKind, AnnotationStore
+from twin.historian.annotations import Annotation, AnnotationKind
 from twin.historian.database import BUSY_DEADLINE_S, connect, reading, sqlite_path
 from twin.historian.decisions import Decided, DecisionStore
 from twin.historian.holding import (
@@ -50,9 +51,10 @@ from twin.historian.migrations import (
 )
 from twin.historian.operation import ActiveModel, Event, OperationStore, ProcessBeat
 from twin.historian.retention import Keep
-from twin.historian.samples import Gap, SampleStore
+from twin.historian.samples import Gap
 from twin.historian.unreadable import Unreadable
 from twin.historian.upkeep import Upkeep, UpkeepStore
+from twin.historian.windows import Wide, WindowStore
 from twin.historian.writes import WriteStore
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "StorageFacts",
     "Unreadable",
     "Upkeep",
+    "Wide",
     "current_revision",
     "downgrade",
     "head_revision",
@@ -93,14 +96,13 @@ class StorageFacts:
 
 
 class Historian(
-    SampleStore,
-    AnnotationStore,
+    WindowStore,
     DecisionStore,
     WriteStore,
     HoldingStore,
     OperationStore,
-    LeaseStore,
     UpkeepStore,
+    LeaseStore,
 ):
     """One open database at this version's schema. Threads and processes may share the file."""
 

@@ -96,7 +96,7 @@ class AnnotationStore(SkippingStore):
             add_event(connection, plant.plant, "annotation", subject, message, at, by)
         return number
 
-    def withdraw(
+    def withdraw_annotation(
         self, plant: Plant, number: int, *, by: str, reason: str, at: datetime
     ) -> str | None:
         """Take an annotation back; None when done, else why it is refused."""

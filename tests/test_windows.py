@@ -1,0 +1,129 @@
+"""The past as even rows: the same values that planners see, and honest about what was known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
+
+from twin.errors import UnknownTag
+from twin.historian import AnnotationKind, Historian, Wide
+from twin.records import BAD, GOOD, Reading
+from twin.state import window, window_start
+
+PLANT = small_plant()
+TAGS = (LEVEL, DEMAND, PUMP)
+
+
+@pytest.fixture
+def historian(tmp_path: Path) -> Iterator[Historian]:
+    with Historian.create(tmp_path / "plant.db") as opened:
+        opened.register(PLANT)
+        yield opened
+
+
+def whole(chunks: Iterator[Wide]) -> Wide:
+    """All chunks as one."""
+    found = list(chunks)
+    names = ("times_s", "values", "is_good", "age_s", "in_gap", "is_bad_data")
+    parts = {name: np.concatenate([getattr(c, name) for c in found]) for name in names}
+    return Wide(tags=found[0].tags, **parts)
+
+
+READINGS = st.lists(
+    st.builds(
+        lambda name, seconds, value, quality: level(seconds, value, quality, name),
+        st.sampled_from(TAGS),
+        st.floats(-200, 2000).map(lambda s: round(s, 3)),
+        st.floats(-1e3, 1e3),
+        st.sampled_from((GOOD, GOOD, BAD)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(readings=READINGS, step_s=st.sampled_from((1.0, 7.5, 60.0, 600.0)))
+def test_values_are_those_of_the_planners_window(
+    tmp_path_factory: pytest.TempPathFactory, readings: list[Reading], step_s: float
+) -> None:
+    """Training rows and planning rows can't differ: one rule of holding makes both."""
+    with Historian.create(tmp_path_factory.mktemp("wide") / "h.db") as historian:
+        historian.register(PLANT)
+        historian.store(readings, PLANT)
+        rows = int(1800 / step_s)
+        end = NOON + timedelta(seconds=rows * step_s)
+        wide = whole(historian.windows(PLANT, TAGS, NOON, end, step_s))
+        samples = historian.samples(PLANT, TAGS, window_start(PLANT, end, rows, step_s), end)
+        expected = window(PLANT, samples, end, rows, step_s)
+    for i, name in enumerate(TAGS):
+        np.testing.assert_allclose(wide.values[:, i], expected.values[name], rtol=1e-9, atol=1e-6)
+
+
+def test_a_long_past_comes_in_chunks_that_fit_together(historian: Historian) -> None:
+    """Four days of seconds: several chunks, each bounded, no row lost or doubled, holds go on."""
+    historian.store([level(50.0 * i, float(i)) for i in range(7000)])
+    end = at(4 * 86_400)
+    sizes = [len(c.times_s) for c in historian.windows(PLANT, [LEVEL], NOON, end, 1.0)]
+    assert len(sizes) > 1
+    assert max(sizes) <= 250_000
+    wide = whole(historian.windows(PLANT, [LEVEL], NOON, end, 1.0))
+    np.testing.assert_array_equal(wide.times_s, NOON.timestamp() + np.arange(1, 4 * 86_400 + 1))
+    np.testing.assert_array_equal(wide.values[:, 0], np.arange(1, 4 * 86_400 + 1) // 50)
+    np.testing.assert_array_equal(wide.age_s[:, 0], np.arange(1, 4 * 86_400 + 1) % 50)
+
+
+def test_a_backtest_sees_a_late_value_when_it_had_arrived(historian: Historian) -> None:
+    """A laboratory value of noon that came at one o'clock is unknown before, and known after."""
+    historian.store([Reading(LEVEL, 7.0, GOOD, at(0), at(3600))])
+    rows = {
+        known_at: next(historian.windows(PLANT, [LEVEL], at(-60), at(30), 30.0, known_at))
+        for known_at in (at(3599), at(3600), None)
+    }
+    assert np.isnan(rows[at(3599)].values).all()
+    assert rows[at(3600)].values[:, 0].tolist()[1:] == [7.0, 7.0]
+    np.testing.assert_array_equal(rows[None].values, rows[at(3600)].values)
+
+
+def test_masks_say_what_is_wrong_with_a_row(historian: Historian) -> None:
+    """Bad newest reading, unfilled gap, bad data: each has its own mask, and none is usable."""
+    historian.store([level(10.0 * i, 1.0, BAD if i == 3 else GOOD) for i in range(12)])
+    historian.add_gap(PLANT, at(50), at(70), "not connected")
+    historian.add_gap(PLANT, at(80), at(85), "filled since", is_filled=True)
+    told = {"by": "Ada", "reason": "cleaned", "at": at(0), "tags": [LEVEL]}
+    historian.annotate(PLANT, AnnotationKind.BAD_DATA, at(90), at(100), **told)
+    wide = next(historian.windows(PLANT, [LEVEL, PUMP], at(0), at(110), 10.0))
+
+    def seconds(mask: np.ndarray) -> list[int]:
+        return (10 * (np.flatnonzero(mask[:, 0]) + 1)).tolist()
+
+    assert seconds(~wide.is_good) == [30]
+    assert seconds(wide.in_gap) == [60]
+    assert seconds(wide.is_bad_data) == [90, 100]
+    assert seconds(wide.is_usable) == [10, 20, 30, 40, 50, 70, 80, 110]
+    assert wide.age_s[:4, 0].tolist() == [0, 0, 10, 0]
+    assert not wide.is_usable[:, 1].any()
+    assert np.isinf(wide.age_s[:, 1]).all()
+    assert not wide.is_bad_data[:, 1].any()
+
+
+def test_a_gap_of_another_source_is_no_gap_of_this_tag(historian: Historian) -> None:
+    """Only the tags of the source that was away are in its gap; a filled part is none."""
+    historian.add_gap(PLANT, at(0), at(100), "away", source="laboratory")
+    historian.add_gap(PLANT, at(200), None, "away", source="opcua", filled_until=at(260))
+    rows = next(historian.windows(PLANT, [LEVEL], at(0), at(300), 10.0))
+    assert (10 * (np.flatnonzero(rows.in_gap[:, 0]) + 1)).tolist() == [270, 280, 290, 300]
+
+
+def test_rows_of_an_unknown_tag_or_no_step_are_refused(historian: Historian) -> None:
+    """A wrong call is told, not answered with emptiness."""
+    with pytest.raises(UnknownTag):
+        next(historian.windows(PLANT, ["nix"], at(0), at(10), 1.0))
+    with pytest.raises(ValueError, match="step"):
+        next(historian.windows(PLANT, [LEVEL], at(0), at(10), 0.0))

@@ -1,0 +1,258 @@
+"""The past as even rows for training and backtests, in chunks, with masks that say what is known.
+
+The values are those of `twin.state`'s windows; what must not be learned from is told beside them.
+Judging the present is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.clock import utc
+from twin.historian.annotations import AnnotationKind, AnnotationStore
+from twin.historian.database import fetch, reading
+from twin.historian.samples import Gap, SampleStore
+from twin.historian.schema import microseconds
+from twin.plant import Plant, Tag
+from twin.records import Samples, Series
+from twin.resampling import Breaks, breaks, good, inside, joined, resampled
+
+#: Cells (row × tag) of one chunk, and readings of one tag at 1 Hz: some 10 MB in all.
+_CHUNK_CELLS = 250_000
+_GOOD = "value IS NOT NULL AND quality < 1073741824"
+_AN_INSTANT = timedelta(microseconds=1)
+_LONG = timedelta(days=1)
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Wide:
+    """Some rows of the past. Every matrix is (row, tag), its columns in the order of `tags`.
+
+    `times_s`: of each row, since 1970 UTC. `values`: as a `Window` has them, NaN where nothing
+    good is known. `is_good`: the newest reading at that moment is good. `age_s`: since the last
+    good reading, infinite where none is near enough to count. `in_gap`: inside an unfilled gap.
+    `is_bad_data`: inside a period that somebody annotated as bad data.
+    """
+
+    tags: tuple[str, ...]
+    times_s: Series
+    values: NDArray[np.float64]
+    is_good: Mask
+    age_s: NDArray[np.float64]
+    in_gap: Mask
+    is_bad_data: Mask
+
+    @property
+    def is_usable(self) -> Mask:
+        """Where a value is known and nothing speaks against learning from it."""
+        return np.isfinite(self.values) & ~self.in_gap & ~self.is_bad_data
+
+
+class WindowStore(SampleStore, AnnotationStore):
+    """The part of the historian that tells the past row by row."""
+
+    def windows(
+        self,
+        plant: Plant,
+        tags: Sequence[str],
+        start: datetime,
+        end: datetime,
+        step_s: float,
+        known_at: datetime | None = None,
+    ) -> Iterator[Wide]:
+        """The rows at `start` + k × `step_s` up to `end`, k from 1, as chunks in time order.
+
+        A chunk is of bounded size however long the past is. With `known_at`, only what had
+        arrived by then: a backtest sees a late laboratory value when the plant saw it, no sooner.
+
+        Raises:
+            UnknownTag: the plant has no such tag, or nothing was ever stored of it.
+        """
+        if not step_s > 0:
+            raise ValueError(f"rows {step_s} s apart; a step is above 0 s")
+        columns = [_Column(self, plant, plant.tag(name), utc(start), known_at) for name in tags]
+        gaps = self.unfilled(plant, tags, start, end)
+        bad = self.bad_data(plant, tags, start, end)
+        start_s = utc(start).timestamp()
+        rows = int((utc(end).timestamp() - start_s) / step_s + 1e-9)
+        at_once = max(1, int(_CHUNK_CELLS / max(len(tags), step_s, 1.0)))
+        for first in range(0, rows, at_once):
+            count = min(at_once, rows - first)
+            edges_s = start_s + step_s * np.arange(first, first + count + 1, dtype=np.float64)
+            parts = [column.rows(edges_s) for column in columns]
+            yield Wide(
+                tags=tuple(tags),
+                times_s=edges_s[1:],
+                values=_matrix(count, [part[0] for part in parts]),
+                is_good=_matrix(count, [part[1] for part in parts]).astype(bool),
+                age_s=_matrix(count, [part[2] for part in parts]),
+                in_gap=_mask(edges_s[1:], [gaps[name] for name in tags]),
+                is_bad_data=_mask(edges_s[1:], [bad[name] for name in tags]),
+            )
+
+    def unfilled(
+        self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Breaks]:
+        """Each tag's unfilled gaps between `start` and `end`; the rest of one being filled."""
+        found = [
+            gap
+            for gap in self.gaps(plant, since=start)
+            if not gap.is_filled and gap.started_at < end
+        ]
+        stretches = [(gap, _missing(gap, end)) for gap in found]
+        return {
+            name: breaks(span for gap, span in stretches if _is_of(plant, gap, plant.tag(name)))
+            for name in tags
+        }
+
+    def bad_data(
+        self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Breaks]:
+        """Each tag's periods annotated as bad data, both ends inside them."""
+        found = [
+            each
+            for each in self.annotations(plant, (AnnotationKind.BAD_DATA,), since=start)
+            if each.started_at <= end
+        ]
+        return {
+            name: breaks(
+                (each.started_at - _AN_INSTANT, each.ended_at + _AN_INSTANT)
+                for each in found
+                if each.holds_for(name)
+            )
+            for name in tags
+        }
+
+    def not_to_learn(
+        self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Breaks]:
+        """Each tag's stretches that training leaves out: unfilled gaps and bad data."""
+        gaps = self.unfilled(plant, tags, start, end)
+        bad = self.bad_data(plant, tags, start, end)
+        return {name: joined(np.concatenate([gaps[name], bad[name]])) for name in tags}
+
+    def stretch(
+        self,
+        plant: Plant,
+        tag: str,
+        start: datetime,
+        end: datetime,
+        known_at: datetime | None = None,
+    ) -> Samples:
+        """One tag's readings after `start` up to `end`; NaN where not good."""
+        arrived, until = _arrived(known_at)
+        query = (
+            f"SELECT ts, CASE WHEN {_GOOD} THEN value END FROM sample "
+            f"WHERE tag_id = ? AND ts > ? AND ts <= ?{arrived} ORDER BY ts"
+        )
+        span = (microseconds(start), microseconds(end))
+        with reading(self._engine) as connection:
+            rows = fetch(connection, query, (self._ids(plant, [tag])[tag], *span, *until))
+        return _samples(rows)
+
+    def newest_before(
+        self,
+        plant: Plant,
+        tag: Tag,
+        at: datetime,
+        known_at: datetime | None = None,
+    ) -> Samples:
+        """The newest reading and the newest good one up to `at`, if they may hold still."""
+        arrived, until = _arrived(known_at)
+        number, at_us = self._ids(plant, [tag.name])[tag.name], microseconds(at)
+        oldest = at_us - round(tag.max_age_s * 1e6)
+        query = (
+            f"SELECT ts, CASE WHEN {_GOOD} THEN value END FROM sample WHERE tag_id = ? "
+            f"AND ts >= ? AND ts <= ?{arrived} AND {{which}} ORDER BY ts DESC LIMIT 1"
+        )
+        values = (number, oldest, at_us, *until)
+        with reading(self._engine) as connection:
+            held = fetch(connection, query.format(which=_GOOD), values)
+            newest = fetch(connection, query.format(which="1 = 1"), values)
+        return _samples(sorted({*held, *newest}, key=lambda row: int(row[0])))
+
+
+class _Column:
+    """One tag on its way through the chunks: what still holds from before is kept."""
+
+    def __init__(
+        self,
+        historian: WindowStore,
+        plant: Plant,
+        tag: Tag,
+        start: datetime,
+        known_at: datetime | None,
+    ) -> None:
+        self._historian, self._plant, self._tag = historian, plant, tag
+        self._read_until = start
+        self._known_at = known_at
+        self._before = historian.newest_before(plant, tag, start, known_at)
+
+    def rows(self, edges_s: Series) -> tuple[Series, Series, Series]:
+        """Value, whether the newest reading is good, and age, at each edge but the first."""
+        tag, end = self._tag, datetime.fromtimestamp(edges_s[-1], tz=self._read_until.tzinfo)
+        read = self._historian.stretch
+        new = read(self._plant, tag.name, self._read_until, end, self._known_at)
+        self._read_until = end
+        times_s = np.concatenate([self._before.times_s, new.times_s])
+        series = Samples(times_s, np.concatenate([self._before.values, new.values]))
+        held = good(series, tag.max_age_s)
+        is_good = np.concatenate(([False], np.isfinite(series.values)))
+        newest = series.times_s.searchsorted(edges_s[1:], side="right")
+        last = np.concatenate(([-np.inf], held.times_s))
+        age_s = edges_s[1:] - last[held.times_s.searchsorted(edges_s[1:], side="right")]
+        is_near = age_s <= tag.max_age_s
+        self._before = _end_of(series)
+        values = resampled(held, edges_s, tag.aggregate)
+        return values, (is_good[newest] & is_near).astype(float), np.where(is_near, age_s, np.inf)
+
+
+def _end_of(series: Samples) -> Samples:
+    """The last good reading and what came after it, at most one."""
+    places = np.flatnonzero(np.isfinite(series.values))[-1:]
+    last = len(series.times_s) - 1
+    if last >= 0 and last not in places:
+        places = np.append(places, last)
+    return Samples(series.times_s[places], series.values[places])
+
+
+def _matrix(rows: int, columns: Sequence[Series]) -> NDArray[np.float64]:
+    return np.column_stack(columns) if columns else np.empty((rows, 0))
+
+
+def _mask(rows_s: Series, broken: Sequence[Breaks]) -> Mask:
+    columns = [inside(rows_s, each) for each in broken]
+    return np.column_stack(columns) if columns else np.empty((len(rows_s), 0), dtype=bool)
+
+
+def _arrived(known_at: datetime | None) -> tuple[str, tuple[int, ...]]:
+    if known_at is None:
+        return "", ()
+    return " AND ts + delay <= ?", (microseconds(known_at),)
+
+
+def _samples(rows: Sequence[tuple[int, float | None]]) -> Samples:
+    if not rows:
+        return Samples(np.empty(0), np.empty(0))
+    times_us, values = zip(*rows, strict=True)
+    return Samples(np.array(times_us, dtype=np.int64) / 1e6, np.array(values, dtype=np.float64))
+
+
+def _missing(gap: Gap, end: datetime) -> tuple[datetime, datetime]:
+    """From when to when a gap's readings are missing still."""
+    started = gap.started_at if gap.filled_until is None else gap.filled_until
+    return started, gap.ended_at or max(end, started) + _LONG
+
+
+def _is_of(plant: Plant, gap: Gap, tag: Tag) -> bool:
+    """Whether a gap is one of this tag's."""
+    main = plant.opcua.name if plant.opcua is not None else ""
+    is_source = gap.source in ("", tag.source or main)
+    return is_source and gap.tag in (None, tag.name)
