@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from connectors.opcua import Session
-from connectors.readback import Target, Writer, in_thread, read_back
+from connectors.readback import Target, Writer, in_thread, read_all, read_back
 from twin.context import told_judged
 from twin.errors import WriteFault
 from twin.historian import HandBack, HandBackCause, HandBackStatus, Held, longest_hold
@@ -91,7 +91,8 @@ class HandBacks:
         if not (asked or held or writer.plant.interlocks):
             self._was_away = False
             return
-        state = plant_state(writer.plant, await session.read(), session.clock.now())
+        fresh = await read_all(writer, session)
+        state = plant_state(writer.plant, fresh, session.clock.now())
         done, refusing = set(busy), set[str]()
         unknown = set[str]()
         if self._was_away:

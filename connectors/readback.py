@@ -94,6 +94,20 @@ def _difference(name: str, target: Target, now: Reading, then: Reading | None) -
     return ""
 
 
+async def read_all(writer: Writer, session: Session) -> dict[str, Reading]:
+    """Every tag now: straight from the plant; what another source delivers, as it came last.
+
+    Raises EndpointUnavailable when the link is lost, HistorianError when the database is away.
+    """
+    fresh = await session.read()
+    main = writer.plant.opcua.name if writer.plant.opcua is not None else ""
+    here = {tag.name for tag in writer.plant.tags_of(main)}
+    if all(tag.name in here for tag in writer.plant.tags):
+        return fresh
+    stored = await in_thread(writer.historian.last_readings, writer.plant)
+    return {name: each for name, each in stored.items() if name not in here} | fresh
+
+
 async def in_thread(work: Callable[..., _T], *arguments: object) -> _T:
     """The historian blocks, so it works in a thread; a started write there is never abandoned."""
     return await asyncio.shield(asyncio.to_thread(work, *arguments))

@@ -14,9 +14,11 @@ from functools import partial
 
 from connectors.handback import carry_out
 from connectors.opcua import Session
-from connectors.readback import Target, Writer, in_thread, read_back
+from connectors.readback import Target, Writer, in_thread, read_all, read_back
+from connectors.sending import Sending, stop_reason
+from connectors.takeover import in_auto, take_over
 from twin.context import gate_context
-from twin.errors import EndpointUnavailable, RecordRefused, WriteFault
+from twin.errors import RecordRefused, WriteFault
 from twin.historian import HandBackCause, HandBackStatus
 from twin.plant import Plant, is_loopback
 from twin.records import (
@@ -28,7 +30,7 @@ from twin.records import (
     WriteOutcome,
     WriteStatus,
 )
-from twin.safety import CLOSED_LOOP_DECIDER, RULES, clear, is_genuine
+from twin.safety import CLOSED_LOOP_DECIDER, RULES, GateContext, check, clear
 from twin.state import plant_state
 
 _CLEARANCE_WALL_S = 30.0
@@ -130,8 +132,9 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
     None where the clearance lapsed before it could be used, or another writer has begun with the
     same proposal: nothing was sent, ask again.
     """
-    fresh = await session.read()
-    answer = await _ask_gate(writer, session, proposal, fresh)
+    fresh = await read_all(writer, session)
+    context = await _context(writer, session)
+    answer = await _ask_gate(writer, session, proposal, fresh, context)
     if isinstance(answer, Verdict):
         return await _refuse(writer, session, proposal, "; ".join(answer.reasons))
     historian, now = writer.historian, session.clock.now
@@ -151,12 +154,17 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
         now(),
     )
     await in_thread(historian.store_outcome, opened)
-    refusal, sent = await _send(writer, session, answer, opened)
-    return await _close(writer, session, opened, fresh, refusal, sent)
+    sending = Sending(writer, session, answer, opened)
+    refusal = await _send(sending, fresh, context)
+    return await _close(writer, session, opened, fresh, refusal, sending.sent)
 
 
 async def _ask_gate(
-    writer: Writer, session: Session, proposal: Proposal, fresh: Mapping[str, Reading]
+    writer: Writer,
+    session: Session,
+    proposal: Proposal,
+    fresh: Mapping[str, Reading],
+    context: GateContext,
 ) -> Clearance | Verdict:
     """The gate's answer on readings that came straight from the plant."""
     plant, now = writer.plant, session.clock.now()
@@ -170,16 +178,6 @@ async def _ask_gate(
     stopped = await stop_reason(writer, session)
     if stopped:
         return refusal(reasons=(f"{stopped}.",))
-    context = await in_thread(
-        partial(
-            gate_context,
-            plant,
-            writer.historian,
-            now=now,
-            wall_now=writer.wall_now(),
-            is_stopped=writer.is_stopped(),
-        )
-    )
     return clear(
         plant,
         plant_state(plant, fresh, now),
@@ -192,29 +190,44 @@ async def _ask_gate(
     )
 
 
-async def _send(
-    writer: Writer, session: Session, clearance: Clearance, opened: WriteOutcome
-) -> tuple[str, list[str]]:
-    """Write MV by MV under the clearance; why it stopped (else empty), and what went out."""
-    sent: list[str] = []
-    for mv, setpoint in clearance.setpoints.items():
-        try:
-            reason = await stop_reason(writer, session)
-            if not reason and not is_genuine(clearance, session.clock.now()):
-                reason = "The clearance has expired"
-            if not reason:
-                await session.write(mv, setpoint)
-        except WriteFault as fault:
-            reason = str(fault).rstrip(".")
-        except EndpointUnavailable as lost:
-            unknown = replace(opened, reason=f"{mv}: {lost}", finished_at=session.clock.now())
-            await in_thread(writer.historian.store_outcome, unknown)
-            raise
-        if reason:
-            before = ", ".join(sent) or "none"
-            return f"{reason}: {mv} was not written; written before it: {before}.", sent
-        sent.append(mv)
-    return "", sent
+async def _context(writer: Writer, session: Session) -> GateContext:
+    """What the gate is told besides the readings, as the historian has it now."""
+    known = partial(
+        gate_context,
+        writer.plant,
+        writer.historian,
+        now=session.clock.now(),
+        wall_now=writer.wall_now(),
+        is_stopped=writer.is_stopped(),
+    )
+    return await in_thread(known)
+
+
+async def _send(sending: Sending, fresh: Mapping[str, Reading], context: GateContext) -> str:
+    """Take over what stands in AUTO, then move MV by MV; why it stopped, else empty."""
+    setpoints, plant = sending.clearance.setpoints, sending.writer.plant
+    if waiting := in_auto(plant, list(setpoints), fresh):
+        reason = await take_over(sending, waiting, fresh)
+        if reason := reason or await _gate_again(sending, context):
+            return reason
+    for mv, setpoint in setpoints.items():
+        if reason := await sending.put(mv, mv, setpoint):
+            return reason
+    return ""
+
+
+async def _gate_again(sending: Sending, before: GateContext) -> str:
+    """Why the move is not safe any more where the MVs stand after a take-over; else empty.
+
+    `before` knows when the MVs moved last; this write itself, which is begun, does not count.
+    """
+    writer, session = sending.writer, sending.session
+    context = await _context(writer, session)
+    context = replace(context, last_moved_at=before.last_moved_at)
+    fresh, now = await read_all(writer, session), session.clock.now()
+    state = plant_state(writer.plant, fresh, now)
+    verdict = check(writer.plant, state, sending.clearance.setpoints, context, now)
+    return "; ".join(verdict.reasons)
 
 
 def _taken(plant: Plant, sent: Sequence[str], before: Mapping[str, Reading]) -> list[str]:
@@ -238,20 +251,6 @@ async def _let_go_again(writer: Writer, session: Session, proposal_id: str) -> N
             await carry_out(writer, session, each)
 
 
-async def stop_reason(writer: Writer, session: Session) -> str:
-    """Why nothing may be written now: the latch, or the plant's own stop; empty if it may."""
-    latch = writer.is_stopped()
-    if latch is not False:
-        return "The stop latch is set" if latch else "The stop latch cannot be read"
-    node = writer.plant.opcua.stop_node if writer.plant.opcua is not None else None
-    if node is None:
-        return ""
-    shown = await session.read_node(node)
-    if shown is None:
-        return f"The plant's stop node {node} cannot be read"
-    return f"The plant's stop node {node} is set" if shown else ""
-
-
 async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome:
     """What became of a write whose end nobody saw: read, never written again."""
     past = await in_thread(writer.historian.outcomes, writer.plant, 3, unknown.proposal_id)
@@ -273,7 +272,7 @@ async def _close(
     `sent` went out before a refusal; None where nobody saw it: then what stands as written.
     """
     plant, historian = writer.plant, writer.historian
-    wanted = _wanted(plant, opened.setpoints)
+    wanted = await _wanted(plant, session, opened.setpoints)
     patience_s = 0.0 if refusal else writer.read_back_s(session)
     wrong, seen = await read_back(session, wanted, before, patience_s)
     found = {mv: seen[mv].value for mv in opened.setpoints}
@@ -297,18 +296,28 @@ async def _close(
 
 
 def _standing(plant: Plant, wanted: Mapping[str, Target], seen: Mapping[str, Reading]) -> list[str]:
-    """The MVs that stand as written, in REMOTE: so far an unseen write came."""
+    """The MVs that stand as written, in REMOTE: so far an unseen write came.
+
+    One that is taken over step by step may have come to REMOTE and no further.
+    """
     met = {name for name, target in wanted.items() if target.is_met(seen[name])}
     modes = {mv: mode.tag for mv in wanted if (mode := plant.tag(mv).remote)}
-    return [mv for mv, mode in modes.items() if {mv, mode} <= met]
+    in_steps = {mv for mv in modes if plant.tag(mv).downstream is not None}
+    return [mv for mv, mode in modes.items() if mode in met and (mv in met or mv in in_steps)]
 
 
-def _wanted(plant: Plant, setpoints: Mapping[str, float]) -> dict[str, Target]:
-    """The setpoints, and the MVs' modes in REMOTE."""
+async def _wanted(
+    plant: Plant, session: Session, setpoints: Mapping[str, float]
+) -> dict[str, Target]:
+    """What the setpoints read back as in their nodes' types, and the MVs' modes in REMOTE."""
     wanted: dict[str, Target] = {}
     for mv, setpoint in setpoints.items():
         tag = plant.tag(mv)
-        wanted[mv] = Target(setpoint, tag.write_tolerance or 0.0)
+        try:
+            held = await session.held(mv, setpoint)
+        except WriteFault:  # it cannot stand there then, and that is what will be told
+            held = setpoint
+        wanted[mv] = Target(held, tag.write_tolerance or 0.0)
         if tag.remote is not None:
             wanted[tag.remote.tag] = Target(float(tag.remote.remote))
     return wanted

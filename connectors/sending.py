@@ -1,0 +1,85 @@
+"""What goes out under one clearance: each write asks for the stop and the clearance first.
+
+Whatever is sent is noted, so that a write that fails half-way can be given back whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from connectors.opcua import Session
+from connectors.readback import Writer, in_thread
+from twin.errors import EndpointUnavailable, WriteFault
+from twin.records import Clearance, WriteOutcome
+from twin.safety import is_genuine
+
+
+@dataclass
+class Sending:
+    """The writes of one clearance.
+
+    `opened` is stored already; `sent` are the MVs of which anything went out. A lost link is
+    stored as an unknown outcome and raised.
+    """
+
+    writer: Writer
+    session: Session
+    clearance: Clearance
+    opened: WriteOutcome
+    sent: list[str] = field(default_factory=list)
+
+    async def put(self, mv: str, name: str, value: float) -> str:
+        """Write the MV's node `name`; why nothing was written, else empty.
+
+        Raises EndpointUnavailable: whether it was written is not known.
+        """
+        try:
+            reason = await self._forbidden()
+            if not reason:
+                reason = await self._rounds_too_much(name, value)
+            if not reason:
+                await self.session.write(name, value)
+        except WriteFault as fault:
+            reason = str(fault).rstrip(".")
+        except EndpointUnavailable as lost:
+            now = self.session.clock.now()
+            unknown = replace(self.opened, reason=f"{name}: {lost}", finished_at=now)
+            await in_thread(self.writer.historian.store_outcome, unknown)
+            raise
+        if reason:
+            before = ", ".join(self.sent) or "none"
+            return f"{reason}: {name} was not written; written before it: {before}."
+        if mv not in self.sent:
+            self.sent.append(mv)
+        return ""
+
+    async def _forbidden(self) -> str:
+        reason = await stop_reason(self.writer, self.session)
+        if not reason and not is_genuine(self.clearance, self.session.clock.now()):
+            reason = "The clearance has expired"
+        return reason
+
+    async def _rounds_too_much(self, name: str, value: float) -> str:
+        """Why the node's type cannot hold the value near enough; empty if it can."""
+        tag = self.writer.plant.tag(name)
+        held = await self.session.held(name, value)
+        if tag.write_tolerance is None or abs(held - value) <= tag.write_tolerance:
+            return ""
+        return (
+            f"The node would hold {held!r} of {value!r}, which is further off than the tolerance "
+            f"of {tag.write_tolerance:g}"
+        )
+
+
+async def stop_reason(writer: Writer, session: Session) -> str:
+    """Why nothing may be written now: the latch, or the plant's own stop; empty if it may."""
+    latch = writer.is_stopped()
+    if latch is not False:
+        return "The stop latch is set" if latch else "The stop latch cannot be read"
+    node = writer.plant.opcua.stop_node if writer.plant.opcua is not None else None
+    if node is None:
+        return ""
+    shown = await session.read_node(node)
+    if shown is None:
+        return f"The plant's stop node {node} cannot be read"
+    return f"The plant's stop node {node} is set" if shown else ""
