@@ -7,8 +7,9 @@ import math
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 from one_tank import free_port
 
 from connectors.opcua import Session
+from connectors.security import IDENTITIES, WRITE, Access, Secrets
 from twin.errors import WriteFault
-from twin.plant import Advisory, Limits, OpcUaSource, Plant, RemoteMode, Role, Tag
+from twin.plant import Advisory, Limits, OpcUaSource, Plant, RemoteMode, Role, Security, Tag
 
 NAMESPACE = "urn:plantwright:test:door"
 WHOLE = {
@@ -55,6 +57,7 @@ def door_plant(port: int) -> Plant:
         stop_node="plc.stop",
         speed_node="plc.speed",
         advisory=advisory,
+        security=Security(policy="None"),
     )
     return Plant(plant="door", title="Door", tags=(*mvs, moded, mode, *others), opcua=source)
 
@@ -232,6 +235,43 @@ def test_what_the_server_would_refuse_is_told_and_not_tried(
     assert f"does not let {who} write its node {name}" in text
     assert len(plc.sent) == before
     assert text in runner.run(session.write_refusals())
+
+
+def test_only_the_writers_own_identity_writes(
+    runner: asyncio.Runner, plc: Plc, tmp_path: Path
+) -> None:
+    """Whoever connects as the collector reads, whatever the server would let it do."""
+
+    async def story() -> None:
+        for identity in IDENTITIES:
+            access = Access(tmp_path / "pki", Secrets(tmp_path / "secrets.yaml", {}), identity)
+            async with Session(plc.plant, access=access) as session:
+                before = len(plc.sent)
+                if identity == WRITE:
+                    await session.write("of.double", 5.0)
+                    assert len(plc.sent) == before + 1
+                    continue
+                with pytest.raises(WriteFault, match="`collect`, which only reads"):
+                    await session.write("of.double", 6.0)
+                assert len(plc.sent) == before
+
+    runner.run(story())
+
+
+def test_a_further_source_is_never_written_to(runner: asyncio.Runner, plc: Plc) -> None:
+    """Its tags are read; the plant is moved through its main source alone."""
+    assert plc.plant.opcua is not None
+    second = replace(plc.plant.opcua, name="second", heartbeat_node=None, stop_node=None)
+    second = replace(second, speed_node=None, advisory=None)
+    tags = tuple(replace(tag, source="second") for tag in plc.plant.tags)
+    plant = replace(plc.plant, sources=(second,), tags=tags)
+
+    async def story() -> None:
+        async with Session(plant, source=second) as session:
+            with pytest.raises(WriteFault, match="second is not the plant's main source"):
+                await session.write("of.double", 6.0)
+
+    runner.run(story())
 
 
 def test_a_node_that_becomes_an_array_or_another_type_takes_nothing(

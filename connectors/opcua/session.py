@@ -26,7 +26,7 @@ from connectors.opcua.values import (
     stamp_of,
 )
 from connectors.opcua.writing import WriteDoor
-from connectors.security import Access
+from connectors.security import WRITE, Access
 from twin.clock import PlantClock, utc
 from twin.clock import wall_now as read_wall_clock
 from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError
@@ -88,6 +88,7 @@ class Session:
         self._wall_now = wall_now
         self._misdated_at: datetime | None = None
         self._source = source
+        self._identity = access.identity if access is not None else WRITE
         self._tags = plant.tags_of(source.name)
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
@@ -129,8 +130,9 @@ class Session:
     async def _prepare(self) -> None:
         own = self._source.namespace
         self._namespaces = Namespaces(await self._link.namespaces(), own)
-        allowed = self.plant.written_nodes if self._source == self.plant.opcua else {}
-        self._door = WriteDoor(self._link, allowed, self._namespaces.node_id)
+        self._door = WriteDoor(
+            self._link, self.plant.written_nodes, self._namespaces.node_id, self._why_only_read()
+        )
         texts = {tag.name: _told(tag) for tag in self._tags}
         texts |= {node: node for node in self._plc_nodes()}
         self._nodes, faults = await check_nodes(self._link, self._namespaces, texts)
@@ -139,6 +141,14 @@ class Session:
             raise NodeFault(self.endpoint, faults)
         self._leave_out(tag.name for tag in self._tags if tag.name not in self._nodes)
         await self._start_clock()
+
+    def _why_only_read(self) -> str:
+        """Why nothing is written over this session; empty where the writer's own may write."""
+        if self._source != self.plant.opcua:
+            return f"{self._source.name} is not the plant's main source, which alone is written to"
+        if self._identity != WRITE:
+            return f"this session is that of `{self._identity}`, which only reads"
+        return ""
 
     def _plc_nodes(self) -> tuple[str, ...]:
         source = self._source

@@ -39,15 +39,21 @@ class _Target:
 class WriteDoor:
     """Writes over one link to the nodes of `allowed` (name -> node as the plant file tells it).
 
-    `node_id` turns such a text into the id at this server, or raises ValueError.
+    `node_id` turns such a text into the id at this server, or raises ValueError. `why_shut` says
+    why nothing at all is written over this link; empty where something may be.
     """
 
     def __init__(
-        self, link: Link, allowed: Mapping[str, str], node_id: Callable[[str], Any]
+        self,
+        link: Link,
+        allowed: Mapping[str, str],
+        node_id: Callable[[str], Any],
+        why_shut: str = "",
     ) -> None:
         self._link = link
         self._allowed = dict(allowed)
         self._node_id = node_id
+        self._why_shut = why_shut
         self._targets: dict[str, _Target] = {}
 
     async def write(self, name: str, value: float | str) -> None:
@@ -102,6 +108,8 @@ class WriteDoor:
 
     async def _found(self, name: str) -> _Target:
         """The node of an allowed name, if it is a node of its own that the server lets us write."""
+        if self._why_shut:
+            raise WriteFault(f"{name} is not written: {self._why_shut}. Nothing was sent.")
         if name not in self._allowed:
             raise WriteFault(
                 f"{name} is not written: the plant file names it neither as an MV or an MV's mode "
