@@ -1,154 +1,210 @@
-"""What is missing between our readings, as gap rows, and filled from the plant's own history.
+"""What is missing of a source, filled from its own history: in slices, and resumable after each.
 
-Every stretch without readings is a row before it can be forgotten. A gap stays a row when it is
-filled, and stays open where the plant remembers nothing of it.
+A gap stays a row when it is filled, and stays unfilled where the source remembers nothing of it.
+`filled_until` says how far it was asked; a gap that was asked to its end is not asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import pairwise
 
-from connectors.opcua import Session
-from connectors.storing import Store
+from connectors.sources import Past
+from connectors.storing import FIRST_START, Store
 from twin.errors import EndpointUnavailable, NodeFault
-from twin.historian import Gap, Historian
+from twin.historian import Gap
 from twin.plant import Plant
+from twin.plant import Source as SourcePart
+
+#: Readings per second asked of a plant's history at most: a shipped plant's week takes a minute,
+#: and live readings keep half of one core's database.
+READINGS_PER_S = 50_000.0
 
 _HISTORY_PAUSE_S = 5.0
-_HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 _HOLE_SAMPLES = 3.0  # a longer silence of all tags than so many samples is a gap
 _OVERLAP_SAMPLES = 6.0  # each tag comes in order, but one may be behind another by some samples
-
-#: Reason of the gap that a first start leaves until the plant's history has filled it.
-FIRST_START = "before the first connection"
-_AWAY = "not connected"
+_SLICE_READINGS = 100_000  # expected in one slice: two seconds of work are lost by a kill
 _NO_HISTORY = "the plant's history has no readings of it"
 
 
+@dataclass
+class _Filling:
+    """How far a gap is filled: `last` is the newest reading known of it or before."""
+
+    gap: Gap
+    end: datetime
+    tags: list[str]
+    at: datetime
+    last: datetime
+    found: int = 0
+
+
 class Backfill:
-    """One plant's gaps. `tell` writes to the audit; `on_share` hears how much of a gap is done."""
+    """One source's gaps. `tell` writes to the audit; `on_share` hears how much of a gap is done."""
 
     def __init__(
         self,
         plant: Plant,
-        historian: Historian,
+        source: SourcePart,
         store: Store,
+        *,
         tell: Callable[[str, str], None],
         on_share: Callable[[float | None], None],
+        readings_per_s: float = READINGS_PER_S,
     ) -> None:
         self._plant = plant
-        self._historian = historian
+        self._source = source
         self._store = store
         self._tell = tell
         self._on_share = on_share
+        self._readings_per_s = readings_per_s
         self._has_gaps = asyncio.Event()
+        self._has_gaps.set()  # those of an earlier process
 
     def wake(self) -> None:
-        """There are new gaps to fill."""
+        """There may be new gaps to fill."""
         self._has_gaps.set()
 
-    async def open_gap(self, now: datetime) -> Gap:
-        """Note what is missing after the newest stored reading, before newer ones hide it.
-
-        What is stored of times that the plant has not reached yet says nothing of what is missing.
-        """
-        newest = await self._newest()
-        known = await self._newest(until=now)
-        for gap in await self._unfilled():
-            if gap.ended_at is None and gap.tag is None:
-                return gap  # of a connection that broke before it brought anything
-        if known is None:
-            history_days = self._plant.opcua.history_days if self._plant.opcua else 0.0
-            gap = Gap(now - _HISTORY_SLACK * timedelta(days=history_days), None, FIRST_START)
-        else:
-            gap = Gap(known, None, _AWAY)
-        if newest is not None and newest > now:
-            told = f"the plant's time is {now}, before the newest stored reading of {newest}"
-            self._tell("clock", f"{told}; what is stored already stays as it is")
-        await self._store.store_gap(gap)
-        return gap
-
-    async def close_gap(self, gap: Gap, ended_at: datetime) -> None:
-        """Live readings came in again at `ended_at`."""
-        await self._store.store_gap(replace(gap, ended_at=max(gap.started_at, ended_at)))
-        self.wake()
-
-    async def keep_filling(self, session: Session) -> None:
+    async def keep_filling(self, past: Past) -> None:
         """Fill gaps whenever there are new ones, the newest first, for ever."""
         while True:
             await self._has_gaps.wait()
             self._has_gaps.clear()
-            for gap in reversed(await self._unfilled()):
-                while not await self._fill(session, gap):
+            for gap in reversed(
+                [gap for gap in await self._store.gaps() if self._is_mine(gap, past)]
+            ):
+                while not await self._fill(past, gap):
                     await asyncio.sleep(_HISTORY_PAUSE_S)
             self._on_share(None)
 
-    async def _newest(self, until: datetime | None = None) -> datetime | None:
-        return await self._store.ask(partial(self._historian.newest, self._plant, until))
+    def _is_mine(self, gap: Gap, past: Past) -> bool:
+        """Whether this source may have what is missing there, and was not asked for all of it."""
+        if gap.is_filled or gap.ended_at is None or gap.tag in past.faulty:
+            return False
+        if gap.filled_until is not None and gap.filled_until >= gap.ended_at:
+            return False
+        is_only_source = len(self._plant.all_sources) == 1
+        return gap.source == self._source.name or (gap.source == "" and is_only_source)
 
-    async def _unfilled(self) -> list[Gap]:
-        gaps = await self._store.ask(partial(self._historian.gaps, self._plant))
-        return [gap for gap in gaps if not gap.is_filled]
-
-    async def _fill(self, session: Session, gap: Gap) -> bool:
-        """Read a gap from the plant's history; False where another try may help."""
-        end = gap.ended_at or session.clock.now()
+    async def _fill(self, past: Past, gap: Gap) -> bool:
+        """Read a gap from the source's history; False where another try may help."""
+        filling = await self._begun(past, gap)
         try:
-            times, without = await self._read(session, gap, end)
+            while filling.at < filling.end and filling.tags:
+                await self._fill_slice(past, filling)
         except EndpointUnavailable as fault:
             self._tell("backfill", str(fault))
             return False
-        if without is not None:
-            self._tell("backfill", str(without))
-            if not times:
-                return True
-        await self._settle(gap, end, times, without)
-        told = f"{len(times)} source times from {gap.started_at} to {end} read"
-        self._tell("backfill", told)
+        await self._settle(filling)
         return True
 
-    async def _read(
-        self, session: Session, gap: Gap, end: datetime
-    ) -> tuple[set[datetime], NodeFault | None]:
-        """The source times found in the gap, and which tags the plant remembers nothing of."""
-        seconds = max((end - gap.started_at).total_seconds(), 1.0)
-        start = gap.started_at - timedelta(seconds=_OVERLAP_SAMPLES * self._plant.sample_s)
-        tags = None if gap.tag is None else [gap.tag]
-        times: set[datetime] = set()
-        try:
-            async with contextlib.aclosing(session.history(start, end, tags)) as batches:
-                async for batch in batches:
-                    await self._store.store(batch)
-                    times.update(each.source_time for each in batch)
-                    done_s = (batch[-1].source_time - gap.started_at).total_seconds()
-                    self._on_share(min(1.0, max(0.0, done_s / seconds)))
-        except NodeFault as fault:
-            return times, fault
-        return times, None
+    async def _begun(self, past: Past, gap: Gap) -> _Filling:
+        """Where filling goes on."""
+        end = gap.ended_at or gap.started_at
+        at = gap.filled_until or gap.started_at
+        tags = [tag.name for tag in self._plant.tags_of(self._source.name)]
+        tags = [tag for tag in tags if tag not in past.faulty]  # their own gaps are still open
+        last = await self._store.newest(self._source.name, gap.tag, at)
+        return _Filling(
+            gap,
+            end,
+            [gap.tag] if gap.tag is not None else tags,
+            at,
+            gap.started_at if gap.filled_until is None else max(last or at, gap.started_at),
+        )
 
-    async def _settle(
-        self, gap: Gap, end: datetime, times: set[datetime], without: NodeFault | None
-    ) -> None:
-        """Store what became of a gap: filled, with what is still missing as rows of their own."""
+    async def _fill_slice(self, past: Past, filling: _Filling) -> None:
+        slice_s = _SLICE_READINGS * self._plant.sample_s / len(filling.tags)
+        to = min(filling.at + timedelta(seconds=slice_s), filling.end)
+        overlap = timedelta(seconds=_OVERLAP_SAMPLES * self._plant.sample_s)
+        times, without = await self._read(past, filling, filling.at - overlap, to)
+        for tag in without:
+            filling.tags.remove(tag)
+            if tag != filling.gap.tag:
+                of_tag = replace(filling.gap, tag=tag, source=self._source.name)
+                missing = self._unfillable(of_tag, filling.gap.started_at, filling.end)
+                await self._store.store_gap(missing)
+        await self._tell_holes(filling, sorted(t for t in times if filling.last < t <= to))
+        filling.found += len(times)
+        filling.at = to
+        filling.gap = replace(filling.gap, filled_until=to)
+        if to < filling.end:
+            await self._store.store_gap(filling.gap)
+
+    async def _read(
+        self, past: Past, filling: _Filling, start: datetime, end: datetime
+    ) -> tuple[set[datetime], list[str]]:
+        """Store the past of a slice: its source times, and of which tags there is no history."""
+        seconds = max((filling.end - filling.gap.started_at).total_seconds(), 1.0)
+        times: set[datetime] = set()
+        began_s, count = time.monotonic(), 0
+        try:
+            async with contextlib.aclosing(past.history(start, end, filling.tags)) as batches:
+                async for batch in batches:
+                    await self._store.store_past(batch)
+                    times.update(each.source_time for each in batch)
+                    count += len(batch)
+                    done_s = (batch[-1].source_time - filling.gap.started_at).total_seconds()
+                    self._on_share(min(1.0, max(0.0, done_s / seconds)))
+                    ahead_s = count / self._readings_per_s - (time.monotonic() - began_s)
+                    await asyncio.sleep(max(0.0, ahead_s))
+        except NodeFault as fault:
+            self._tell("backfill", str(fault))
+            return times, [each.where for each in fault.faults if each.where in filling.tags]
+        return times, []
+
+    async def _tell_holes(self, filling: _Filling, times: Sequence[datetime]) -> None:
+        """Store what even the history lacks, up to the newest of the sorted `times`."""
+        if not times:
+            return
+        left = holes(times, filling.last, times[-1], self._longest_s(filling.gap))
+        for first, last in left:
+            if first == filling.gap.started_at:  # one row cannot be filled and unfilled
+                await self._cut(filling, last)
+            else:
+                await self._store.store_gap(self._unfillable(filling.gap, first, last))
+        filling.last = times[-1]
+
+    async def _cut(self, filling: _Filling, at: datetime) -> None:
+        """The gap begins with a hole: what comes after it becomes a row of its own."""
+        before, filling.gap = filling.gap, replace(filling.gap, started_at=at)
+        if before.reason == FIRST_START:  # a plant younger than the history we asked for
+            filling.gap = before
+            return
+        await self._store.store_gap(replace(filling.gap, filled_until=at))
+        await self._store.store_gap(self._unfillable(before, before.started_at, at))
+
+    async def _settle(self, filling: _Filling) -> None:
+        """Store what became of a gap: filled, or not, or filled but for its end."""
+        gap, end = filling.gap, filling.end
+        if not filling.tags:
+            await self._store.store_gap(self._unfillable(gap, gap.started_at, end))
+            return
         # Our clock may be ahead of a plant that was away: what has not happened is not missing.
-        newest = await self._newest(until=end)
-        happened = end if newest is None else max(newest, gap.started_at)
-        inside = sorted(time for time in times if time > gap.started_at)
-        left = holes(inside, gap.started_at, happened, _HOLE_SAMPLES * self._plant.sample_s)
-        if gap.reason == FIRST_START:  # a plant younger than the history we asked for
-            left = [hole for hole in left if hole[0] > gap.started_at]
-        rows = {gap.started_at: replace(gap, ended_at=end, is_filled=True)}
-        rows |= {first: Gap(first, last, _NO_HISTORY, gap.tag) for first, last in left}
-        for fault in without.faults if without is not None else ():
-            await self._store.store_gap(Gap(gap.started_at, end, _NO_HISTORY, fault.where))
-        for start in sorted(rows, reverse=True):  # the gap's own row last: nothing is forgotten
-            await self._store.store_gap(rows[start])
+        happened = await self._store.newest(self._source.name, gap.tag, end) or end
+        whole = replace(gap, ended_at=end, is_filled=True, filled_until=end)
+        for first, last in holes([], filling.last, happened, self._longest_s(gap)):
+            if first != gap.started_at:
+                await self._store.store_gap(self._unfillable(gap, first, last))
+            elif gap.reason != FIRST_START:
+                whole = self._unfillable(gap, first, last)
+        await self._store.store_gap(whole)
+        told = f"{filling.found} source times from {gap.started_at} to {end} read"
+        self._tell("backfill", told)
+
+    def _unfillable(self, gap: Gap, first: datetime, last: datetime) -> Gap:
+        reason = gap.reason if _NO_HISTORY in gap.reason else f"{gap.reason}; {_NO_HISTORY}"
+        return Gap(first, last, reason, gap.tag, False, gap.source, last)
+
+    def _longest_s(self, gap: Gap) -> float:
+        """How long its tags may be silent without a gap."""
+        samples_s = _HOLE_SAMPLES * self._plant.sample_s
+        return samples_s if gap.tag is None else max(samples_s, self._plant.tag(gap.tag).max_age_s)
 
 
 def holes(

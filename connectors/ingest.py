@@ -1,55 +1,68 @@
-"""The plant's readings into the historian: live ones at once, missed ones from its history.
+"""The plant's readings into the historian: source, then spool, then database.
 
-A lost link is opened again for ever. What is missing meanwhile is `connectors.backfill`'s, what
-waits for the database `connectors.storing`'s. Readings are stored as they come, never judged or
-changed; one whose time cannot be true comes without it (see `connectors.opcua.Session`).
+Every source has a link of its own (`connectors.feed`), all share one way in: what came is on the
+disk (`connectors.intake`, `connectors.spool`) before it is stored (`connectors.storing`), and what
+is missing is filled (`connectors.backfill`). Readings are stored as they come, never judged or
+changed; one whose time cannot be true comes without it (see `connectors.opcua.Session`). Of all
+processes that collect one plant into one database only one does so at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from pathlib import Path
 
-from connectors.backfill import FIRST_START, Backfill, holes
-from connectors.opcua import Session
+from connectors.backfill import READINGS_PER_S, Backfill, holes
+from connectors.feed import PROCESS, Clocks, Feed
+from connectors.intake import Intake
+from connectors.parcels import Note
+from connectors.progress import Progress, SourceProgress, SourceState, SpoolProgress
 from connectors.security import Access
-from connectors.storing import Note, Store
-from twin.clock import WALL_TIME, PlantClock
+from connectors.sources import Connect, connector
+from connectors.spool import QUOTA_BYTES, Spool
+from connectors.storing import FIRST_START, Store
+from twin.clock import WALL_TIME
 from twin.clock import wall_now as read_wall_clock
-from twin.errors import EndpointUnavailable, HistorianError, NodeFault
+from twin.errors import HistorianError, SpoolTaken
 from twin.historian import Historian
-from twin.plant import Plant
-from twin.records import Reading
+from twin.plant import Plant, Source
 
-__all__ = ["FIRST_START", "PROCESS", "Progress", "collect", "holes"]
-
-PROCESS = "collect"
+__all__ = [
+    "FIRST_START",
+    "PROCESS",
+    "Buffering",
+    "Progress",
+    "SourceProgress",
+    "SourceState",
+    "SpoolProgress",
+    "collect",
+    "holes",
+]
 
 _BEAT_S = 1.0
-_FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
-_TAGS_NAMED = 3  # of what a server dropped; the gap is of all tags in any case
-_MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
+_LEASE = timedelta(seconds=20)  # a killed collector on another machine is in the way for so long
+_LEASE_EVERY_S = 5.0
+_WAIT_S = 1.0  # between two looks at whether another collector has ended
+_LAST_PUT_S, _LAST_STORE_S = 5.0, 10.0  # how long stopping waits for the disk and the database
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How collecting stands. `backfill_share` is None while nothing is being filled."""
+class Buffering:
+    """Where readings wait for the database, and how fast its past is asked for.
 
-    link: str
-    database_trouble: str = ""
-    stored: int = 0
-    waiting: int = 0
-    backfill_share: float | None = None
-    plant_now: datetime | None = None
-    speed: float = 1.0
+    `spool`: the file; None is the database's own path with ".spool" behind it.
+    """
+
+    spool: Path | None = None
+    quota_bytes: int = QUOTA_BYTES
+    backfill_readings_per_s: float = READINGS_PER_S
 
 
 async def collect(
@@ -62,242 +75,306 @@ async def collect(
     first_answer_within_s: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     wall_now: Callable[[], datetime] = read_wall_clock,
+    buffering: Buffering | None = None,
+    connect: Connect | None = None,
 ) -> Progress:
-    """Carry readings from the plant to the historian until `stop` is set; the final progress.
+    """Carry readings from the plant's sources to the historian until `stop` is set.
 
-    `wall_now` dates beats. Plant time, speed and what is being done are told with every beat.
+    Returns the final progress. Plant time, speed and what is being done are told with every beat,
+    which `wall_now` dates. `access` is who we are and whom we trust (`connectors.security`),
+    `connect` opens sources in another way than by their kind. While another process collects this
+    plant into this database, this one waits, and takes over when that ends.
 
     Raises:
-        NodeFault: at the first connection nodes are missing, have the wrong type or cannot be
-            monitored. Later such nodes are left out, told in the audit, and all others go on.
+        NodeFault: at the first connection of the main source not one tag has a usable node. Single
+            ones are left out, told in progress and audit, and tried again; all others go on.
         EndpointUnavailable: nothing answered within `first_answer_within_s` (None: wait for ever).
         HistorianError: the database cannot be used at the start.
+        SpoolUnavailable: the spool cannot be opened or made.
     """
     await asyncio.to_thread(historian.register, plant)
-    collector = _Collector(plant, historian, endpoint, access, wall_now, on_progress)
-    link = asyncio.create_task(collector.keep_link(first_answer_within_s))
-    storing = asyncio.create_task(collector.store.keep_storing())
-    telling = asyncio.create_task(collector.keep_telling())
-    stopped = asyncio.create_task(stop.wait())
-    endless = (link, storing, telling)
+    buffering = buffering or Buffering()
+    path = buffering.spool or historian.path.with_name(f"{historian.path.name}.spool")
+    spool = Spool(path, quota_bytes=buffering.quota_bytes)
+    connect = connect or connector(plant, wall_now, access, endpoint)
+    waiting = _Waiting(plant, historian, wall_now, on_progress, stop)
+    if not await waiting.for_spool(spool):
+        return Progress(link=SourceState.STOPPED.value)
     try:
-        await asyncio.wait([*endless, stopped], return_when=asyncio.FIRST_COMPLETED)
-        for ended in (task for task in endless if task.done()):
-            ended.result()
+        while True:
+            collector = _Collector(
+                plant, historian, spool, buffering, connect, wall_now, on_progress
+            )
+            if not await waiting.for_lease(collector.owner):
+                return Progress(link=SourceState.STOPPED.value)
+            await collector.run(stop, first_answer_within_s)
+            if stop.is_set():
+                return collector.progress()
     finally:
-        for task in (stopped, telling, link):
-            task.cancel()
-        await asyncio.gather(stopped, telling, link, return_exceptions=True)
-        await collector.finish(storing)
-    return collector.progress()
+        spool.__exit__()
 
 
-class _Collector:
-    """One plant's link, and what it tells about itself."""
+class _Waiting:
+    """What a second collector does: nothing but say for whom it waits."""
 
     def __init__(
         self,
         plant: Plant,
         historian: Historian,
-        endpoint: str | None,
-        access: Access | None,
+        wall_now: Callable[[], datetime],
+        on_progress: Callable[[Progress], None] | None,
+        stop: asyncio.Event,
+    ) -> None:
+        self._plant = plant
+        self._historian = historian
+        self._wall_now = wall_now
+        self._on_progress = on_progress
+        self._stop = stop
+
+    async def for_spool(self, spool: Spool) -> bool:
+        """Open the spool, once no other process has it; False where we shall stop instead."""
+        while True:
+            try:
+                await asyncio.to_thread(spool.__enter__)
+            except SpoolTaken:
+                if await self._is_stopped("another process on this machine"):
+                    return False
+            else:
+                return True
+
+    async def for_lease(self, owner: str) -> bool:
+        """Take the lease, once no other has it; False where we shall stop instead.
+
+        A database that is away cannot say: two that collect into spools of their own do no harm.
+        """
+        while True:
+            try:
+                holder = await asyncio.to_thread(
+                    take_lease, self._historian, self._plant, owner, self._wall_now()
+                )
+            except HistorianError:
+                return True
+            if holder == owner:
+                return True
+            if await self._is_stopped(holder):
+                return False
+
+    async def _is_stopped(self, waits_for: str) -> bool:
+        if self._on_progress is not None:
+            link = f"waiting for {waits_for}, which collects this plant"
+            self._on_progress(Progress(link=link, waits_for=waits_for))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), _WAIT_S)
+        return self._stop.is_set()
+
+
+def take_lease(historian: Historian, plant: Plant, owner: str, now: datetime) -> str:
+    """Take or renew the right to collect this plant into this database; who has it now."""
+    return historian.take_lease(plant, PROCESS, owner, now, now + _LEASE)
+
+
+class _Collector:
+    """All sources of one plant on their way into one database, for as long as the lease is ours."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        historian: Historian,
+        spool: Spool,
+        buffering: Buffering,
+        connect: Connect,
         wall_now: Callable[[], datetime],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._plant = plant
         self._historian = historian
-        self._endpoint = endpoint
-        self._access = access
-        self._security = ""
+        self._spool = spool
         self._wall_now = wall_now
         self._on_progress = on_progress
-        self._link = "connecting"
-        self._share: float | None = None
-        self._clock: PlantClock | None = None
-        self._has_lived = False
-        self._is_live = asyncio.Event()
-        self._unheard: set[str] = set()  # tags without a reading in this session
-        self._first_live: datetime | None = None  # by then every tag heard is live
-        self._heard: datetime | None = None
-        self._missed = ""
-        self._misdated: dict[str, datetime] = {}  # when each tag last had a time that is not true
-        self.store = Store(
+        self._clocks = Clocks(wall_now)
+        self._open_gaps: dict[str, int] = {}
+        # One spool file has one user at a time: whoever has it is the one who had the lease.
+        self.owner = f"{socket.gethostname()} {spool.identity}"
+        self._store = Store(
             plant,
             historian,
+            spool,
             on_change=self._tell_progress,
-            on_trouble=lambda message: self._tell("database", message),
-            on_gap=lambda: self._backfill.wake(),
+            tell=self._tell,
+            on_gap=self._wake,
         )
-        self._backfill = Backfill(plant, historian, self.store, self._tell, self._tell_share)
+        self._intake = Intake(
+            spool,
+            on_spooled=self._store.wake,
+            on_trouble=lambda message: self._tell("spool", str(spool.path), message),
+            straight=self._store.straight,
+        )
+        self._backfills = {
+            source.name: self._backfill(source, buffering.backfill_readings_per_s)
+            for source in plant.all_sources
+        }
+        self._feeds = {
+            source.name: Feed(
+                plant,
+                source,
+                self._intake,
+                self._backfills[source.name],
+                self._clocks,
+                connect,
+                self._tell_progress,
+            )
+            for source in plant.all_sources
+        }
 
-    # -- the link --------------------------------------------------------------------------------
+    def _backfill(self, source: Source, readings_per_s: float) -> Backfill:
+        return Backfill(
+            self._plant,
+            source,
+            self._store,
+            tell=lambda kind, message: self._feeds[source.name].tell(kind, message),
+            on_share=partial(self._tell_share, source.name),
+            readings_per_s=readings_per_s,
+        )
 
-    async def keep_link(self, first_answer_within_s: float | None) -> None:
-        """Connect, live, reconnect, for ever; see `collect` for what ends it."""
-        loop = asyncio.get_running_loop()
-        began_s, pause_s = loop.time(), _FIRST_PAUSE_S
+    # -- running ---------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event, first_answer_within_s: float | None) -> None:
+        """Collect until `stop` is set or another process has the lease."""
+        self._tell_damage()
+        links = [
+            asyncio.create_task(feed.keep_link(first_answer_within_s))
+            for feed in self._feeds.values()
+        ]
+        storing = asyncio.create_task(self._store.keep_storing())
+        spooling = asyncio.create_task(self._intake.keep_spooling())
+        others = [
+            asyncio.create_task(self._keep_telling()),
+            asyncio.create_task(self._know_old_gaps()),
+            asyncio.create_task(self._keep_lease()),  # the only one that ends without a fault
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        endless = [*links, storing, spooling, *others]
+        try:
+            await asyncio.wait([*endless, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (task for task in endless if task.done()):
+                ended.result()
+        finally:
+            for task in (stopped, *others, *links):
+                task.cancel()
+            await asyncio.gather(stopped, *others, *links, return_exceptions=True)
+            await self._finish(spooling, storing)
+
+    async def _finish(self, spooling: asyncio.Task[None], storing: asyncio.Task[None]) -> None:
+        """Store what waits, if the database lets us, and say that this was all."""
+        await self._intake.finish(spooling, _LAST_PUT_S)
+        await self._store.finish(storing, _LAST_STORE_S)
+        for feed in self._feeds.values():
+            feed.stopped()
+        with contextlib.suppress(HistorianError):
+            await self._beat()
+            if self._store.is_allowed.is_set():
+                end = partial(self._historian.end_lease, self._plant, PROCESS, self.owner)
+                await asyncio.to_thread(end)
+
+    async def _keep_lease(self) -> None:
+        """Renew the lease until another process has it; while nobody can say, it stands."""
         while True:
             try:
-                async with Session(
-                    self._plant,
-                    endpoint=self._endpoint,
-                    access=self._access,
-                    clock=self._clock,
-                    is_strict=not self._has_lived,
-                    on_misdated=self._tell_misdated,
-                    wall_now=self._wall_now,
-                ) as session:
-                    pause_s = _FIRST_PAUSE_S
-                    reason = await self._live(session)
-            except (EndpointUnavailable, NodeFault) as fault:
-                waited_s = loop.time() - began_s
-                too_long = first_answer_within_s is not None and waited_s >= first_answer_within_s
-                if not self._has_lived and (isinstance(fault, NodeFault) or too_long):
-                    raise
-                reason = str(fault)
-            self._tell_link(f"lost: {reason}")
-            await asyncio.sleep(pause_s)
-            longest_s = _LONGEST_PAUSE_S if self._has_lived else _LONGEST_FIRST_PAUSE_S
-            pause_s = min(2 * pause_s, longest_s)
+                holder = await asyncio.to_thread(
+                    take_lease, self._historian, self._plant, self.owner, self._wall_now()
+                )
+            except HistorianError:
+                await asyncio.sleep(_BEAT_S)
+                continue
+            if holder != self.owner:
+                self._store.is_allowed.clear()
+                return
+            self._store.is_allowed.set()
+            await asyncio.sleep(_LEASE_EVERY_S)
 
-    async def _live(self, session: Session) -> str:
-        """Subscribe, then fill what is missing, until the link is lost; says why it was."""
-        self._clock = session.clock
-        self._tell_security(session.security_warning)
-        gap = await self._backfill.open_gap(session.clock.now())
-        left_out = {*session.faulty}
-        self._unheard = {tag.name for tag in self._plant.tags} - left_out
-        self._first_live, self._missed, self._is_live = None, "", asyncio.Event()
-        await session.subscribe(self._take, on_missed=self._miss)
-        self._has_lived = True
-        self._unheard -= {*session.faulty}
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_live.wait(), _FIRST_LIVE_S)
-        # Not the clock's now: that may run ahead of a plant that is late with its samples.
-        await self._backfill.close_gap(gap, self._first_live or session.clock.now())
-        self._tell_link(f"live; without {', '.join(session.faulty)}" if session.faulty else "live")
-        filling = asyncio.create_task(self._backfill.keep_filling(session))
-        lost = asyncio.create_task(session.until_lost())
-        try:
-            await asyncio.wait([filling, lost], return_when=asyncio.FIRST_COMPLETED)
-            if filling.done():
-                filling.result()
-            return lost.result()
-        finally:
-            filling.cancel()
-            lost.cancel()
-            await asyncio.gather(filling, lost, return_exceptions=True)
-            self._tell_share(None)
-
-    def _take(self, readings: list[Reading]) -> None:
-        """Hand readings on for storing, after what was missed before them."""
-        newest = max(each.source_time for each in readings)
-        if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
-            if self._missed:
-                self.store.miss(self._heard or newest, newest, self._missed)
-                self._missed = ""
-            self._heard = newest
-        if not self._is_live.is_set():
-            self._hear({each.tag: each.source_time for each in reversed(readings)})
-        self.store.take(readings)
-
-    def _hear(self, first: dict[str, datetime]) -> None:
-        """The first readings of tags: the gap before ends when all of them are live."""
-        for tag in self._unheard & first.keys():
-            self._first_live = max(first[tag], self._first_live or first[tag])
-        self._unheard -= first.keys()
-        if not self._unheard:
-            self._is_live.set()
-
-    def _miss(self, reason: str, tags: Sequence[str]) -> None:
-        self._missed = f"{reason} ({', '.join(tags)})" if 0 < len(tags) <= _TAGS_NAMED else reason
+    async def _know_old_gaps(self) -> None:
+        """Tell the feeds of tags that were silent when an earlier process ended; then rest."""
+        for gap in await self._store.gaps():
+            if gap.ended_at is None and gap.tag is not None:
+                for feed in self._feeds.values():
+                    feed.know_silent([gap.tag])
+        await asyncio.Event().wait()
 
     # -- telling ---------------------------------------------------------------------------------
 
-    async def keep_telling(self) -> None:
+    async def _keep_telling(self) -> None:
         """Beat and report progress, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
+            for feed in self._feeds.values():
+                feed.look(loop.time())
+            await self._intake.look()
             self._tell_progress()
             with contextlib.suppress(HistorianError):  # told by whoever has readings to store
-                await asyncio.to_thread(self._beat)
+                self._open_gaps = await asyncio.to_thread(self._count_gaps)
+                await self._beat()
             await asyncio.sleep(_BEAT_S)
 
-    async def finish(self, storing: asyncio.Task[None]) -> None:
-        """Store what waits, if the database lets us, and say that this was all."""
-        await self.store.finish(storing)
-        self._link = "stopped"
-        self._tell_progress()
-        with contextlib.suppress(HistorianError):
-            await asyncio.to_thread(self._beat)
+    def _count_gaps(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for gap in self._historian.gaps(self._plant):
+            if not gap.is_filled:
+                counts[gap.source] = counts.get(gap.source, 0) + 1
+        return counts
 
     def progress(self) -> Progress:
         """How collecting stands now."""
-        clock = self._clock
+        feeds, clock = list(self._feeds.values()), self._clocks.main
+        now_s = asyncio.get_running_loop().time()
+        shares = [feed.share for feed in feeds if feed.share is not None]
+        spool, intake = self._spool, self._intake
         return Progress(
-            link=self._link,
-            database_trouble=self.store.trouble,
-            stored=self.store.stored,
-            waiting=self.store.waiting,
-            backfill_share=self._share,
+            link=feeds[0].link if feeds else "no source",
+            database_trouble=self._store.trouble,
+            stored=self._store.stored,
+            waiting=intake.rows + spool.rows,
+            backfill_share=min(shares, default=None),
             plant_now=clock.now() if clock is not None else None,
             speed=clock.speed if clock is not None else 1.0,
+            security=" ".join(feed.security for feed in feeds if feed.security),
+            sources=tuple(
+                feed.progress(now_s, self._open_gaps.get(name, 0))
+                for name, feed in self._feeds.items()
+            ),
+            spool=SpoolProgress(
+                rows=spool.rows,
+                bytes=spool.bytes,
+                quota_bytes=spool.quota_bytes,
+                is_high=intake.is_high,
+                quarantined_rows=spool.quarantined_rows,
+                trouble=intake.trouble,
+                losing=intake.losing,
+            ),
         )
 
-    def _tell_link(self, message: str) -> None:
-        if message != self._link:
-            self._link = message
-            self._tell_progress()
-            self._tell("link", message)
+    def _wake(self) -> None:
+        for backfill in self._backfills.values():
+            backfill.wake()
 
-    def _tell_security(self, warning: str) -> None:
-        if warning != self._security:
-            self._security = warning
-            if warning:
-                self._tell("security", warning)
-
-    def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
-        """Tell the audit of a tag's wrong time, once for as long as it goes on."""
-        now = self._plant_now()
-        last = self._misdated.get(tag)
-        self._misdated[tag] = now
-        if last is not None and now - last < _MISDATED_TOLD_AGAIN:
-            return
-        message = (
-            f"the server dates it {stamp:%Y-%m-%d %H:%M:%S} UTC; now no time after "
-            f"{latest:%Y-%m-%d %H:%M:%S} can be true, so its value is not used "
-            "(Bad_InvalidTimestamp). Check the server's clock, then this machine's."
-        )
-        self.store.note(Note("clock", tag, message, now, PROCESS))
-
-    def _tell_share(self, share: float | None) -> None:
-        self._share = share
+    def _tell_share(self, source: str, share: float | None) -> None:
+        self._feeds[source].share = share
         self._tell_progress()
 
     def _tell_progress(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.progress())
 
-    def _tell(self, kind: str, message: str) -> None:
-        endpoint = self._plant.opcua.endpoint if self._plant.opcua else ""
-        if self._clock is None:
+    def _tell(self, kind: str, subject: str, message: str) -> None:
+        if self._clocks.main is None:
             message += f" {WALL_TIME}"
-        self.store.note(Note(kind, self._endpoint or endpoint, message, self._plant_now(), PROCESS))
+        self._intake.tell(Note(kind, subject, message, self._clocks.now(), PROCESS))
 
-    def _plant_now(self) -> datetime:
-        return self._clock.now() if self._clock is not None else self._wall_now()
+    def _tell_damage(self) -> None:
+        if self._spool.damaged_file is not None:
+            told = f"was damaged and is kept as {self._spool.damaged_file}; a new one is begun"
+            self._tell("spool", str(self._spool.path), told)
+            self._spool.damaged_file = None
 
-    def _beat(self) -> None:
-        now = self.progress()
-        detail: dict[str, Any] = {
-            "link": now.link,
-            "stored": now.stored,
-            "waiting": now.waiting,
-            "backfill_share": now.backfill_share,
-            "database_trouble": now.database_trouble,
-            "security": self._security,
-        }
-        if now.plant_now is not None:
-            detail |= {"plant_now": now.plant_now.isoformat(), "speed": now.speed}
-        self._historian.beat(
-            self._plant, PROCESS, self._wall_now(), os.getpid(), json.dumps(detail)
-        )
+    async def _beat(self) -> None:
+        told = (self._wall_now(), os.getpid(), self.progress().text())
+        await asyncio.to_thread(self._historian.beat, self._plant, PROCESS, *told)

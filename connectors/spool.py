@@ -82,6 +82,7 @@ class Spool:
         self.rows = 0
         self.quarantined_rows = 0
         self.identity = ""
+        self.newest_number = 0  # of what an earlier process left
         self.damaged_file: Path | None = None
         self._ballast_bytes = ballast_bytes
         self._bytes = 0
@@ -278,9 +279,9 @@ class Spool:
             raise
 
     def _count(self) -> None:
-        query = f"SELECT count(*), sum(rows), sum(length(blob) + {_ROW_BYTES}) FROM parcel"
-        self._parcels, rows, size = self._database.execute(query).fetchone()
-        self.rows, self._bytes = rows or 0, size or 0
+        sums = f"sum(rows), sum(length(blob) + {_ROW_BYTES}), max(id)"
+        found = self._database.execute(f"SELECT count(*), {sums} FROM parcel").fetchone()
+        self._parcels, self.rows, self._bytes, self.newest_number = (each or 0 for each in found)
         query = "SELECT coalesce(sum(rows), 0) FROM quarantine"
         (self.quarantined_rows,) = self._database.execute(query).fetchone()
 

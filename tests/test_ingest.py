@@ -21,11 +21,13 @@ import pytest
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
 from connectors.emulator import Emulator, load_truth
-from connectors.ingest import PROCESS, Progress, collect, holes
+from connectors.ingest import PROCESS, Buffering, Progress, collect, holes
+from connectors.intake import Intake
+from connectors.spool import Spool
 from connectors.storing import Store
 from twin.clock import WALL_TIME
 from twin.errors import EndpointUnavailable, NodeFault
-from twin.historian import Historian
+from twin.historian import Gap, Historian
 from twin.plant import Plant, read_plant
 from twin.records import GOOD, Reading
 
@@ -68,7 +70,8 @@ def stored(plant: Plant, historian: Historian) -> dict[tuple[str, datetime], Rea
 
 
 def is_filled(historian: Historian, plant: Plant) -> bool:
-    gaps = historian.gaps(plant)
+    """Whether every gap that has an end is filled; a source that stopped at the end has none."""
+    gaps = [gap for gap in historian.gaps(plant) if gap.ended_at is not None]
     return bool(gaps) and all(gap.is_filled for gap in gaps)
 
 
@@ -133,8 +136,11 @@ def test_a_plant_that_dies_and_comes_back_leaves_no_hole(historian: Historian) -
                 await until(lambda: historian.count(plant) == again.emitted, "every reading")
                 await until(lambda: is_filled(historian, plant), "the gaps")
                 assert stored(plant, historian).keys() == all_readings(again)
-        gaps = historian.gaps(plant)
-        assert [gap.reason for gap in gaps] == ["before the first connection", "not connected"]
+        gaps = [gap for gap in historian.gaps(plant) if gap.ended_at is not None]
+        first, away_ = gaps
+        assert first.reason == "before the first connection"
+        assert away_.reason.startswith("not connected: ")
+        assert {gap.source for gap in gaps} == {"opcua"}
         links = [each.message for each in reversed(historian.events(plant, kind="link"))]
         after_first = links[links.index("live") + 1 :]
         assert after_first[0].startswith("lost: ")
@@ -216,11 +222,14 @@ def test_what_the_plant_cannot_tell_any_more_stays_a_gap(historian: Historian) -
             newcomer = Tank(plant, seed=0, start=later)
             async with live_tank(60, plant=plant, truth=newcomer, lived_until=later):
                 await until(
-                    lambda: any("no readings" in gap.reason for gap in historian.gaps(plant)),
+                    lambda: any("history has" in gap.reason for gap in historian.gaps(plant)),
                     "the gap row",
                 )
-        left = [gap for gap in historian.gaps(plant) if not gap.is_filled]
-        assert [gap.reason for gap in left] == ["the plant's history has no readings of it"]
+        gaps = [gap for gap in historian.gaps(plant) if gap.ended_at is not None]
+        left = [gap for gap in gaps if not gap.is_filled]
+        assert [gap.source for gap in left] == ["opcua"]
+        assert left[0].reason.endswith("the plant's history has no readings of it")
+        assert left[0].filled_until == left[0].ended_at  # asked to the end: never again
         assert left[0].started_at == NOON
         assert left[0].ended_at is not None
         assert left[0].ended_at >= later
@@ -275,28 +284,30 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(tmp_path: Path) -> No
     asyncio.run(story())
 
 
-def test_memory_that_is_too_small_becomes_a_gap_and_is_filled(
-    historian: Historian, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Readings that did not fit while the database was away come back from the history."""
-    monkeypatch.setattr("connectors.storing._MEMORY_READINGS", 20)
+def test_a_spool_that_is_too_small_becomes_a_gap_and_is_filled(historian: Historian) -> None:
+    """What did not fit while the database was away comes back from the plant's history."""
 
     async def story() -> None:
-        async with live_tank(600, ends_at=NOON + timedelta(minutes=30)) as emulator:
+        ends_at = NOON + timedelta(minutes=30)
+        async with live_tank(600, ends_at=ends_at) as emulator:
             plant = emulator.plant
             impatient = Historian.open(historian.path, busy_deadline_s=0.1)
-            async with collecting(plant, impatient) as told:
+            small = Buffering(quota_bytes=3_000)
+            async with collecting(plant, impatient, buffering=small) as told:
                 await until(lambda: historian.count(plant) > 0, "the first readings")
                 lock = sqlite3.connect(historian.path, isolation_level=None)
                 lock.execute("BEGIN IMMEDIATE")
-                ends_at = NOON + timedelta(minutes=30)
                 await until(lambda: emulator.truth.now >= ends_at, "the last sample")
-                assert told[-1].waiting <= 20
+                assert "quota" in told[-1].spool.losing
+                assert told[-1].spool.is_high
+                assert told[-1].spool.share < 1.5
                 lock.execute("ROLLBACK")
                 lock.close()
                 await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
                 await until(lambda: is_filled(historian, plant), "the backfill")
-            assert any("memory" in gap.reason for gap in historian.gaps(plant))
+                await until(lambda: told[-1].spool.losing == "", "room again")
+            assert any("quota" in gap.reason for gap in historian.gaps(plant))
+            assert any("lost" in each.message for each in historian.events(plant, kind="spool"))
 
     asyncio.run(story())
 
@@ -374,23 +385,50 @@ def beat(historian: Historian, plant: Plant) -> dict[str, object]:
     return content
 
 
-def test_a_wrong_plant_file_ends_the_start_with_every_fault(historian: Historian) -> None:
+def misspelt(plant: Plant, beginning: str) -> Plant:
+    """The plant with wrong nodes for all tags whose names begin so."""
+    tags = (
+        replace(tag, node=f"{tag.node}.typo") if tag.name.startswith(beginning) else tag
+        for tag in plant.tags
+    )
+    return replace(plant, tags=tuple(tags))
+
+
+def test_a_plant_file_without_one_right_node_ends_the_start(historian: Historian) -> None:
     """Before anything is stored, one message names all nodes the server does not have."""
 
     async def story() -> str:
         async with live_tank() as emulator:
-            plant = emulator.plant
-            wrong = tuple(
-                replace(tag, node=f"{tag.node}.typo") if tag.name.startswith("tank") else tag
-                for tag in plant.tags
-            )
             with pytest.raises(NodeFault) as caught:
-                await collect(replace(plant, tags=wrong), historian, stop=asyncio.Event())
+                await collect(misspelt(emulator.plant, ""), historian, stop=asyncio.Event())
         return str(caught.value)
 
     message = asyncio.run(story())
     assert "tank.level" in message
     assert "tank.sensor" in message
+
+
+def test_a_wrong_node_stops_no_other_and_is_a_gap(historian: Historian) -> None:
+    """The others are stored from the start on; the wrong one is told and its gap is a row."""
+
+    async def story() -> None:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = misspelt(emulator.plant, "tank.sensor")
+            async with collecting(plant, historian) as told:
+                await until(lambda: historian.count(plant) == 5 * 216, "the others")
+                await until(lambda: told[-1].link.startswith("live"), "the link")
+                assert told[-1].link == "live; without tank.sensor"
+                (source,) = told[-1].sources
+                assert source.faulty == ("tank.sensor",)
+                assert not source.is_healthy
+                await until(lambda: "tank.sensor" in gaps_of_tags(historian, plant), "its gap")
+            assert "node" in gaps_of_tags(historian, plant)["tank.sensor"].reason
+
+    asyncio.run(story())
+
+
+def gaps_of_tags(historian: Historian, plant: Plant) -> dict[str, Gap]:
+    return {gap.tag: gap for gap in historian.gaps(plant) if gap.tag is not None}
 
 
 def test_nobody_at_the_endpoint_ends_a_patient_start(historian: Historian) -> None:
@@ -479,33 +517,49 @@ def test_what_the_server_lost_becomes_a_gap_and_is_filled(historian: Historian) 
     asyncio.run(story())
 
 
-def test_what_memory_lost_is_a_row_before_anything_newer_is_stored(
-    historian: Historian, monkeypatch: pytest.MonkeyPatch
+def test_what_was_lost_is_a_row_before_anything_newer_is_stored(
+    historian: Historian, tmp_path: Path
 ) -> None:
     """So a crash at any moment leaves either the gap row or the readings still missing."""
-    monkeypatch.setattr("connectors.storing._MEMORY_READINGS", 20)
     plant = one_tank(free_port())
     historian.register(plant)
-    rows_seen: list[int] = []
+    moments = [NOON + timedelta(seconds=10 * row) for row in range(40)]
+    rows_seen: list[tuple[int, int]] = []
+
+    def see() -> None:
+        rows_seen.append((historian.count(plant), len(historian.gaps(plant))))
 
     async def story() -> None:
-        store = Store(
-            plant,
-            historian,
-            on_change=lambda: rows_seen.append(len(historian.gaps(plant))),
-            on_trouble=lambda _: None,
-            on_gap=lambda: None,
-        )
-        moments = [NOON + timedelta(seconds=10 * row) for row in range(30)]
-        store.take([Reading("tank.level", 1.0, 0, at, at) for at in moments])
-        storing = asyncio.create_task(store.keep_storing())
-        await until(lambda: historian.count(plant) == 20, "what was kept")
-        await store.finish(storing)
-        (gap,) = historian.gaps(plant)
-        assert (gap.started_at, gap.ended_at) == (moments[0], moments[9])
+        with Spool(tmp_path / "spool", quota_bytes=2_000) as spool:
+            store = Store(
+                plant, historian, spool, on_change=see, tell=lambda *_: None, on_gap=lambda: None
+            )
+            intake = Intake(
+                spool,
+                on_spooled=store.wake,
+                on_trouble=lambda _: None,
+                straight=store.straight,
+            )
+            spooling = asyncio.create_task(intake.keep_spooling())
+            for at in moments[:-1]:
+                intake.take("opcua", [Reading("tank.level", 1.0, 0, at, at)])
+                await until(lambda: intake.rows == 0, "the disk")
+            storing = asyncio.create_task(store.keep_storing())
+            store.is_allowed.set()
+            await until(lambda: spool.is_empty, "what was kept")
+            assert not historian.gaps(plant)
+            intake.take("opcua", [Reading("tank.level", 1.0, 0, moments[-1], moments[-1])])
+            await intake.finish(spooling, 10)
+            await store.finish(storing, 10)
 
     asyncio.run(story())
-    assert rows_seen[0] == 1
+    (gap,) = historian.gaps(plant)
+    kept = moments.index(gap.started_at)
+    assert 5 < kept < 30
+    assert gap.ended_at == moments[-2]
+    assert historian.count(plant) == kept + 1
+    assert (kept, 1) in rows_seen
+    assert (kept + 1, 0) not in rows_seen
 
 
 def test_holes_are_where_nothing_was_heard_for_too_long() -> None:

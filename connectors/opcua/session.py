@@ -46,7 +46,8 @@ class Session:
     Connecting resolves the namespace, checks every node of the plant file and starts the plant
     clock (`clock`) from the newest believable source time (`PlantClock.start`; a plant file with
     a speed node is an emulator's, which has a time of its own), or from the `clock` of an earlier
-    session where that is ahead: a frozen source does not grow young by reconnecting. `faulty`
+    session where that is ahead: a frozen source does not grow young by reconnecting. A further
+    source lives by the `clock` it is given. `faulty`
     names tags left out, always empty unless `is_strict` is False.
 
     A value stamped later than can be true (`PlantClock.latest`) never moves the clock. It comes as
@@ -84,6 +85,8 @@ class Session:
         self.faulty: tuple[str, ...] = ()
         self.clock: PlantClock
         self._earlier_clock = clock
+        # Another source than the main one follows the plant's clock, and never moves it.
+        self._owns_clock = source.name == plant.all_sources[0].name or clock is None
         self._on_misdated = on_misdated
         self._wall_now = wall_now
         self._misdated_at: datetime | None = None
@@ -163,6 +166,9 @@ class Session:
         self.faulty = tuple(sorted({*self.faulty, *names}))
 
     async def _start_clock(self) -> None:
+        if self._earlier_clock is not None and not self._owns_clock:
+            self.clock = self._earlier_clock
+            return
         values = await self._link.read([self._nodes[name].node_id for name in self._usable()])
         stamps = [(source_time_of(value), value) for value in values]
         times = [time for time, _ in stamps if time is not None]
@@ -216,7 +222,7 @@ class Session:
         """Readings of (tag, data value) pairs, stamped with their arrival in plant time."""
         for _, value in raw:
             source_time = source_time_of(value)
-            if source_time is not None and _is_good(value):
+            if source_time is not None and self._owns_clock and _is_good(value):
                 self.clock.trust(source_time)
         arrival, latest = self.clock.now(), self.clock.latest()
         return [self._reading(tag, value, arrival, latest) for tag, value in raw]

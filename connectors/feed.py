@@ -1,0 +1,386 @@
+"""One source's supervised link: opened for ever, and never "live" while nothing comes.
+
+Every stretch without readings, of the source or of one tag, is marked where it begins and ends in
+the order of the readings. Filling it is `connectors.backfill`'s, keeping it `connectors.intake`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from connectors.backfill import Backfill
+from connectors.intake import Intake
+from connectors.parcels import Heard, Lost, Note, Silence
+from connectors.progress import SourceProgress, SourceState
+from connectors.sources import (
+    Connect,
+    Guarded,
+    Live,
+    Mending,
+    Past,
+    Published,
+    address_of,
+    history_days_of,
+)
+from twin.clock import WALL_TIME, PlantClock
+from twin.errors import EndpointUnavailable, NodeFault
+from twin.plant import Plant, Source
+from twin.records import Reading
+
+PROCESS = "collect"
+
+_FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
+_MAIN_CLOCK_S = 5.0  # so long another source waits for the main one's clock
+_MEND_EVERY_S = 600.0
+_HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
+_LATE_S = 3.0  # of wall time: so late a reading may be on a busy machine, beyond its tag's age
+_MANY_TAGS = 20  # of more tags than these no rows of their own are written for one overflow
+_MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
+
+_AWAY = "not connected"
+_NOT_RUNNING = "the collector was not running"
+_FROZEN = "no readings of any tag though the link is live"
+_SILENT = "no readings though the link is live"
+_NO_NODE = "its node cannot be used on this server"
+
+
+class Clocks:
+    """The one plant time of all sources: the main source's, once it has answered."""
+
+    def __init__(self, wall_now: Callable[[], datetime]) -> None:
+        self.main: PlantClock | None = None
+        self.is_known = asyncio.Event()
+        self._wall_now = wall_now
+
+    def follow(self, clock: PlantClock) -> None:
+        """The main source has (again) answered."""
+        self.main = clock
+        self.is_known.set()
+
+    def now(self) -> datetime:
+        """Plant time; the wall's until it is known."""
+        return self.main.now() if self.main is not None else self._wall_now()
+
+
+class Feed:
+    """One source's link. `on_change` is called when its state changes."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        source: Source,
+        intake: Intake,
+        backfill: Backfill,
+        clocks: Clocks,
+        connect: Connect,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.source = source
+        self.link = SourceState.CONNECTING.value
+        self.security = ""
+        self.share: float | None = None
+        self._plant = plant
+        self._is_main = source is plant.all_sources[0]
+        self._tags = {tag.name: tag for tag in plant.tags_of(source.name)}
+        self._intake = intake
+        self._backfill = backfill
+        self._clocks = clocks
+        self._connect = connect
+        self._on_change = on_change
+        self._state = SourceState.CONNECTING
+        self._reason = ""
+        self._session: Live | None = None
+        self._has_lived = False
+        self._is_marked = False  # that nothing comes
+        self._connects = 0
+        self._readings = 0
+        self._rate = 0.0
+        self._rated_at_s, self._rated_readings = 0.0, 0
+        self._live_since_s = 0.0
+        self._arrived_s: float | None = None
+        self._heard_s: dict[str, float] = {}  # when each tag last brought something
+        self._newest: dict[str, datetime] = {}  # source time of each tag's newest reading
+        self._heard: datetime | None = None  # the newest of those
+        self._missed: dict[str, str] = {}  # tag ("" all) -> why readings of it were missed
+        self._silent: set[str] = set()  # tags with a gap of their own that has no end yet
+        self._unheard: set[str] = set()  # tags without a reading in this session
+        self._first_live: datetime | None = None  # by then every tag heard is live
+        self._all_heard = asyncio.Event()
+        self._misdated: dict[str, datetime] = {}  # when each tag last had a time that is not true
+
+    # -- the link --------------------------------------------------------------------------------
+
+    async def keep_link(self, first_answer_within_s: float | None = None) -> None:
+        """Connect, live, reconnect, for ever.
+
+        Raises, of the main source only and until it has lived once:
+            EndpointUnavailable: nothing answered within `first_answer_within_s`.
+            NodeFault: not one of its tags has a usable node.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._is_main:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clocks.is_known.wait(), _MAIN_CLOCK_S)
+        began_s, pause_s = loop.time(), _FIRST_PAUSE_S
+        while True:
+            try:
+                clock = self._clocks.main
+                async with self._connect(self.source, clock, self._tell_misdated) as session:
+                    pause_s = _FIRST_PAUSE_S
+                    reason = await self._live(session)
+            except (EndpointUnavailable, NodeFault) as fault:
+                waited_s = loop.time() - began_s
+                too_long = first_answer_within_s is not None and waited_s >= first_answer_within_s
+                is_final = isinstance(fault, NodeFault) or too_long
+                if self._is_main and not self._has_lived and is_final:
+                    raise
+                reason = str(fault)
+            self._end(reason)
+            await asyncio.sleep(pause_s)
+            longest_s = _LONGEST_PAUSE_S if self._has_lived else _LONGEST_FIRST_PAUSE_S
+            pause_s = min(2 * pause_s, longest_s)
+
+    async def _live(self, session: Live) -> str:
+        """Subscribe, then fill what is missing, until the link is lost; says why it was."""
+        if self._is_main:
+            self._clocks.follow(session.clock)
+        self._connects += 1
+        self._tell_security(session.security_warning if isinstance(session, Guarded) else "")
+        self._begin(session)
+        await session.subscribe(self._take, on_missed=self._miss)
+        self._has_lived = True
+        self._unheard -= {*session.faulty}
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_heard.wait(), _FIRST_LIVE_S)
+        # Not the clock's now: that may run ahead of a plant that is late with its samples.
+        self._mark(Heard(self.source.name, self._first_live or session.clock.now()))
+        self._is_marked = False
+        self._leave_out(session.faulty, session.clock.now())
+        self._set(SourceState.LIVE)
+        lost = asyncio.create_task(session.until_lost())
+        tasks: list[asyncio.Task[None]] = []
+        if isinstance(session, Past):
+            tasks.append(asyncio.create_task(self._backfill.keep_filling(session)))
+        if isinstance(session, Mending):
+            tasks.append(asyncio.create_task(self._keep_mending(session)))
+        try:
+            await asyncio.wait([lost, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (task for task in tasks if task.done()):
+                ended.result()
+            return lost.result()
+        finally:
+            for task in (lost, *tasks):
+                task.cancel()
+            await asyncio.gather(lost, *tasks, return_exceptions=True)
+            self.share = None
+
+    def _begin(self, session: Live) -> None:
+        """Mark what is missing before this session, before anything newer hides it."""
+        now, loop = session.clock.now(), asyncio.get_running_loop()
+        if not self._is_marked:
+            reach_s = _HISTORY_SLACK * 86_400 * history_days_of(self.source)
+            self._mark(Silence(self.source.name, now, _NOT_RUNNING, reach_s=reach_s))
+            self._is_marked = True
+        self._session = session
+        self._live_since_s = loop.time()
+        self._heard_s.clear()
+        self._missed.clear()
+        self._unheard = self._tags.keys() - {*session.faulty}
+        self._first_live, self._all_heard = None, asyncio.Event()
+
+    def _end(self, reason: str) -> None:
+        """The link is lost, or could not be opened."""
+        self._session = None
+        if self._has_lived and not self._is_marked:
+            self._mark(Silence(self.source.name, self._clocks.now(), f"{_AWAY}: {reason}"))
+            self._is_marked = True
+        self._set(SourceState.LOST, reason)
+
+    async def _keep_mending(self, session: Mending) -> None:
+        """Look for faulty nodes again, now and then: a person may have put them there."""
+        while True:
+            await asyncio.sleep(_MEND_EVERY_S)
+            if self._session is None or not self._session.faulty:
+                continue
+            with contextlib.suppress(EndpointUnavailable):  # `until_lost` tells of it
+                await session.mend(self._take, self._miss)
+            self._set(self._state)
+
+    # -- readings --------------------------------------------------------------------------------
+
+    def _take(self, readings: list[Reading]) -> asyncio.Future[None] | None:
+        """Hand readings on, after what was missed before them, and mark whom we hear again."""
+        now_s = asyncio.get_running_loop().time()
+        newest = max(each.source_time for each in readings)
+        if self._missed:
+            self._tell_missed(readings)
+        if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
+            self._heard = newest
+        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
+        self._newest.update((each.tag, each.source_time) for each in readings)
+        self._arrived_s = now_s
+        self._readings += len(readings)
+        kept = self._intake.take(self.source.name, readings)
+        if self._unheard:
+            self._hear({each.tag: each.source_time for each in reversed(readings)})
+        if self._state is SourceState.FROZEN:
+            self._mark(Heard(self.source.name, newest))
+            self._set(SourceState.LIVE)
+        if self._silent:
+            self._hear_silent(readings)
+        return kept
+
+    def _hear(self, first: dict[str, datetime]) -> None:
+        """The first readings of tags: the gap before ends when all of them are live."""
+        for tag in self._unheard & first.keys():
+            self._first_live = max(first[tag], self._first_live or first[tag])
+        self._unheard -= first.keys()
+        if not self._unheard:
+            self._all_heard.set()
+
+    def _hear_silent(self, readings: Iterable[Reading]) -> None:
+        first = {each.tag: each.source_time for each in readings if each.tag in self._silent}
+        for tag, at in first.items():
+            self._mark(Heard(self.source.name, at, tag))
+        if first:
+            self._silent -= first.keys()
+            self._on_change()
+
+    def _miss(self, reason: str, tags: Sequence[str]) -> None:
+        """Some readings will never come, or not live: known before the next ones are."""
+        few = tags if len(tags) <= _MANY_TAGS else ()
+        self._missed.update(dict.fromkeys(few or [""], reason))
+
+    def _tell_missed(self, readings: Sequence[Reading]) -> None:
+        """Mark the stretches of what was missed, now that what came after it is known."""
+        first: dict[str, datetime] = {}
+        for each in readings:
+            first.setdefault(each.tag, each.source_time)
+        newest = max(first.values())
+        if "" in self._missed and (self._heard is None or newest > self._heard):
+            reason = self._missed.pop("")
+            self._mark(Lost(self.source.name, self._heard or newest, newest, reason))
+        for tag in self._missed.keys() & first.keys():
+            reason, at = self._missed.pop(tag), first[tag]
+            self._mark(Lost(self.source.name, self._newest.get(tag, at), at, reason, tag))
+
+    def know_silent(self, tags: Iterable[str]) -> None:
+        """These tags have a gap without an end from before this start."""
+        for tag in self._tags.keys() & {*tags}:
+            if tag in self._heard_s:
+                self._mark(Heard(self.source.name, self._newest[tag], tag))
+            else:
+                self._silent.add(tag)
+
+    def look(self, now_s: float) -> None:
+        """Find what brings nothing though the link is live; count the rate. About once a second."""
+        elapsed_s = now_s - self._rated_at_s
+        self._rate = (self._readings - self._rated_readings) / elapsed_s
+        self._rated_at_s, self._rated_readings = now_s, self._readings
+        if self._state is not SourceState.LIVE or self._session is None:
+            return
+        clock = self._session.clock
+        late_s = _LATE_S * clock.speed
+
+        def is_stale(tag: str) -> bool:
+            age_s = (now_s - self._heard_s.get(tag, self._live_since_s)) * clock.speed
+            return age_s > self._tags[tag].max_age_s + late_s
+
+        looked_at = self._tags.keys() - {*self._session.faulty}
+        stale = {tag for tag in looked_at - self._silent if is_stale(tag)}
+        if not stale:
+            return
+        arrived_s = max(self._arrived_s or 0.0, self._live_since_s)
+        shortest_s = min(self._tags[tag].max_age_s for tag in stale)
+        if (now_s - arrived_s) * clock.speed > shortest_s + late_s:
+            self._mark(Silence(self.source.name, clock.now(), _FROZEN))
+            self._set(SourceState.FROZEN, _FROZEN)
+            return
+        for tag in sorted(stale):
+            self._mark(Silence(self.source.name, clock.now(), _SILENT, tag))
+        self._silent |= stale
+        self._on_change()
+
+    def _leave_out(self, faulty: Sequence[str], now: datetime) -> None:
+        """Tags without a usable node have a gap of their own; the others go on."""
+        for tag in {*faulty} - self._silent:
+            self._mark(Silence(self.source.name, now, _NO_NODE, tag))
+        self._silent |= {*faulty}
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def progress(self, now_s: float, gaps_open: int) -> SourceProgress:
+        """How the source stands at the event loop's time `now_s`."""
+        session, arrived_s = self._session, self._arrived_s
+        is_known = isinstance(session, Published) and session.silent_s < float("inf")
+        return SourceProgress(
+            name=self.source.name,
+            kind=self.source.kind,
+            address=address_of(self.source),
+            state=self._state,
+            reason=self._reason,
+            last_publish_age_s=session.silent_s
+            if is_known and isinstance(session, Published)
+            else None,
+            last_reading_age_s=None if arrived_s is None else now_s - arrived_s,
+            readings_per_s=round(self._rate, 1),
+            readings=self._readings,
+            reconnects=max(0, self._connects - 1),
+            gaps_open=gaps_open,
+            backfill_share=self.share,
+            faulty=session.faulty if session is not None else (),
+            silent=tuple(sorted(self._silent)),
+        )
+
+    def tell(self, kind: str, message: str) -> None:
+        """A line of the audit about this source."""
+        self._note(kind, address_of(self.source), message)
+
+    def stopped(self) -> None:
+        """This was all."""
+        self._session = None
+        self._state, self.link = SourceState.STOPPED, SourceState.STOPPED.value
+        self._on_change()
+
+    def _set(self, state: SourceState, reason: str = "") -> None:
+        self._state, self._reason = state, reason
+        link = f"{state}: {reason}" if reason else state.value
+        if self._session is not None and self._session.faulty:
+            link += f"; without {', '.join(self._session.faulty)}"
+        if link != self.link:
+            self.link = link
+            self._on_change()
+            self.tell("link", link)
+
+    def _tell_security(self, warning: str) -> None:
+        if warning and warning != self.security:
+            self.tell("security", warning)
+        self.security = warning
+
+    def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
+        """Tell the audit of a tag's wrong time, once for as long as it goes on."""
+        now = self._clocks.now()
+        last = self._misdated.get(tag)
+        self._misdated[tag] = now
+        if last is not None and now - last < _MISDATED_TOLD_AGAIN:
+            return
+        self._note(
+            "clock",
+            tag,
+            f"the server dates it {stamp:%Y-%m-%d %H:%M:%S} UTC; now no time after "
+            f"{latest:%Y-%m-%d %H:%M:%S} can be true, so its value is not used "
+            "(Bad_InvalidTimestamp). Check the server's clock, then this machine's.",
+        )
+
+    def _note(self, kind: str, subject: str, message: str) -> None:
+        if self._clocks.main is None:
+            message += f" {WALL_TIME}"
+        self._mark(Note(kind, subject, message, self._clocks.now(), PROCESS))
+
+    def _mark(self, mark: Silence | Heard | Lost | Note) -> None:
+        self._intake.tell(mark)
