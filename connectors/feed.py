@@ -40,7 +40,7 @@ _MEND_EVERY_S = 600.0
 _HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 _LATE_S = 3.0  # of wall time: so late a reading may be on a busy machine, beyond its tag's age
 _MANY_TAGS = 20  # of more tags than these no rows of their own are written for one overflow
-_MISDATED_TOLD_AGAIN = timedelta(hours=1)  # of plant time without a wrong stamp of that tag
+_TOLD_AGAIN = timedelta(hours=1)  # of plant time without that fault of that tag
 
 _AWAY = "not connected"
 _NOT_RUNNING = "the collector was not running"
@@ -111,7 +111,7 @@ class Feed:
         self._unheard: set[str] = set()  # tags without a reading in this session
         self._first_live: datetime | None = None  # by then every tag heard is live
         self._all_heard = asyncio.Event()
-        self._misdated: dict[str, datetime] = {}  # when each tag last had a time that is not true
+        self._told_at: dict[tuple[str, str], datetime] = {}  # kind and tag -> when it last was so
 
     # -- the link --------------------------------------------------------------------------------
 
@@ -129,8 +129,8 @@ class Feed:
         began_s, pause_s = loop.time(), _FIRST_PAUSE_S
         while True:
             try:
-                clock = self._clocks.main
-                async with self._connect(self.source, clock, self._tell_misdated) as session:
+                told = (self._tell_misdated, self._tell_wrong)
+                async with self._connect(self.source, self._clocks.main, *told) as session:
                     pause_s = _FIRST_PAUSE_S
                     reason = await self._live(session)
             except (EndpointUnavailable, NodeFault) as fault:
@@ -364,10 +364,7 @@ class Feed:
 
     def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
         """Tell the audit of a tag's wrong time, once for as long as it goes on."""
-        now = self._clocks.now()
-        last = self._misdated.get(tag)
-        self._misdated[tag] = now
-        if last is not None and now - last < _MISDATED_TOLD_AGAIN:
+        if self._is_told_already("clock", tag):
             return
         self._note(
             "clock",
@@ -376,6 +373,17 @@ class Feed:
             f"{latest:%Y-%m-%d %H:%M:%S} can be true, so its value is not used "
             "(Bad_InvalidTimestamp). Check the server's clock, then this machine's.",
         )
+
+    def _tell_wrong(self, tag: str, message: str) -> None:
+        """Tell the audit of what cannot be read as a value of a tag, once while it goes on."""
+        if not self._is_told_already("message", tag):
+            self._note("message", tag, message)
+
+    def _is_told_already(self, kind: str, tag: str) -> bool:
+        now = self._clocks.now()
+        last = self._told_at.get((kind, tag))
+        self._told_at[kind, tag] = now
+        return last is not None and now - last < _TOLD_AGAIN
 
     def _note(self, kind: str, subject: str, message: str) -> None:
         if self._clocks.main is None:

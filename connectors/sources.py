@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from connectors.mqtt import MqttSession
 from connectors.opcua import Session
 from connectors.security import Access
 from twin.clock import PlantClock
-from twin.errors import UsageError
 from twin.plant import OpcUaSource, Plant, Source
 from twin.records import Reading
 
@@ -83,8 +83,12 @@ class Guarded(Protocol):
         ...
 
 
+#: Hears a tag, and what is wrong with what was sent of it.
+OnWrong = Callable[[str, str], None]
 #: Opens one connection to a source, given the plant time known so far.
-Connect = Callable[[Source, PlantClock | None, OnMisdated], AbstractAsyncContextManager[Live]]
+Connect = Callable[
+    [Source, PlantClock | None, OnMisdated, OnWrong], AbstractAsyncContextManager[Live]
+]
 
 
 def address_of(source: Source) -> str:
@@ -106,7 +110,7 @@ def connector(
     """How the plant's sources are opened; `endpoint` instead of the main one's own."""
 
     def connect(
-        source: Source, clock: PlantClock | None, on_misdated: OnMisdated
+        source: Source, clock: PlantClock | None, on_misdated: OnMisdated, on_wrong: OnWrong
     ) -> AbstractAsyncContextManager[Live]:
         if isinstance(source, OpcUaSource):
             return Session(
@@ -119,6 +123,15 @@ def connector(
                 wall_now=wall_now,
                 access=access,
             )
-        raise UsageError(f"{source.name}: sources of kind {source.kind} cannot be read yet.")
+        return MqttSession(
+            plant,
+            source,
+            access=access,
+            clock=clock,
+            is_strict=False,
+            on_misdated=on_misdated,
+            on_wrong=on_wrong,
+            wall_now=wall_now,
+        )
 
     return connect
