@@ -3,7 +3,7 @@
 A node's identifier is the plant file's; its dots make the folders that a person browses.
 
 It never judges a setpoint beyond what the truth's PLC does, and it binds the loopback interface
-only: it has no security unless asked for.
+only, because it has no security.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from asyncua import Server, ua
 
 from connectors.emulator.past import HistoryService, TagHistory, data_value
 from connectors.emulator.plc import PlcDoor
-from connectors.emulator.secured import Doorkeeper, Secured, may_write
 from connectors.emulator.truth import Truth
 from connectors.opcua import quiet_library_log
-from twin.clock import wall_now
 from twin.errors import EndpointUnavailable, UsageError
 from twin.plant import OpcUaSource, Plant, Role, Tag, is_loopback
 from twin.records import Reading
@@ -50,20 +48,11 @@ def source_of(plant: Plant) -> OpcUaSource:
 class Emulator:
     """The server itself. `async with` listens; `emit` advances the plant by one sample."""
 
-    def __init__(
-        self,
-        plant: Plant,
-        truth: Truth,
-        *,
-        endpoint: str,
-        speed: float = 1.0,
-        secured: Secured | None = None,
-    ) -> None:
+    def __init__(self, plant: Plant, truth: Truth, *, endpoint: str, speed: float = 1.0) -> None:
         self.plant = plant
         self.truth = truth
         self.endpoint = endpoint
         self.speed = speed
-        self._secured = secured
         self.emitted = 0
         self.emitted_live = 0
         self._source = source_of(plant)
@@ -101,14 +90,16 @@ class Emulator:
     async def __aenter__(self) -> Self:
         quiet_library_log()
         self.claim()
-        server = await self._built()
+        server = Server()
+        await server.init()
+        server.set_endpoint(self.endpoint)
+        server.set_server_name(f"Plantwright emulator of {self.plant.plant} (NO SECURITY)")
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        server.allow_remote_admin(False)
         await self._add_nodes(server)
         server.iserver.history_manager.set_storage(HistoryService(self._history_by_node()))
         server.iserver.attribute_service = PlcDoor(
-            server.iserver.attribute_service,
-            self._writable(),
-            self._accept,
-            may_write if self._secured else lambda _: True,
+            server.iserver.attribute_service, self._writable(), self._accept
         )
         self.server = server
         await self._show_counts()
@@ -118,25 +109,8 @@ class Emulator:
             raise EndpointUnavailable(
                 f"{self.endpoint} cannot be opened ({reason.strerror}). Choose another port."
             ) from reason
-        warning = SECURITY_WARNING if self._secured is None else self._secured.told()
-        _LOG.warning("%s Endpoint: %s", warning, self.endpoint)
+        _LOG.warning("%s Endpoint: %s", SECURITY_WARNING, self.endpoint)
         return self
-
-    async def _built(self) -> Any:
-        """The server without nodes, its endpoints as protected as it was asked for."""
-        doorkeeper = Doorkeeper(self._secured, wall_now) if self._secured else None
-        server = Server(user_manager=doorkeeper)
-        await server.init()
-        server.set_endpoint(self.endpoint)
-        name = f"Plantwright emulator of {self.plant.plant}"
-        if doorkeeper is not None:
-            await doorkeeper.set_up(server)
-        else:
-            name += " (NO SECURITY)"
-            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        server.set_server_name(name)
-        server.allow_remote_admin(False)
-        return server
 
     async def __aexit__(self, *_: object) -> None:
         await self.server.stop()
@@ -236,33 +210,22 @@ class Emulator:
             text = "While true every loop stays in AUTO"
             variant = ua.Variant(False, kinds.Boolean)
             nodes.append((self._source.stop_node, variant, writable, text))
-        for node, kind in self._advisory_kinds().items():
-            text = "Shown to the operator at the plant, obeyed by nobody"
-            nodes.append((node, ua.Variant(_blank(kind), kind), writable, text))
         if self._source.speed_node:
             text = "Plant seconds per wall second"
             variant = ua.Variant(float(self.speed), kinds.Double)
             nodes.append((self._source.speed_node, variant, readable, text))
         return nodes
 
-    def _advisory_kinds(self) -> dict[str, Any]:
-        """The advisory nodes that the plant file names, and what they hold."""
-        advisory, kinds = self._source.advisory, ua.VariantType
-        if advisory is None:
-            return {}
-        counts = (advisory.id_node, advisory.heartbeat_node)
-        return {node: kinds.UInt32 if node in counts else kinds.Double for node in advisory.nodes}
-
     def _writable_names(self) -> tuple[str, ...]:
         """Everything a client may write, by the name the truth knows it by."""
         names = [tag.name for tag in self.plant.tags if tag.role is Role.MV]
         modes = {tag.remote.tag for tag in self.plant.tags if tag.remote is not None}
-        return (*names, *sorted(modes), *self._source.written_nodes)
+        plc = (self._source.heartbeat_node, self._source.stop_node)
+        return (*names, *sorted(modes), *(node for node in plc if node))
 
     def _writable(self) -> dict[Any, tuple[str, Any]]:
-        kinds: dict[str | None, Any] = {self._source.heartbeat_node: ua.VariantType.UInt32}
+        kinds = {self._source.heartbeat_node: ua.VariantType.UInt32}
         kinds |= {self._source.stop_node: ua.VariantType.Boolean}
-        kinds.update(self._advisory_kinds())
         return {
             self._node_ids[name]: (name, self._types.get(name) or kinds[name])
             for name in self._writable_names()
@@ -274,8 +237,7 @@ class Emulator:
     async def _accept(self, name: str, variant: Any) -> int | None:
         """Hand a client's write to the plant; the OPC UA status code of a refusal, else None."""
         number = float(variant.Value)
-        is_advice = name in self._advisory_kinds()
-        reason = None if is_advice else self.truth.write(name, number)
+        reason = self.truth.write(name, number)
         if reason is not None:
             _LOG.warning("%s = %s refused by the PLC: %s", name, variant.Value, reason)
             return self._refusal(name, number)
@@ -297,4 +259,4 @@ def _variant_type(plant: Plant, tag: Tag) -> Any:
 
 
 def _blank(kind: Any) -> float | int:
-    return 0.0 if kind is ua.VariantType.Double else 0
+    return 0 if kind is ua.VariantType.Int32 else 0.0

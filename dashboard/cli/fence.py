@@ -23,7 +23,6 @@ from dashboard.cli.options import (
 )
 from dashboard.given import legible
 from dashboard.settings import Settings
-from twin.errors import UsageError
 from twin.plant import Plant
 
 
@@ -45,35 +44,23 @@ def emulate(
             help="Carry on with the plant that went live then, as 2026-01-31T12:00:00+00:00.",
         ),
     ] = None,
-    secure: Annotated[
-        bool, typer.Option("--secure", help="Encrypted endpoints, for clients it knows.")
-    ] = False,
-    trust_any_client: Annotated[
-        bool, typer.Option("--trust-any-client", help="With --secure: also those nobody accepted.")
-    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve an emulated plant over OPC UA.
 
-    On this machine only; without security, or with --secure as a plant's server has it: then only
-    the user of the secret file's `emulator` entry may write. The plant has the past that its
-    file's `history_days` ask for when it goes live.
+    On this machine only, without security. The plant has the past that its file's
+    `history_days` ask for when it goes live.
     """
-    from dashboard.workers.emulator import run_emulator, secured_by
+    from dashboard.workers.emulator import run_emulator
 
     above_zero(speed=speed, hours=hours)
-    if trust_any_client and not secure:
-        raise UsageError("--trust-any-client: only with --secure; without it all clients come in.")
 
-    def work(found: Plant, settings: Settings) -> None:
+    def work(found: Plant, _: Settings) -> None:
         if port is not None and found.opcua is not None:
             url = urlparse(found.opcua.endpoint)
             endpoint = f"{url.scheme}://{url.hostname}:{port}{url.path}"
             found = replace(found, opcua=replace(found.opcua, endpoint=endpoint))
-        secured = None
-        if secure:
-            secured = secured_by(settings, trusts_any_client=trust_any_client)
-        run_emulator(found, speed=speed, seed=seed, hours=hours, since=since, secured=secured)
+        run_emulator(found, speed=speed, seed=seed, hours=hours, since=since)
 
     until_told(plant, None, as_json, work)
 
