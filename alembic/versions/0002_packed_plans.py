@@ -13,46 +13,38 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from twin.historian.rules import Rule, add_rules, drop_rules
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_NEVER_CHANGED = (
-    "proposal_id, plant, created_at, expires_at, open_until_wall, reason, benefit_per_h, model, "
-    "current_values, setpoints, binding, plan, forecast, verdict"
+_ONLY_STATUS = Rule(
+    "proposal_only_status",
+    "UPDATE OF proposal_id, plant, created_at, expires_at, open_until_wall, reason, "
+    "benefit_per_h, model, current_values, setpoints, binding, plan, forecast, verdict",
+    "proposal",
+    "only the status of a proposal may change",
 )
-_ONLY_STATUS = (
-    f"CREATE TRIGGER proposal_only_status BEFORE UPDATE OF {_NEVER_CHANGED} ON proposal "
-    "FOR EACH ROW BEGIN SELECT RAISE(ABORT, 'only the status of a proposal may change'); END"
-)
-_HAS_PLAN = (
-    "CREATE TRIGGER proposal_has_plan BEFORE INSERT ON proposal FOR EACH ROW "
-    "WHEN length(NEW.plan) = 0 BEGIN SELECT RAISE(ABORT, 'a proposal has a plan'); END"
+_HAS_PLAN = Rule(
+    "proposal_has_plan", "INSERT", "proposal", "a proposal has a plan", "length(NEW.plan) = 0"
 )
 
 
 def upgrade() -> None:
     """Pack both columns."""
-    is_sqlite = op.get_bind().dialect.name == "sqlite"
-    none = sa.text("x''" if is_sqlite else "''")
-    if is_sqlite:
-        op.execute("DROP TRIGGER proposal_only_status")
+    drop_rules(op.get_bind(), _ONLY_STATUS)
+    none = sa.text("x''" if op.get_bind().dialect.name == "sqlite" else "''")
     _convert(sa.LargeBinary(), none, lambda text: zlib.compress(text.encode(), 9))
-    if is_sqlite:
-        op.execute(_ONLY_STATUS)
-        op.execute(_HAS_PLAN)
+    add_rules(op.get_bind(), _ONLY_STATUS, _HAS_PLAN)
 
 
 def downgrade() -> None:
     """Unpack both columns."""
-    is_sqlite = op.get_bind().dialect.name == "sqlite"
-    if is_sqlite:
-        op.execute("DROP TRIGGER proposal_has_plan")
-        op.execute("DROP TRIGGER proposal_only_status")
+    drop_rules(op.get_bind(), _HAS_PLAN, _ONLY_STATUS)
     _convert(sa.Text(), sa.text("''"), lambda packed: zlib.decompress(packed).decode())
-    if is_sqlite:
-        op.execute(_ONLY_STATUS)
+    add_rules(op.get_bind(), _ONLY_STATUS)
 
 
 def _convert(kind: Any, none: sa.TextClause, converted: Callable[[Any], Any]) -> None:

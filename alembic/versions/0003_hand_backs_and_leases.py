@@ -8,12 +8,30 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from twin.historian.rules import Rule, add_rules, drop_orphans, never_replaced
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 _WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+_RULES = (
+    Rule("hand_back_never_delete", "DELETE", "hand_back", "a hand-back is kept for ever"),
+    never_replaced("hand_back", "id", "hand-back"),
+    Rule(
+        "hand_back_ended_once",
+        "UPDATE",
+        "hand_back",
+        "a hand-back is ended once, and what was asked never changes",
+        when="OLD.status <> 'open' OR NEW.id IS NOT OLD.id OR NEW.plant IS NOT OLD.plant "
+        "OR NEW.mv IS NOT OLD.mv OR NEW.cause IS NOT OLD.cause "
+        "OR NEW.actor IS NOT OLD.actor OR NEW.reason IS NOT OLD.reason "
+        "OR NEW.asked_at IS NOT OLD.asked_at "
+        "OR NEW.status NOT IN ('open', 'done', 'void')",
+    ),
+)
 
 
 def upgrade() -> None:
@@ -51,9 +69,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("plant", "role", name="pk_lease"),
         sqlite_strict=True,
     )
-    if op.get_bind().dialect.name == "sqlite":
-        for trigger in _sqlite_triggers():
-            op.execute(trigger)
+    add_rules(op.get_bind(), *_RULES)
 
 
 def downgrade() -> None:
@@ -61,33 +77,4 @@ def downgrade() -> None:
     op.drop_index("ix_written_value_mv_outcome_id", "written_value")
     op.drop_table("lease")
     op.drop_table("hand_back")
-
-
-def _sqlite_triggers() -> list[str]:
-    return [
-        _refuse("hand_back_never_delete", "DELETE", "a hand-back is kept for ever"),
-        # INSERT OR REPLACE would delete a row without asking the delete trigger.
-        _refuse(
-            "hand_back_never_replace",
-            "INSERT",
-            "this hand-back is stored already",
-            when="EXISTS (SELECT 1 FROM hand_back WHERE id = NEW.id)",
-        ),
-        _refuse(
-            "hand_back_ended_once",
-            "UPDATE",
-            "a hand-back is ended once, and what was asked never changes",
-            when="OLD.status <> 'open' OR NEW.id IS NOT OLD.id OR NEW.plant IS NOT OLD.plant "
-            "OR NEW.mv IS NOT OLD.mv OR NEW.cause IS NOT OLD.cause "
-            "OR NEW.actor IS NOT OLD.actor OR NEW.reason IS NOT OLD.reason "
-            "OR NEW.asked_at IS NOT OLD.asked_at "
-            "OR NEW.status NOT IN ('open', 'done', 'void')",
-        ),
-    ]
-
-
-def _refuse(name: str, what: str, message: str, when: str = "1") -> str:
-    return (
-        f"CREATE TRIGGER {name} BEFORE {what} ON hand_back FOR EACH ROW WHEN {when} "
-        f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
-    )
+    drop_orphans(op.get_bind(), *_RULES)

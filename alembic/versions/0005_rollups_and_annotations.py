@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from twin.historian.rules import Rule, add_rules, drop_orphans, never_replaced
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -15,8 +17,11 @@ depends_on = None
 
 _WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _NUMBER = sa.Double().with_variant(sa.REAL(), "sqlite")
-_APPEND_ONLY = "annotation is append only"
-_ALREADY = "this annotation is stored already"
+_RULES = (
+    Rule("annotation_never_update", "UPDATE", "annotation", "annotation is append only"),
+    Rule("annotation_never_delete", "DELETE", "annotation", "annotation is append only"),
+    never_replaced("annotation", "id"),
+)
 
 
 def upgrade() -> None:
@@ -48,8 +53,7 @@ def downgrade() -> None:
     """Take the tables away; their triggers go with them."""
     for table in ("annotation", "upkeep", "rollup_due", "rollup_1h", "rollup_1m"):
         op.drop_table(table)
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION refuse_annotation_change()")
+    drop_orphans(op.get_bind(), *_RULES)
 
 
 def _whole(name: str, nullable: bool = False) -> sa.Column[int]:
@@ -90,25 +94,4 @@ def _create_annotation() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_annotation_plant", "annotation", ["plant"])
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            "CREATE FUNCTION refuse_annotation_change() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION '{_APPEND_ONLY}' USING ERRCODE = '23000'; END $$"
-        )
-        op.execute(
-            "CREATE TRIGGER annotation_append_only BEFORE UPDATE OR DELETE ON annotation "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_annotation_change()"
-        )
-        return
-    for action in ("UPDATE", "DELETE"):
-        _refuse(f"annotation_never_{action.lower()}", action, _APPEND_ONLY)
-    # INSERT OR REPLACE would delete a row without asking the delete trigger.
-    stored = "EXISTS (SELECT 1 FROM annotation WHERE id = NEW.id)"
-    _refuse("annotation_never_replace", "INSERT", _ALREADY, when=stored)
-
-
-def _refuse(name: str, what: str, message: str, when: str = "1") -> None:
-    op.execute(
-        f"CREATE TRIGGER {name} BEFORE {what} ON annotation FOR EACH ROW WHEN {when} "
-        f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
-    )
+    add_rules(op.get_bind(), *_RULES)

@@ -4,8 +4,12 @@
 refuses any other schema. Methods that take a plant take it or its name.
 
     schema, migrations   tables and how a database gets them
+    rules                what a database itself refuses, whoever writes
+    address              which database is meant
     database             transactions, and one clear message when the database fails
-    samples              readings in and out
+    sqlite, postgres     what is particular to each kind of database
+    samples, bulk        readings in and out, and how many go in at once
+    days, hypertable     how PostgreSQL keeps samples by day
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old
     annotations          what people say of the past
@@ -26,12 +30,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 
 from twin.errors import RecordUnreadable
 from twin.historian import schema
+from twin.historian.address import ANSWER_DEADLINE_S, BUSY_DEADLINE_S, Patience, shown
 from twin.historian.annotations import Annotation, AnnotationKind
-from twin.historian.database import BUSY_DEADLINE_S, connect, reading, sqlite_path
+from twin.historian.database import connect, kind_of, reading
+from twin.historian.days import count_samples, oldest_us
 from twin.historian.decisions import Decided, DecisionStore
 from twin.historian.holding import (
     HandBack,
@@ -85,9 +91,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StorageFacts:
-    """How much is stored, and of which time. `size_bytes` counts the write-ahead log too."""
+    """How much is stored, and of which time.
 
-    path: Path
+    `database` is its file, or its address without the password. `rows` is the server's estimate
+    where there are many millions. `size_bytes` counts SQLite's write-ahead log too.
+    """
+
+    database: str
     revision: str
     rows: int
     size_bytes: int
@@ -104,22 +114,35 @@ class Historian(
     UpkeepStore,
     LeaseStore,
 ):
-    """One open database at this version's schema. Threads and processes may share the file."""
+    """One open database at this version's schema: a SQLite file, or one on a PostgreSQL server.
 
-    def __init__(self, url: str | Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> None:
+    Threads and processes may share it. Who writes waits up to `busy_deadline_s` for the others;
+    what a server has not answered after `answer_deadline_s` counts as failed.
+    """
+
+    def __init__(
+        self,
+        url: str | Path | URL,
+        busy_deadline_s: float = BUSY_DEADLINE_S,
+        answer_deadline_s: float | None = ANSWER_DEADLINE_S,
+    ) -> None:
         """Use `open` or `create`, which check the schema first."""
-        self.path = sqlite_path(url)
-        super().__init__(connect(self.path, busy_deadline_s))
+        super().__init__(connect(url, Patience(busy_deadline_s, answer_deadline_s)))
 
     @classmethod
-    def open(cls, url: str | Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Self:
+    def open(
+        cls,
+        url: str | Path | URL,
+        busy_deadline_s: float = BUSY_DEADLINE_S,
+        answer_deadline_s: float | None = ANSWER_DEADLINE_S,
+    ) -> Self:
         """Open a database that is at this version's schema.
 
         Raises:
             WrongMigration: there is none yet, or it is at another schema.
             DatabaseUnavailable: it does not open.
         """
-        historian = cls(url, busy_deadline_s)
+        historian = cls(url, busy_deadline_s, answer_deadline_s)
         try:
             check_revision(historian._engine)
         except BaseException:
@@ -128,18 +151,36 @@ class Historian(
         return historian
 
     @classmethod
-    def create(cls, url: str | Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Self:
-        """Create the database or upgrade it to this version's schema, then open it.
+    def create(
+        cls,
+        url: str | Path | URL,
+        busy_deadline_s: float = BUSY_DEADLINE_S,
+        answer_deadline_s: float | None = ANSWER_DEADLINE_S,
+    ) -> Self:
+        """Create the file or upgrade the database to this version's schema, then open it.
+
+        A database on a server must be there already; it may be empty.
 
         Raises:
             WrongMigration: a newer version of Plantwright wrote it.
             DatabaseUnavailable: it cannot be created or opened.
         """
         upgrade(url)
-        return cls.open(url, busy_deadline_s)
+        return cls.open(url, busy_deadline_s, answer_deadline_s)
+
+    @property
+    def url(self) -> URL:
+        """The database's address, password included: to open it again, never to print."""
+        return self._engine.url
+
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite database; None for another."""
+        is_file = self._engine.dialect.name == "sqlite"
+        return Path(str(self._engine.url.database)) if is_file else None
 
     def close(self) -> None:
-        """Let the file go."""
+        """Let the database go."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -150,20 +191,16 @@ class Historian(
 
     def facts(self) -> StorageFacts:
         """How much is stored, over all plants."""
-        ts = schema.sample.c.ts
+        newest = select(func.max(schema.last_value.c.ts))
         with reading(self._engine) as connection:
-            rows, oldest, newest = connection.execute(
-                select(func.count(), func.min(ts), func.max(ts))
-            ).one()
-        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
-        return StorageFacts(
-            path=self.path,
-            revision=head_revision(),
-            rows=rows,
-            size_bytes=sum(file.stat().st_size for file in files if file.exists()),
-            oldest=_known_moment(oldest),
-            newest=_known_moment(newest),
-        )
+            return StorageFacts(
+                database=shown(self.url),
+                revision=head_revision(),
+                rows=count_samples(connection),
+                size_bytes=kind_of(self.url).size_bytes(connection),
+                oldest=_known_moment(oldest_us(connection)),
+                newest=_known_moment(connection.execute(newest).scalar_one()),
+            )
 
 
 def _known_moment(us: int | None) -> datetime | None:

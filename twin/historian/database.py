@@ -1,106 +1,108 @@
-"""Opening the database file, its transactions, and one clear message when it fails.
+"""Opening a database, its transactions, and one clear message when it fails.
 
-Several processes share one SQLite file. A write transaction takes the write lock at once
-(BEGIN IMMEDIATE) and keeps it briefly; who finds it taken tries again until a deadline. No
-table or query is named here.
+SQLite and PostgreSQL behave alike from here on: one write transaction at a time among all
+processes, readers that see one moment, and errors of ours in place of the drivers'. What is
+particular to each is in `twin.historian.sqlite` and `twin.historian.postgres`. No table or query
+is named here.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy import URL, Connection, Engine, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from twin.errors import DatabaseUnavailable, RecordRefused
+from twin.historian import sqlite
+from twin.historian.address import Patience, address, shown
 
-# How long a writer waits for the others: backfill holds the lock for about 0.1 s at a time. A
-# reader waits as long for the one process that repairs the log after another was killed.
-BUSY_DEADLINE_S = 10.0
-# SQLite's own waiting backs off to 0.1 s; short rounds of it find the gaps between batches.
-_BUSY_ROUND_MS = 40
 _WRITES = "plantwright_writes"
+_PATIENCE = Patience()
 
 #: Stands for bytes that are no text: a damaged text is read with it, and hides no other row.
 REPLACED = "\ufffd"
 
 
-def sqlite_path(url: str | Path) -> Path:
-    """The database file that `url` names: a file path or `sqlite:///path`.
+class _Kind(Protocol):
+    """What a kind of database must know; the modules `sqlite` and `postgres` are two."""
+
+    MARK: str
+    DRIVER_ERROR: type[Exception]
+
+    def connect(self, url: URL, patience: Patience, is_writing: str) -> Engine: ...
+    def bounded(self, connection: Connection) -> AbstractContextManager[None]: ...
+    def cursor(self, connection: Connection) -> Any: ...
+    def is_lost(self, connection: Connection) -> bool: ...
+    def is_refusal(self, cause: BaseException | None) -> bool: ...
+    def is_wrong_call(self, cause: BaseException | None) -> bool: ...
+    def told(self, cause: BaseException | None) -> str: ...
+    def remedy(self, cause: BaseException | None) -> str: ...
+    def is_there(self, url: URL) -> bool: ...
+    def check_place(self, url: URL) -> None: ...
+    def size_bytes(self, connection: Connection) -> int: ...
+    def settle(self, engine: Engine) -> None: ...
+
+
+def kind_of(url: URL) -> _Kind:
+    """What is particular to the kind of database that an address names.
 
     Raises:
-        DatabaseUnavailable: the address does not parse or names another kind of database.
+        DatabaseUnavailable: the driver for PostgreSQL is not installed.
     """
-    text = str(url)
-    if isinstance(url, Path) or ":" not in text:
-        return Path(text)
+    if url.get_backend_name() == "sqlite":
+        return sqlite
     try:
-        parsed = make_url(text)
-    except ArgumentError:
+        from twin.historian import postgres  # its driver is not part of every installation
+    except ModuleNotFoundError as missing:
         raise DatabaseUnavailable(
-            f"{text}: not a database address. Write sqlite:///FOLDER/NAME.db or a file name."
+            f"{shown(url)}: the driver for PostgreSQL is missing ({missing.name}). "
+            "Install plantwright[postgres]."
         ) from None
-    if parsed.get_backend_name() != "sqlite":
-        raise DatabaseUnavailable(
-            f"{parsed.render_as_string()}: this version stores in SQLite files only. "
-            "Write sqlite:///FOLDER/NAME.db."
-        )
-    if not parsed.database or parsed.database == ":memory:":
-        raise DatabaseUnavailable(
-            f"{text}: a database in memory cannot be shared by several processes. "
-            "Write sqlite:///FOLDER/NAME.db."
-        )
-    return Path(parsed.database)
+    return postgres
 
 
-def connect(path: Path, busy_deadline_s: float = BUSY_DEADLINE_S) -> Engine:
-    """An engine for the SQLite file at `path`; nothing is opened yet."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
+def connect(url: str | Path | URL, patience: Patience = _PATIENCE) -> Engine:
+    """An engine for the database at `url`; nothing is opened yet.
 
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # this module says BEGIN itself
-        connection.text_factory = _text
-        for setting in (
-            "synchronous = NORMAL",
-            "foreign_keys = ON",
-            "cache_size = -16000",  # 16 MB
-            "journal_size_limit = 67108864",  # a backfill leaves no larger log behind
-        ):
-            connection.execute(f"PRAGMA {setting}").close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
-        if connection.get_execution_options().get(_WRITES, False):
-            _begin_immediate(raw, busy_deadline_s)
-        else:
-            raw.execute(f"PRAGMA busy_timeout = {round(1000 * busy_deadline_s)}").close()
-            raw.execute("BEGIN")
-
-    return engine
+    Raises:
+        DatabaseUnavailable: the address is no database's.
+    """
+    where = address(url)
+    return kind_of(where).connect(where, patience, _WRITES)
 
 
-def _text(stored: bytes) -> str:
-    return stored.decode(errors="replace")
+def upserting(engine: Engine, table: Table) -> postgresql.Insert | sqlite_dialect.Insert:
+    """An INSERT that can say what happens where the row is there already."""
+    if engine.dialect.name == "sqlite":
+        return sqlite_dialect.insert(table)
+    return postgresql.insert(table)
 
 
 def fetch(
     connection: Connection, query: str, parameters: tuple[object, ...]
 ) -> list[tuple[Any, ...]]:
-    """All rows as the driver's own tuples: twice as fast as rows of SQLAlchemy."""
-    cursor = connection.connection.cursor()
+    """All rows as the driver's own tuples: twice as fast as rows of SQLAlchemy.
+
+    Parameters stand in the query as `?`.
+    """
+    cursor = driver_cursor(connection)
     try:
-        cursor.execute(query, parameters)
+        cursor.execute(query.replace("?", kind_of(connection.engine.url).MARK), parameters)
         return [*cursor.fetchall()]
     finally:
         cursor.close()
+
+
+def driver_cursor(connection: Connection) -> Any:
+    """A cursor of the driver's own, in the connection's transaction; close it."""
+    return kind_of(connection.engine.url).cursor(connection)
 
 
 @contextmanager
@@ -110,62 +112,56 @@ def reading(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnavailable: the database stopped answering.
     """
-    with _told_plainly(engine), engine.connect() as connection, connection.begin():
+    with _transaction(engine, is_writing=False) as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A write transaction: everything inside is stored, or nothing.
+    """A write transaction: everything inside is stored, or nothing. One at a time.
 
     Raises:
-        DatabaseUnavailable: the write lock stayed taken, or the database stopped answering.
+        DatabaseUnavailable: the write lock stayed taken, or the database stopped answering. Where
+            a server was lost while it committed, all of it may be stored: who tries again must
+            find it.
         RecordRefused: a rule of the database forbids a row.
     """
-    with (
-        _told_plainly(engine),
-        engine.connect().execution_options(**{_WRITES: True}) as connection,
-        connection.begin(),
-    ):
+    with _transaction(engine, is_writing=True) as connection:
         yield connection
 
 
-def _begin_immediate(connection: sqlite3.Connection, deadline_s: float) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_ROUND_MS}").close()
-    give_up_at = time.monotonic() + deadline_s
-    while True:
+@contextmanager
+def _transaction(engine: Engine, *, is_writing: bool) -> Iterator[Connection]:
+    kind = kind_of(engine.url)
+    with (
+        _told_plainly(engine, kind),
+        engine.connect().execution_options(**{_WRITES: is_writing}) as connection,
+        kind.bounded(connection),
+        connection.begin(),
+    ):
         try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if not is_busy or time.monotonic() >= give_up_at:
-                raise
-        else:
-            return
+            yield connection
+        except kind.DRIVER_ERROR:  # of a cursor that SQLAlchemy did not watch
+            if kind.is_lost(connection):
+                connection.invalidate()
+            raise
 
 
 @contextmanager
-def _told_plainly(engine: Engine) -> Iterator[None]:
+def _told_plainly(engine: Engine, kind: _Kind) -> Iterator[None]:
     """Turn the driver's errors into ours."""
     try:
         yield
-    except IntegrityError as error:
-        raise RecordRefused(f"Not stored: {error.orig}.") from error
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        if isinstance(error, ProgrammingError | sqlite3.ProgrammingError):
-            raise  # a wrong call of ours, not a fault of the database
-        cause = error.orig if isinstance(error, DatabaseError) else error
-        raise DatabaseUnavailable(f"{engine.url.database}: {cause}. {_remedy(cause)}") from error
-
-
-def _remedy(cause: BaseException | None) -> str:
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    return {
-        sqlite3.SQLITE_BUSY: "Another process holds it; find and end that process, then try again.",
-        sqlite3.SQLITE_CANTOPEN: "Check that its folder exists and may be written.",
-        sqlite3.SQLITE_READONLY: "Check that the file and its folder may be written.",
-        sqlite3.SQLITE_FULL: "Free space on that disk.",
-        sqlite3.SQLITE_NOTADB: "Name another file, or move this one away.",
-        sqlite3.SQLITE_CORRUPT: "Restore it from a backup.",
-        sqlite3.SQLITE_IOERR: "Check the disk.",
-    }.get(code, "Check the file, its folder and the disk.")
+    except NoConnectionFree as error:
+        raise DatabaseUnavailable(
+            f"{shown(engine.url)}: all connections are in use. Try again."
+        ) from error
+    except (DBAPIError, kind.DRIVER_ERROR) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if kind.is_refusal(cause):
+            raise RecordRefused(f"Not stored: {kind.told(cause)}.") from error
+        if kind.is_wrong_call(cause):
+            raise  # no fault of the database
+        raise DatabaseUnavailable(
+            f"{shown(engine.url)}: {kind.told(cause)}. {kind.remedy(cause)}"
+        ) from error

@@ -10,9 +10,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert_into
 
-from twin.historian.database import writing
+from twin.historian.database import upserting, writing
 from twin.historian.samples import plant_name
 from twin.historian.schema import lease, microseconds
 from twin.plant import Plant
@@ -33,7 +32,7 @@ class LeaseStore:
         """
         name = plant_name(plant)
         values = {"owner": owner, "until": microseconds(until)}
-        take = upsert_into(lease).values(plant=name, role=role, **values)
+        take = upserting(self._engine, lease).values(plant=name, role=role, **values)
         longest = microseconds(until + (until - now))  # no clock that agrees leaves a later one
         taken = take.on_conflict_do_update(
             index_elements=["plant", "role"],

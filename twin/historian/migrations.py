@@ -6,7 +6,6 @@ The migrations themselves are Alembic scripts: `alembic/` in a source checkout, 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -14,16 +13,18 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import URL, Connection, Engine, inspect
 
 import twin
 from twin.errors import DatabaseUnavailable, WrongMigration
-from twin.historian.database import connect, reading, sqlite_path, writing
+from twin.historian.address import Patience, address, shown
+from twin.historian.database import connect, kind_of, reading, writing
 
 _REMEDY = "Run `plantwright db upgrade PLANT`."
 _ELSEWHERE = (
     "Or name the one that is meant: with --database, or its folder with PLANTWRIGHT_STATE_DIR."
 )
+_AS_LONG_AS_IT_TAKES = Patience(answer_s=None)
 _NEWER = "Install the version of Plantwright that wrote it, or a newer one."
 # Alembic keeps the migration under way in module globals: one at a time per process.
 _one_at_a_time = threading.Lock()
@@ -48,16 +49,16 @@ def head_revision() -> str:
     return head
 
 
-def current_revision(url: str | Path) -> str | None:
+def current_revision(url: str | Path | URL) -> str | None:
     """The revision of the database at `url`; None where there is no file or no schema yet.
 
     Raises:
-        DatabaseUnavailable: the file cannot be read, or is no SQLite database.
+        DatabaseUnavailable: it cannot be read, or is no database.
     """
-    path = sqlite_path(url)
-    if not path.exists():
+    where = address(url)
+    if not kind_of(where).is_there(where):
         return None
-    engine = connect(path)
+    engine = connect(where)
     try:
         with reading(engine) as connection:
             return _revision(connection)
@@ -71,53 +72,52 @@ def check_revision(engine: Engine) -> None:
     Raises:
         WrongMigration: with both revisions and what to do.
     """
-    path, head = Path(str(engine.url.database)).absolute(), head_revision()
+    is_there, head = kind_of(engine.url).is_there(engine.url), head_revision()
     revision = None
-    if path.exists():
+    if is_there:
         with reading(engine) as connection:
             revision = _revision(connection)
     if revision == head:
         return
     if revision is None:
-        stands = "has no schema yet" if path.exists() else "does not exist yet"
+        stands = "has no schema yet" if is_there else "does not exist yet"
         remedy = f"{_REMEDY} {_ELSEWHERE}"
     else:
         stands = f"is at revision {revision}"
         remedy = _REMEDY if _is_known(revision) else _NEWER
-    raise WrongMigration(f"{path}: the database {stands}; revision {head} is needed. {remedy}")
+    raise WrongMigration(
+        f"{_name(engine)}: the database {stands}; revision {head} is needed. {remedy}"
+    )
 
 
-def upgrade(url: str | Path, revision: str = "head") -> str:
+def upgrade(url: str | Path | URL, revision: str = "head") -> str:
     """Create the database if need be, bring it to `revision`, and say where it stands now.
 
     One transaction: a process that dies leaves the old schema whole, and a second process that
     upgrades at the same time waits and finds the work done.
 
     Raises:
-        DatabaseUnavailable: the file cannot be opened or written, or holds something else.
+        DatabaseUnavailable: it cannot be opened or written, or holds something else.
         WrongMigration: a newer version of Plantwright wrote it.
     """
-    path = sqlite_path(url)
-    if not path.parent.is_dir():
-        raise DatabaseUnavailable(
-            f"{path}: the folder {path.parent} does not exist. Create it or name another."
-        )
-    engine = connect(path)
+    where = address(url)
+    kind_of(where).check_place(where)
+    engine = connect(where, _AS_LONG_AS_IT_TAKES)
     try:
         with _one_at_a_time, writing(engine) as connection:
-            _check_upgradable(connection, path)
+            _check_upgradable(connection)
             command.upgrade(_config(connection), revision)
             reached = _revision(connection)
-        _use_write_ahead_log(engine)
+        kind_of(where).settle(engine)
     finally:
         engine.dispose()
     assert reached is not None
     return reached
 
 
-def downgrade(url: str | Path, revision: str) -> None:
+def downgrade(url: str | Path | URL, revision: str) -> None:
     """Take the schema back to `revision` ("base": nothing left). What it held is lost."""
-    engine = connect(sqlite_path(url))
+    engine = connect(url, _AS_LONG_AS_IT_TAKES)
     try:
         with _one_at_a_time, writing(engine) as connection:
             command.downgrade(_config(connection), revision)
@@ -134,15 +134,22 @@ def _is_known(revision: str) -> bool:
     return revision in {script.revision for script in scripts}
 
 
-def _check_upgradable(connection: Connection, path: Path) -> None:
+def _name(engine: Engine) -> str:
+    """The database's address; a file's in full."""
+    where = shown(engine.url)
+    return str(Path(where).absolute()) if engine.dialect.name == "sqlite" else where
+
+
+def _check_upgradable(connection: Connection) -> None:
+    where = shown(connection.engine.url)
     revision = _revision(connection)
     if revision is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
         raise DatabaseUnavailable(
-            f"{path}: this database belongs to another program. Name another file."
+            f"{where}: this database belongs to another program. Name another one."
         )
     if revision is not None and not _is_known(revision):
         raise WrongMigration(
-            f"{path}: the database is at revision {revision}, which this version does not know; "
+            f"{where}: the database is at revision {revision}, which this version does not know; "
             f"it works with {head_revision()}. {_NEWER}"
         )
 
@@ -152,17 +159,3 @@ def _config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(script_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
-
-
-def _use_write_ahead_log(engine: Engine) -> None:
-    """Let readers and one writer work at the same time; the file remembers it."""
-    raw = engine.raw_connection()
-    try:
-        connection = raw.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
-        connection.execute("PRAGMA busy_timeout = 10000").close()
-        connection.execute("PRAGMA journal_mode = WAL").close()
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{engine.url.database}: {error}. Try again.") from error
-    finally:
-        raw.close()

@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from twin.historian import stored
-from twin.historian.database import reading, writing
+from twin.historian.database import reading, upserting, writing
 from twin.historian.samples import plant_name
 from twin.historian.schema import event, microseconds, model, moment, process, stage
 from twin.historian.unreadable import SkippingStore, readable
@@ -169,7 +168,7 @@ class OperationStore(SkippingStore):
     ) -> None:
         """Note that a process lives. `at` is wall time."""
         values = {"at": microseconds(at), "pid": pid, "detail": detail}
-        statement = upsert_into(process).values(
+        statement = upserting(self._engine, process).values(
             plant=plant_name(plant), name=process_name, **values
         )
         with writing(self._engine) as connection:

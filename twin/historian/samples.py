@@ -11,15 +11,16 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Select, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, Row, Select, func, select
 
 from twin.errors import UnknownTag
-from twin.historian.database import fetch, reading, writing
+from twin.historian.bulk import SampleRow, insert_samples
+from twin.historian.database import fetch, reading, upserting, writing
+from twin.historian.days import has_days, make_days, missing_days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.unreadable import SkippingStore, readable
@@ -31,17 +32,11 @@ _BATCH_ROWS = 20_000
 # Between two full batches the lock rests this long, so that waiting writers get in.
 _REST_S = 0.003
 
-# Through the driver at once: Core's row dictionaries would cost three quarters of the speed.
-_INSERT_SAMPLES = "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_UPSERT_LAST = (
-    "INSERT INTO last_value VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tag_id) DO UPDATE SET "
-    "ts = excluded.ts, value = excluded.value, quality = excluded.quality, "
-    "delay = excluded.delay, marks = excluded.marks WHERE excluded.ts > last_value.ts"
-)
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
-
-#: Tag number, source time, value, quality, delay (µs until it arrived), marks.
-_Row = tuple[int, int, float | None, int, int, int]
+_EPOCH = moment(0)
+_MICROSECOND = timedelta(microseconds=1)
+# How far back a tag's reading before a moment is looked for first: PostgreSQL keeps days apart.
+_NEAR_US = 2 * 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,8 @@ class SampleStore(SkippingStore):
         super().__init__(engine)
         self._tag_ids: dict[str, dict[str, int]] = {}
         self._stored_for: set[str] = set()
+        self._keeps_days: bool | None = None
+        self._days: set[int] = set()  # that are made
 
     def register(self, plant: Plant) -> None:
         """Make the plant's tags known; role and unit follow the plant file. Repeatable."""
@@ -80,15 +77,15 @@ class SampleStore(SkippingStore):
             {"plant": plant.plant, "name": t.name, "role": t.role.value, "unit": t.unit}
             for t in plant.tags
         ]
-        statement = insert(tag)
+        statement = upserting(self._engine, tag)
         upsert = statement.on_conflict_do_update(
             index_elements=["plant", "name"],
             set_={"role": statement.excluded.role, "unit": statement.excluded.unit},
         )
         with writing(self._engine) as connection:
             connection.execute(upsert, rows)
-            begun = insert(upkeep).values(plant=plant.plant).on_conflict_do_nothing()
-            connection.execute(begun)
+            begun = upserting(self._engine, upkeep).values(plant=plant.plant)
+            connection.execute(begun.on_conflict_do_nothing())
         self._tag_ids.pop(plant.plant, None)
         self._stored_for.add(plant.plant)
 
@@ -103,7 +100,6 @@ class SampleStore(SkippingStore):
         """
         name = self._plant_of_readings(plant)
         rows = self._rows(readings, name)
-        rows.sort(key=lambda row: row[:2])
         stored = 0
         for first in range(0, len(rows), _BATCH_ROWS):
             if first:
@@ -122,12 +118,8 @@ class SampleStore(SkippingStore):
         With `at`, the newest whose source time is not after it. Tags without one are left out.
         """
         ids = self._ids(plant, tags)
-        if at is None:
-            query = select(last_value).where(last_value.c.tag_id.in_(ids.values()))
-        else:
-            query = _newest_before(microseconds(at)).where(tag.c.id.in_(ids.values()))
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
+            rows = _last_rows(connection, set(ids.values()), at)
         names = {number: name for name, number in ids.items()}
 
         def parsed(row: Row[Any]) -> Reading:
@@ -230,7 +222,7 @@ class SampleStore(SkippingStore):
 
         `source` "" is every source of the plant; see `Gap`.
         """
-        statement = insert(gap).values(
+        statement = upserting(self._engine, gap).values(
             plant=plant_name(plant),
             source=source,
             tag=tag or "",
@@ -269,9 +261,10 @@ class SampleStore(SkippingStore):
             )
         return next(iter(self._stored_for))
 
-    def _rows(self, readings: Iterable[Reading], plant: str) -> list[_Row]:
+    def _rows(self, readings: Iterable[Reading], plant: str) -> list[SampleRow]:
+        """Rows by tag and time; of two readings with one source time the first stands."""
         ids = self._ids(plant, None)
-        rows: list[_Row] = []
+        rows: dict[tuple[int, int], SampleRow] = {}
         unknown: set[str] = set()
         for r in readings:
             tag_id = ids.get(r.tag)
@@ -281,23 +274,34 @@ class SampleStore(SkippingStore):
             value, quality = r.value, r.quality
             if value is None or not math.isfinite(value):
                 value, quality = None, quality if quality >> 30 == 2 else BAD
-            source, arrival = microseconds(r.source_time), microseconds(r.arrival_time)
-            rows.append((tag_id, source, value, quality, arrival - source, r.marks))
+            taken_at, arrived_at = r.source_time, r.arrival_time
+            try:
+                ts = (taken_at - _EPOCH) // _MICROSECOND
+                delay = (arrived_at - taken_at) // _MICROSECOND
+            except TypeError:
+                ts, delay = microseconds(taken_at), microseconds(arrived_at)  # says which is naive
+            marks = 0 if r.marks is Mark.NONE else int(r.marks)
+            rows.setdefault((tag_id, ts), (tag_id, ts, value, quality, delay, marks))
         if unknown:
             raise UnknownTag(_not_registered(unknown, plant))
-        return rows
+        return sorted(rows.values())
 
-    def _store_batch(self, plant: str, rows: Sequence[_Row]) -> int:
-        newest: dict[int, _Row] = {}
-        for row in rows:  # in time order; of two with one source time the first stands
-            if row[0] not in newest or row[1] > newest[row[0]][1]:
-                newest[row[0]] = row
+    def _store_batch(self, plant: str, rows: Sequence[SampleRow]) -> int:
+        new_days = missing_days(rows, self._days) if self._has_days() else set()
         with writing(self._engine) as connection:
-            stored = connection.exec_driver_sql(_INSERT_SAMPLES, rows).rowcount
-            connection.exec_driver_sql(_UPSERT_LAST, list(newest.values()))
+            if new_days:
+                make_days(connection, new_days)
+            stored = insert_samples(connection, rows)
             if stored:
                 mark_late(connection, plant, rows)
+        self._days |= new_days
         return stored
+
+    def _has_days(self) -> bool:
+        if self._keeps_days is None:
+            with reading(self._engine) as connection:
+                self._keeps_days = has_days(connection)
+        return self._keeps_days
 
     def _ids(self, plant: Plant | str, tags: Sequence[str] | None) -> dict[str, int]:
         """Tag name -> number, in the order asked for; raises UnknownTag."""
@@ -316,16 +320,31 @@ class SampleStore(SkippingStore):
         return {t: known[t] for t in tags}
 
 
-def _newest_before(at_us: int) -> Select[Any]:
+def _last_rows(connection: Connection, ids: set[int], at: datetime | None) -> list[Row[Any]]:
+    """The newest row of each tag, not after `at`; most often that is its last value."""
+    known = select(last_value).where(last_value.c.tag_id.in_(ids))
+    if at is None:
+        return [*connection.execute(known)]
+    at_us = microseconds(at)
+    rows = [*connection.execute(known.where(last_value.c.ts <= at_us))]
+    for since_us in (at_us - _NEAR_US, None):
+        missing = ids - {row.tag_id for row in rows}
+        if missing:
+            earlier = _newest_before(at_us, since_us).where(tag.c.id.in_(missing))
+            rows += connection.execute(earlier)
+    return rows
+
+
+def _newest_before(at_us: int, since_us: int | None) -> Select[Any]:
     """The newest sample of each tag that is not after `at_us`: one key lookup per tag."""
     earlier = sample.alias("earlier")
-    newest = (
-        select(func.max(earlier.c.ts))
-        .where(earlier.c.tag_id == tag.c.id, earlier.c.ts <= at_us)
-        .correlate(tag)
-        .scalar_subquery()
-    )
-    return select(sample).where(sample.c.tag_id == tag.c.id, sample.c.ts == newest)
+    newest = select(func.max(earlier.c.ts)).where(earlier.c.tag_id == tag.c.id)
+    found = select(sample).where(sample.c.tag_id == tag.c.id, sample.c.ts <= at_us)
+    newest = newest.where(earlier.c.ts <= at_us)
+    if since_us is not None:
+        newest = newest.where(earlier.c.ts >= since_us)
+        found = found.where(sample.c.ts >= since_us)
+    return found.where(sample.c.ts == newest.correlate(tag).scalar_subquery())
 
 
 def _not_registered(unknown: set[str], plant: str) -> str:

@@ -86,7 +86,7 @@ tag = Table(
 sample = Table(
     "sample",
     METADATA,
-    Column("tag_id", Integer, ForeignKey("tag.id"), primary_key=True, autoincrement=False),
+    Column("tag_id", Integer, primary_key=True, autoincrement=False),  # tag.id, as in last_value
     Column("ts", Whole, primary_key=True, autoincrement=False),
     Column("value", Number),
     Column("quality", Whole, nullable=False),
@@ -94,6 +94,7 @@ sample = Table(
     Column("marks", Small, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (ts)",
 )
 
 last_value = Table(

