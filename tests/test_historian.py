@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import signal
 import sqlite3
@@ -13,11 +14,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from each_database import REFUSED, by_hand, is_sqlite, is_writing, seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import (
@@ -33,9 +34,11 @@ from small_plant import (
     proposal,
     small_plant,
 )
+from sqlalchemy import URL
 
 from twin.errors import DatabaseUnavailable, RecordRefused, UnknownTag
-from twin.historian import Gap, Historian, stored
+from twin.historian import Gap, HandBackCause, Historian, stored
+from twin.historian.database import connect, writing
 from twin.records import (
     BAD,
     GOOD,
@@ -49,19 +52,14 @@ from twin.records import (
 )
 
 PLANT = small_plant()
+NUMBERS = itertools.count()
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
-    with Historian.create(tmp_path / "plant.db") as opened:
+def historian(database: URL) -> Iterator[Historian]:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         yield opened
-
-
-def by_hand(historian: Historian, statement: str) -> None:
-    """What somebody with the file and a SQLite shell could try."""
-    with closing(sqlite3.connect(historian.path)) as connection, connection:
-        connection.execute(statement)
 
 
 # Readings
@@ -193,22 +191,29 @@ def test_registering_again_keeps_the_readings(historian: Historian) -> None:
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(batches=st.lists(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([LEVEL, PUMP])))))
+@given(
+    batches=st.lists(
+        st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 40), st.sampled_from([LEVEL, PUMP])))
+    )
+)
 def test_any_order_of_batches_gives_the_same_history(
-    batches: list[list[tuple[int, str]]], tmp_path_factory: pytest.TempPathFactory
+    historian: Historian, batches: list[list[tuple[int, int, str]]]
 ) -> None:
-    """Counting what `store` returns equals counting distinct (tag, source time)."""
-    with Historian.create(tmp_path_factory.mktemp("batches") / "h.db") as opened:
-        opened.register(PLANT)
-        new = sum(opened.store(level(s, float(s), tag=t) for s, t in b) for b in batches)
-        distinct = {pair for batch in batches for pair in batch}
-        assert new == opened.count(PLANT) == len(distinct)
-        last = opened.last_readings(PLANT)
-        for tag in (LEVEL, PUMP):
-            times = [s for s, t in distinct if t == tag]
-            assert (tag in last) == bool(times)
-            if times:
-                assert last[tag].source_time == at(max(times))
+    """Counting what `store` returns equals counting distinct (tag, source time); over days too."""
+    plant = small_plant(f"plant_{next(NUMBERS)}")
+    historian.register(plant)
+    new, distinct = 0, set()
+    for batch in batches:
+        taken = [(86_400 * day + second, tag) for day, second, tag in batch]
+        new += historian.store((level(s, float(s), tag=t) for s, t in taken), plant)
+        distinct |= set(taken)
+    assert new == historian.count(plant) == len(distinct)
+    last = historian.last_readings(plant)
+    for tag in (LEVEL, PUMP):
+        times = sorted(s for s, t in distinct if t == tag)
+        assert [last[t].source_time for t in last if t == tag] == [at(s) for s in times[-1:]]
+        series = historian.samples(plant, [tag], at(-1e5), at(1e5))[tag]
+        assert series.values.tolist() == times
 
 
 def test_travel_adds_up_how_far_an_mv_moved(historian: Historian) -> None:
@@ -306,8 +311,7 @@ def test_a_proposal_of_a_whole_plant_stays_small(historian: Historian) -> None:
     forecast = dataclasses.replace(new.forecast, **fan)
     plan = dataclasses.replace(new.plan, moves=lines(2), predicted=lines(10))
     historian.store_proposal(dataclasses.replace(new, plan=plan, forecast=forecast))
-    with closing(sqlite3.connect(historian.path)) as connection:
-        sizes = connection.execute("SELECT length(plan), length(forecast) FROM proposal").fetchone()
+    (sizes,) = seen_by_hand(historian.url, "SELECT length(plan), length(forecast) FROM proposal")
     assert sum(sizes) <= 15_000, sizes
 
 
@@ -391,8 +395,8 @@ def test_a_status_moves_along_its_arrows_only(
         before is ProposalStatus.ACCEPTED and after in ACCEPTED_ENDS
     )
     if not is_legal:
-        with pytest.raises(sqlite3.IntegrityError, match="no such change"):
-            by_hand(historian, f"UPDATE proposal SET status = '{after}'")
+        with pytest.raises(REFUSED, match="no such change"):
+            by_hand(historian.url, f"UPDATE proposal SET status = '{after}'")
     assert historian.set_status("p1", after, "why", at(40)) is is_legal
     stands = historian.proposal("p1")
     assert stands is not None
@@ -404,8 +408,8 @@ def test_only_a_decision_accepts(historian: Historian) -> None:
     historian.store_proposal(proposal())
     with pytest.raises(RecordRefused, match="decide"):
         historian.set_status("p1", ProposalStatus.ACCEPTED, "", at(1))
-    with pytest.raises(sqlite3.IntegrityError, match="by a decision only"):
-        by_hand(historian, "UPDATE proposal SET status = 'accepted'")
+    with pytest.raises(REFUSED, match="by a decision only"):
+        by_hand(historian.url, "UPDATE proposal SET status = 'accepted'")
     for status in (ProposalStatus.ACCEPTED, ProposalStatus.WRITTEN):
         with pytest.raises(RecordRefused, match="open, refused or shadow"):
             historian.store_proposal(proposal("p2", status))
@@ -549,15 +553,12 @@ def test_only_a_verified_write_moved_an_mv(historian: Historian) -> None:
     [
         ("UPDATE event SET message = 'nothing happened'", "event is append only"),
         ("DELETE FROM event", "event is append only"),
-        ("INSERT OR REPLACE INTO event SELECT * FROM event LIMIT 1", "stored already"),
+        ("INSERT INTO event SELECT * FROM event LIMIT 1", "stored already"),
         ("UPDATE decision SET actor = 'Eve'", "decision is append only"),
         ("DELETE FROM decision", "decision is append only"),
         ("DELETE FROM proposal", "kept for ever"),
         ("UPDATE proposal SET setpoints = '{}'", "only the status"),
-        (
-            "INSERT OR REPLACE INTO proposal SELECT * FROM proposal",
-            "stored already|a new proposal is",
-        ),
+        ("INSERT INTO proposal SELECT * FROM proposal", "stored already|a new proposal is"),
         ("UPDATE clearance SET used_at = NULL", "used once"),
         ("UPDATE clearance SET expires_at = expires_at * 2", "used once"),
         ("DELETE FROM clearance", "kept for ever"),
@@ -570,14 +571,48 @@ def test_only_a_verified_write_moved_an_mv(historian: Historian) -> None:
 def test_what_people_may_be_asked_about_cannot_be_changed(
     historian: Historian, statement: str, told: str
 ) -> None:
-    """Also not with a SQLite shell."""
+    """Also not with a shell of the database."""
+    lived_through(historian)
+    with pytest.raises(REFUSED, match=told):
+        by_hand(historian.url, statement)
+
+
+def lived_through(historian: Historian) -> None:
+    """One row at least in every table that people may be asked about."""
     cleared(historian)
     historian.use_clearance("c1", at(25))
     historian.store_outcome(outcome())
     historian.set_stage(PLANT, PUMP, Stage.SHADOW, "Ada", "first days", at(1))
     historian.set_active_model(PLANT, "v1", {}, at(1))
-    with pytest.raises(sqlite3.IntegrityError, match=told):
-        by_hand(historian, statement)
+    historian.note_let_go(PLANT, PUMP, HandBackCause.PLANT, "heartbeat lost", at(2))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("table", ["event", "proposal", "decision", "clearance", "hand_back"])
+def test_no_row_is_replaced_in_sqlite(historian: Historian, table: str) -> None:
+    """OR REPLACE deletes the old row without a word to the rule that forbids deleting."""
+    lived_through(historian)
+    with pytest.raises(REFUSED, match=r"stored already|a new proposal is|is not open|for an acc"):
+        by_hand(historian.url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "TRUNCATE event",
+        "TRUNCATE proposal CASCADE",
+        "TRUNCATE stage, model",
+        "INSERT INTO event SELECT * FROM event ON CONFLICT (id) DO UPDATE SET message = ''",
+        "MERGE INTO event USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE",
+    ],
+)
+def test_no_row_is_replaced_or_cut_off_in_postgres(historian: Historian, statement: str) -> None:
+    """What only PostgreSQL can do is refused there as well."""
+    lived_through(historian)
+    with pytest.raises(REFUSED, match=r"append only|kept for ever|stored already"):
+        by_hand(historian.url, statement)
 
 
 def test_every_step_leaves_an_audit_row(historian: Historian) -> None:
@@ -706,10 +741,10 @@ def test_facts_say_how_much_is_stored(historian: Historian) -> None:
 # Several processes, and what happens when one dies
 
 
-def test_two_writers_both_get_through(historian: Historian, tmp_path: Path) -> None:
+def test_two_writers_both_get_through(historian: Historian) -> None:
     """A backfill and single decisions share the file; nobody gives up."""
     bulk = [level(s, float(s), tag=t) for s in range(40_000) for t in (LEVEL, PUMP)]
-    with Historian.open(historian.path) as second, ThreadPoolExecutor(1) as pool:
+    with Historian.open(historian.url) as second, ThreadPoolExecutor(1) as pool:
         job = pool.submit(historian.store, bulk)
         for k in range(30):
             second.event(PLANT, "note", str(k), "while the backfill runs", at(k), "test")
@@ -719,15 +754,15 @@ def test_two_writers_both_get_through(historian: Historian, tmp_path: Path) -> N
 
 def test_a_lock_that_never_opens_ends_in_a_message(historian: Historian) -> None:
     """After the deadline: what happened and what to do; the next write works again."""
-    with Historian.open(historian.path, busy_deadline_s=0.1) as second:
-        with closing(sqlite3.connect(historian.path, isolation_level=None)) as holder:
-            holder.execute("BEGIN IMMEDIATE")
+    with Historian.open(historian.url, busy_deadline_s=0.1) as second:
+        with writing(connect(historian.url)):
             assert second.count(PLANT) == 0  # readers do not wait
-            with pytest.raises(DatabaseUnavailable, match=r"locked.*Another process"):
+            with pytest.raises(DatabaseUnavailable, match=r"lock.*Another process"):
                 second.beat(PLANT, "x", at(0), 1)
         second.beat(PLANT, "x", at(0), 1)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_reader_waits_for_the_one_who_repairs_the_log(historian: Historian) -> None:
     """After a kill one process holds everything for a moment; the others' reading is not lost."""
     historian.store([level(0, 1.0)])
@@ -763,28 +798,26 @@ historian.store(level(s, float(s), tag=t) for s in range(80_000) for t in (LEVEL
 
 
 def test_killed_in_the_middle_of_storing_nothing_is_torn(historian: Historian) -> None:
-    """kill -9 during a backfill: the file is sound, and storing again completes it."""
-    wal = Path(f"{historian.path}-wal")
+    """kill -9 during a backfill: the database is sound, and storing again completes it."""
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(historian.path)],
+        [sys.executable, "-c", KILLED, historian.url.render_as_string(hide_password=False)],
         cwd=Path(__file__).parent,
         env={"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parent.parent}"},
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"storing\n"
-    size = wal.stat().st_size
     give_up_at = time.monotonic() + 60
-    while historian.count(PLANT) == 0 or wal.stat().st_size == size:
+    while historian.count(PLANT) == 0 or not is_writing(historian.url):
         assert child.poll() is None
         assert time.monotonic() < give_up_at
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    with Historian.open(historian.path) as opened:
+    with Historian.open(historian.url) as opened:
         survived = opened.count(PLANT)
         assert 0 < survived < 160_000
-        with closing(sqlite3.connect(opened.path)) as raw:
-            assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        if is_sqlite(opened.url):
+            assert seen_by_hand(opened.url, "PRAGMA integrity_check") == [("ok",)]
         for tag, last in opened.last_readings(PLANT).items():
             series = opened.samples(PLANT, [tag], NOON, at(80_000))[tag]
             assert last.source_time.timestamp() == series.times_s[-1]

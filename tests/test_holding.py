@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from each_database import REFUSED, by_hand, forgetting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_plant import NOON, PUMP, accept, at, outcome, permission, proposal, small_plant
+from sqlalchemy import URL
 
 from twin.errors import RecordRefused
 from twin.historian import HandBackStatus, Historian
@@ -32,8 +32,8 @@ PLANT = replace(
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
-    with Historian.create(tmp_path / "h.db") as opened:
+def historian(database: URL) -> Iterator[Historian]:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         yield opened
 
@@ -125,27 +125,23 @@ def test_a_hand_back_is_asked_and_ended_once(historian: Historian) -> None:
         "UPDATE hand_back SET actor = 'Eve'",
         "UPDATE hand_back SET status = 'gone', ended_at = 1",
         "UPDATE hand_back SET status = 'done'",
-        "INSERT OR REPLACE INTO hand_back SELECT * FROM hand_back",
+        "INSERT INTO hand_back SELECT * FROM hand_back",
     ],
 )
 def test_nobody_changes_what_was_asked(historian: Historian, statement: str) -> None:
     """The database itself refuses, whoever writes."""
     written(historian)
     assert historian.ask_back(PLANT, PUMP, "Ada", "it rattles", at(30)) is None
-    with (
-        closing(sqlite3.connect(historian.path)) as raw,
-        pytest.raises(sqlite3.IntegrityError),
-    ):
-        raw.execute(statement)
+    with pytest.raises(REFUSED):
+        by_hand(historian.url, statement)
 
 
 def test_a_damaged_hand_back_is_passed_over(historian: Historian) -> None:
     """It is named as unreadable, and what we hold is still told."""
     written(historian)
     historian.ask_back(PLANT, PUMP, "Ada", "it rattles", at(30))
-    with closing(sqlite3.connect(historian.path)) as raw, raw:
-        raw.execute("DROP TRIGGER hand_back_ended_once")
-        raw.execute("UPDATE hand_back SET cause = 'garbage'")
+    unguarded = forgetting(historian.url, "hand_back_ended_once", "hand_back")
+    by_hand(historian.url, unguarded, "UPDATE hand_back SET cause = 'garbage'")
     assert historian.hand_backs(PLANT) == []
     assert historian.asked_back_at(PLANT, [PUMP]) == LATEST, "it may have been a person's"
     assert [each.kind for each in historian.unreadable(PLANT.plant)] == ["hand-back"]
@@ -159,9 +155,8 @@ def test_a_request_of_unknown_time_counts_as_later_than_any_yes(
     """It keeps its own MV from being written, and no other."""
     written(historian)
     historian.ask_back(PLANT, PUMP, "Ada", "it rattles", at(30))
-    with closing(sqlite3.connect(historian.path)) as raw, raw:
-        raw.execute("DROP TRIGGER hand_back_ended_once")
-        raw.execute(f"UPDATE hand_back SET asked_at = {damaged}")
+    unguarded = forgetting(historian.url, "hand_back_ended_once", "hand_back")
+    by_hand(historian.url, unguarded, f"UPDATE hand_back SET asked_at = {damaged}")
     asked_at = historian.asked_back_at(PLANT, [PUMP])
     assert asked_at is not None
     assert asked_at > at(1e9)

@@ -11,9 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from each_database import REFUSED, Server, by_hand, is_sqlite, seen_by_hand
 from small_plant import LEVEL, level, small_plant
+from sqlalchemy import URL
 
 from twin.errors import DatabaseUnavailable, WrongMigration
 from twin.historian import (
@@ -25,24 +29,48 @@ from twin.historian import (
     migrations,
     upgrade,
 )
-from twin.historian.database import connect, reading
+from twin.historian.database import connect
 from twin.historian.schema import METADATA, moment
 from twin.records import BAD, GOOD, ProposalStatus, Reading
 
 
-def tables(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+def names(url: URL) -> set[str]:
+    """Every table, index, trigger and function that somebody made."""
+    if is_sqlite(url):
+        return {row[0] for row in seen_by_hand(url, "SELECT name FROM sqlite_master")}
+    ours = "namespace = 'public'::regnamespace"
+    found = seen_by_hand(
+        url,
+        f"SELECT relname FROM pg_class WHERE rel{ours} UNION ALL "
+        f"SELECT proname FROM pg_proc WHERE pro{ours} UNION ALL "
+        "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    )
+    return {row[0] for row in found}
 
 
-def test_migrated_schema_is_the_one_in_the_code(tmp_path: Path) -> None:
-    """Alembic finds no difference between the migrations' result and `schema.METADATA`."""
-    path = tmp_path / "h.db"
-    upgrade(path)
-    engine = connect(path)
-    with reading(engine) as connection:
+def test_migrated_schema_is_the_one_in_the_code(database: URL) -> None:
+    """`alembic check` finds no difference between the migrations' result and `schema.METADATA`."""
+    with Historian.create(database) as historian:
+        historian.register(small_plant())
+        historian.store([level(0, 1.0)])  # in a part of its own, where there are parts
+    config = Config()
+    config.set_main_option("script_location", str(migrations.script_folder()))
+    engine = connect(database)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.check(config)
+    engine.dispose()
+
+
+def test_a_schema_that_differs_is_found(database: URL) -> None:
+    """The check above can fail: a missing index, and a table that nobody knows."""
+    upgrade(database)
+    by_hand(database, "DROP INDEX ix_event_plant_kind", "CREATE TABLE samples_too (id INTEGER)")
+    engine = connect(database)
+    with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, METADATA) == []
+        found = {difference[0] for difference in compare_metadata(context, METADATA)}
+        assert {"add_index", "remove_table"} <= found
     engine.dispose()
 
 
@@ -60,14 +88,14 @@ def test_sqlite_tables_are_strict_and_samples_have_no_rowid(tmp_path: Path) -> N
     assert clustered == {"sample", "rollup_1m", "rollup_1h", "rollup_due"}
 
 
-def test_up_down_and_up_again(tmp_path: Path) -> None:
+def test_up_down_and_up_again(bare_database: URL) -> None:
     """Down to nothing takes everything away; up again builds a working historian."""
-    path = tmp_path / "h.db"
+    path = bare_database
     assert current_revision(path) is None
     assert upgrade(path) == head_revision() == current_revision(path)
     downgrade(path, "base")
     assert current_revision(path) is None
-    assert tables(path) == {"alembic_version", "sqlite_autoindex_alembic_version_1"}
+    assert all("alembic_version" in name for name in names(path))
     with Historian.create(path) as historian:
         historian.register(small_plant())
         assert historian.store([level(0, 1.0)]) == 1
@@ -83,33 +111,37 @@ OLD_FORECAST = '{"start":"2026-01-05T12:00:00+00:00","step_s":60.0,"model":"phys
 "high":{"tank.level":[1.5,2.5]},"cost_per_h":0.25}'
 
 
-def stored_at_first(path: Path) -> None:
+def stored_at_first(path: URL) -> None:
     """A database at the first revision with an accepted proposal and one without a forecast."""
     upgrade(path, "0001")
     verdict = (
         '{"is_clear":true,"reasons":[],"checked_at":"2026-01-05T12:00:00+00:00","setpoints":{}}'
     )
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("PRAGMA foreign_keys = ON")
-        for proposal_id, forecast in (("p1", OLD_FORECAST), ("p2", None)):
-            connection.execute(
-                "INSERT INTO proposal VALUES (?, 'small', 0, 1, 2, 'open', '', 0, 'why', 0.7, "
-                "'physics', '{}', '{}', '[]', ?, ?, ?)",
-                (proposal_id, OLD_PLAN, forecast, verdict),
-            )
-        connection.execute("INSERT INTO decision VALUES ('p1', 1, 'Ada', 'fine', 10)")
-        connection.execute("UPDATE proposal SET status = 'accepted' WHERE proposal_id = 'p1'")
+    proposals = [
+        f"INSERT INTO proposal VALUES ('{name}', 'small', 0, 1, 2, 'open', '', 0, 'why', 0.7, "
+        f"'physics', '{{}}', '{{}}', '[]', '{OLD_PLAN}', {forecast}, '{verdict}')"
+        for name, forecast in (("p1", f"'{OLD_FORECAST}'"), ("p2", "NULL"))
+    ]
+    by_hand(
+        path,
+        *proposals,
+        "INSERT INTO decision VALUES ('p1', 1, 'Ada', 'fine', 10)",
+        "UPDATE proposal SET status = 'accepted' WHERE proposal_id = 'p1'",
+    )
 
 
-def triggers(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        return {row[0] for row in found}
+def triggers(path: URL) -> set[str]:
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if is_sqlite(path)
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    return {row[0] for row in seen_by_hand(path, query)}
 
 
-def test_packing_plans_keeps_what_was_stored(tmp_path: Path) -> None:
+def test_packing_plans_keeps_what_was_stored(bare_database: URL) -> None:
     """A proposal of the first revision is the same record after the upgrade, decision and all."""
-    path = tmp_path / "h.db"
+    path = bare_database
     stored_at_first(path)
     with Historian.create(path) as historian:
         kept, bare = historian.proposal("p1"), historian.proposal("p2")
@@ -127,9 +159,9 @@ def test_packing_plans_keeps_what_was_stored(tmp_path: Path) -> None:
         assert decision.by == "Ada"
 
 
-def test_unpacking_plans_gives_back_the_text(tmp_path: Path) -> None:
+def test_unpacking_plans_gives_back_the_text(bare_database: URL) -> None:
     """Down again, the first revision finds every byte as it left it, its rules included."""
-    path = tmp_path / "h.db"
+    path = bare_database
     stored_at_first(path)
     before = triggers(path)
     upgrade(path, "0002")
@@ -137,72 +169,63 @@ def test_unpacking_plans_gives_back_the_text(tmp_path: Path) -> None:
     upgrade(path)
     downgrade(path, "0001")
     assert triggers(path) == before
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT plan, forecast FROM proposal ORDER BY 1, 2").fetchall()
-        assert sorted(rows, key=str) == sorted(
-            [(OLD_PLAN, None), (OLD_PLAN, OLD_FORECAST)], key=str
-        )
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    kept = seen_by_hand(path, "SELECT plan, forecast FROM proposal")
+    assert sorted(kept, key=str) == sorted([(OLD_PLAN, None), (OLD_PLAN, OLD_FORECAST)], key=str)
+    if is_sqlite(path):
+        assert seen_by_hand(path, "PRAGMA foreign_key_check") == []
     upgrade(path)
     with Historian.open(path) as historian:
         assert historian.proposal("p1") is not None
 
 
 @pytest.mark.parametrize("revision", ["0001", "head"])
-def test_a_stored_plan_cannot_be_changed_at_any_revision(tmp_path: Path, revision: str) -> None:
+def test_a_stored_plan_cannot_be_changed_at_any_revision(bare_database: URL, revision: str) -> None:
     """Moving the columns does not lose the rule that guards them; a plan is never left out."""
-    path = tmp_path / "h.db"
+    path = bare_database
     stored_at_first(path)
     upgrade(path, revision)
     for column in ("plan", "forecast", "setpoints"):
-        with (
-            closing(sqlite3.connect(path)) as connection,
-            pytest.raises(sqlite3.IntegrityError, match="only the status"),
-        ):
-            connection.execute(f"UPDATE proposal SET {column} = NULL")
+        with pytest.raises(REFUSED, match="only the status"):
+            by_hand(path, f"UPDATE proposal SET {column} = NULL")
 
 
-def test_a_proposal_without_a_plan_is_refused(tmp_path: Path) -> None:
+def test_a_proposal_without_a_plan_is_refused(bare_database: URL) -> None:
     """The packed column has a default, as SQLite asks; the database does not take it."""
-    path = tmp_path / "h.db"
+    path = bare_database
     stored_at_first(path)
     upgrade(path)
-    with (
-        closing(sqlite3.connect(path)) as connection,
-        pytest.raises(sqlite3.IntegrityError, match="a proposal has a plan"),
-    ):
-        connection.execute(
+    with pytest.raises(REFUSED, match="a proposal has a plan"):
+        by_hand(
+            path,
             "INSERT INTO proposal (proposal_id, plant, created_at, expires_at, open_until_wall, "
             "status, status_reason, status_at, reason, model, current_values, setpoints, binding, "
-            "verdict) VALUES ('p3', 'small', 0, 1, 2, 'open', '', 0, '', '', '{}', '{}', '[]', '')"
+            "verdict) VALUES ('p3', 'small', 0, 1, 2, 'open', '', 0, '', '', '{}', '{}', '[]', '')",
         )
 
 
-def stored_at_third(path: Path) -> None:
+def stored_at_third(path: URL) -> None:
     """A database at the third revision: two samples and two gaps."""
     upgrade(path, "0003")
-    with closing(sqlite3.connect(path)) as connection, connection:
-        for statement in (
-            "INSERT INTO tag VALUES (1, 'small', 'tank.level', 'CV', 'cm')",
-            "INSERT INTO sample VALUES (1, 1000, NULL, 2147483648, 999), (1, 0, 2.5, 0, 30)",
-            "INSERT INTO last_value VALUES (1, 1000, NULL, 2147483648, 999)",
-            "INSERT INTO gap VALUES ('small', '', 5, NULL, 0, 'away'), "
-            "('small', 'tank.level', 5, 9, 1, 'sensor off')",
-        ):
-            connection.execute(statement)
+    by_hand(
+        path,
+        "INSERT INTO tag VALUES (1, 'small', 'tank.level', 'CV', 'cm')",
+        "INSERT INTO sample VALUES (1, 1000, NULL, 2147483648, 999), (1, 0, 2.5, 0, 30)",
+        "INSERT INTO last_value VALUES (1, 1000, NULL, 2147483648, 999)",
+        "INSERT INTO gap VALUES ('small', '', 5, NULL, 0, 'away'), "
+        "('small', 'tank.level', 5, 9, 1, 'sensor off')",
+    )
 
 
-def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return {
-            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
-            for table in ("sample", "last_value", "gap")
-        }
+def rows(path: URL) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table: seen_by_hand(path, f"SELECT * FROM {table} ORDER BY 1, 2, 3")
+        for table in ("sample", "last_value", "gap")
+    }
 
 
-def test_readings_and_gaps_of_earlier_versions_are_kept(tmp_path: Path) -> None:
+def test_readings_and_gaps_of_earlier_versions_are_kept(bare_database: URL) -> None:
     """They are live readings of the plant's one source; each arrived when it did."""
-    path = tmp_path / "h.db"
+    path = bare_database
     stored_at_third(path)
     before = rows(path)
     with Historian.create(path) as historian:
@@ -218,9 +241,9 @@ def test_readings_and_gaps_of_earlier_versions_are_kept(tmp_path: Path) -> None:
     assert rows(path) == before
 
 
-def test_going_back_keeps_the_wider_of_gaps_that_began_together(tmp_path: Path) -> None:
+def test_going_back_keeps_the_wider_of_gaps_that_began_together(bare_database: URL) -> None:
     """The earlier schema knows one gap a start: what may be missing stays missing."""
-    path = tmp_path / "h.db"
+    path = bare_database
     with Historian.create(path) as historian:
         historian.add_gap("small", moment(5), moment(9), "b", source="lab", is_filled=True)
         historian.add_gap("small", moment(5), None, "a", filled_until=moment(7))
@@ -228,9 +251,9 @@ def test_going_back_keeps_the_wider_of_gaps_that_began_together(tmp_path: Path) 
     assert rows(path)["gap"] == [("small", "", 5, None, 0, "a")]
 
 
-def test_upgrading_twice_keeps_what_is_stored(tmp_path: Path) -> None:
+def test_upgrading_twice_keeps_what_is_stored(bare_database: URL) -> None:
     """`create` on a running plant's database is harmless."""
-    url = f"sqlite:///{tmp_path}/h.db"
+    url = bare_database
     with Historian.create(url) as historian:
         historian.register(small_plant())
         historian.store([level(0, 1.0)])
@@ -238,10 +261,11 @@ def test_upgrading_twice_keeps_what_is_stored(tmp_path: Path) -> None:
         assert historian.last_readings("small")[LEVEL].value == 1.0
 
 
-def test_processes_that_upgrade_at_once_all_succeed(tmp_path: Path) -> None:
+def test_processes_that_upgrade_at_once_all_succeed(bare_database: URL) -> None:
     """One builds the schema, the others wait and find it built."""
-    path = tmp_path / "h.db"
-    code = f"from twin.historian import Historian; Historian.create({str(path)!r}).close()"
+    path = bare_database
+    url = path.render_as_string(hide_password=False)
+    code = f"from twin.historian import Historian; Historian.create({url!r}).close()"
     starts = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -281,20 +305,41 @@ def test_opening_needs_the_right_schema(tmp_path: Path) -> None:
             open_it(path)
 
 
-def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_left_alone(bare_database: URL) -> None:
     """It gets neither our tables nor a migration mark."""
-    path = tmp_path / "theirs.db"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE invoices (id INTEGER)")
+    by_hand(bare_database, "CREATE TABLE invoices (id INTEGER)")
     with pytest.raises(DatabaseUnavailable, match="belongs to another program"):
-        Historian.create(path)
-    assert tables(path) == {"invoices"}
+        Historian.create(bare_database)
+    assert names(bare_database) == {"invoices"}
+
+
+@pytest.mark.postgres
+def test_an_empty_database_on_a_server_has_no_schema_yet(postgres: Server) -> None:
+    """What a file says before it is there, a database says that nobody has prepared."""
+    url = postgres.database()
+    with pytest.raises(WrongMigration, match=r"has no schema yet; .*plantwright db upgrade"):
+        Historian.open(url)
+    Historian.create(url).close()
+    by_hand(url, "UPDATE alembic_version SET version_num = '9999'")
+    for open_it in (Historian.open, Historian.create):
+        with pytest.raises(WrongMigration, match=rf"is at revision 9999.*{head_revision()}.*newer"):
+            open_it(url)
+    postgres.drop(url)
 
 
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://u:secret@db/plant", r"postgresql://u:\*\*\*@db/plant: .*SQLite files only"),
+        ("mysql://u:secret@db/plant", r"mysql://u:\*\*\*@db/plant: .*SQLite and PostgreSQL only"),
+        ("postgresql://u:secret@db", r"u:\*\*\*@db: .*names no database"),
+        (
+            "postgresql://u:se:cret@x:no port/db",
+            r"postgresql://\*\*\*@x:no port/db: not a database",
+        ),
+        (
+            "postgresql://u@127.0.0.1:1/db?password=secret",
+            r"u@127.0.0.1:1/db\?password=.*refused.*Check that the server runs",
+        ),
         ("sqlite:///:memory:", "cannot be shared"),
         ("sqlite://", "cannot be shared"),
         ("no such: thing://", "not a database address"),

@@ -9,16 +9,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import pytest
+from each_database import by_hand, forgetting
 from hypothesis import given
 from hypothesis import strategies as st
 from small_plant import NOON, PUMP, accept, at, level, outcome, permission, proposal, small_plant
+from sqlalchemy import URL, insert, select
 
 from twin.context import gate_context
 from twin.errors import RecordUnreadable
 from twin.historian import Historian, stored
+from twin.historian.database import connect, writing
+from twin.historian.schema import proposal as table
 from twin.records import ProposalStatus, Stage, WriteStatus
 
 PLANT = small_plant()
@@ -49,9 +52,9 @@ DAMAGES: list[tuple[str, object]] = [
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
+def historian(database: URL) -> Iterator[Historian]:
     """A plant with one sound open proposal, `p1`."""
-    with Historian.create(tmp_path / "plant.db") as opened:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         opened.store_proposal(proposal())
         yield opened
@@ -59,20 +62,10 @@ def historian(tmp_path: Path) -> Iterator[Historian]:
 
 def forge(historian: Historian, name: str, like: str = "p1", **columns: object) -> None:
     """A new open proposal by hand, as the one called `like` but for these columns."""
-    with closing(sqlite3.connect(historian.path)) as connection, connection:
-        connection.row_factory = sqlite3.Row
-        found = connection.execute("SELECT * FROM proposal WHERE proposal_id = ?", (like,))
-        row = {**dict(found.fetchone()), "proposal_id": name, "status": "open", **columns}
-        marks = ", ".join("?" * len(row))
-        into = f"INSERT INTO proposal ({', '.join(row)}) VALUES ({marks})"
-        connection.execute(into, tuple(row.values()))
-
-
-def by_hand(historian: Historian, *statements: str) -> None:
-    """What a damaged disk, or somebody with a SQLite shell, leaves behind."""
-    with closing(sqlite3.connect(historian.path)) as connection, connection:
-        for statement in statements:
-            connection.execute(statement)
+    with writing(connect(historian.url)) as connection:
+        found = connection.execute(select(table).where(table.c.proposal_id == like)).one()
+        row = {**found._mapping, "proposal_id": name, "status": "open", **columns}
+        connection.execute(insert(table).values(row))
 
 
 def ids(historian: Historian) -> list[str]:
@@ -101,6 +94,7 @@ def test_a_damaged_proposal_is_nobodys_to_decide_and_hides_no_other(
     assert len(historian.past(PLANT)) == 2
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_bytes_that_are_no_text_hide_no_other_row(historian: Historian) -> None:
     """SQLite stores them as text; a name made of them can be neither shown nor addressed."""
     forge(historian, "ok", reason="fine")
@@ -121,7 +115,7 @@ def test_every_unreadable_row_is_told_once(historian: Historian) -> None:
     """By whoever says so, at a time of the plant; reading alone writes nothing."""
     forge(historian, "bad", setpoints="garbage")
     by_hand(
-        historian,
+        historian.url,
         f"INSERT INTO stage VALUES (1, 'small', '{PUMP}', 'closed-ish', 'mallory', '', 0)",
         "INSERT INTO process VALUES ('small', 'plan', 9000000000000000000, 1, '')",
         "INSERT INTO model VALUES (1, 'small', 'v1', '[1]', 0)",
@@ -143,7 +137,7 @@ def test_every_unreadable_row_is_told_once(historian: Historian) -> None:
 
 def test_an_unreadable_event_hides_no_other(historian: Historian) -> None:
     """The audit goes on around it."""
-    by_hand(historian, f"INSERT INTO event VALUES (99, 'small', 'stop', '', '', {_FAR}, 'Ada')")
+    by_hand(historian.url, f"INSERT INTO event VALUES (99, 'small', 'stop', '', '', {_FAR}, 'Ada')")
     assert [event.kind for event in historian.events(PLANT)] == ["proposal"]
 
 
@@ -158,7 +152,7 @@ def test_an_unreadable_outcome_is_a_failed_write(
     historian.store_clearance(permission())
     assert historian.use_clearance("c1", at(25))
     by_hand(
-        historian,
+        historian.url,
         f"INSERT INTO write_outcome VALUES (7, 'p1', 'c1', '{status}', '', {time_us})",
         f"INSERT INTO written_value VALUES (7, '{PUMP}', 5.125, NULL, 0)",
     )
@@ -177,8 +171,8 @@ def test_a_move_of_unknown_time_is_unknown_to_the_gate(historian: Historian) -> 
     told = partial(gate_context, PLANT, historian, now=at(60), wall_now=NOON, is_stopped=False)
     assert told().last_moved_at == {PUMP: at(25)}
     by_hand(
-        historian,
-        "DROP TRIGGER write_outcome_never_update",
+        historian.url,
+        forgetting(historian.url, "write_outcome_never_update", "write_outcome"),
         f"UPDATE write_outcome SET finished_at = {_FAR}",
     )
     assert told().last_moved_at == {PUMP: None}
@@ -188,7 +182,7 @@ def test_an_unreadable_reading_or_gap_hides_no_other(historian: Historian) -> No
     """The tag has no reading; the others keep theirs."""
     historian.store([level(1, 2.0), level(1, 3.0, tag=PUMP)], PLANT)
     by_hand(
-        historian,
+        historian.url,
         f"UPDATE last_value SET ts = {_FAR} WHERE value = 2.0",
         f"INSERT INTO gap VALUES ('small', '', '', {_FAR}, NULL, 0, NULL, 'forged')",
     )

@@ -39,16 +39,13 @@ def address(url: str | Path | URL) -> URL:
     Raises:
         DatabaseUnavailable: the address does not parse or names another kind of database.
     """
-    if isinstance(url, URL):
-        return url
-    text = str(url)
-    if isinstance(url, Path) or ":" not in text:
-        return URL.create("sqlite", database=text)
+    if isinstance(url, Path) or ":" not in str(url):
+        return URL.create("sqlite", database=str(url))
     try:
-        parsed = make_url(text)
-    except ArgumentError:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # the second of a port that is no number
         raise DatabaseUnavailable(
-            f"{_without_login(text)}: not a database address. Write {_FORMS}, or a file name."
+            f"{_without_login(str(url))}: not a database address. Write {_FORMS}, or a file name."
         ) from None
     if parsed.get_backend_name() == "postgresql":
         return _postgres(parsed)
@@ -58,7 +55,7 @@ def address(url: str | Path | URL) -> URL:
         )
     if not parsed.database or parsed.database == ":memory:":
         raise DatabaseUnavailable(
-            f"{text}: a database in memory cannot be shared by several processes. "
+            f"{url}: a database in memory cannot be shared by several processes. "
             "Write sqlite:///FOLDER/NAME.db."
         )
     return URL.create("sqlite", database=parsed.database)
