@@ -57,7 +57,8 @@ _LAST_PUT_S, _LAST_STORE_S = 5.0, 10.0  # how long stopping waits for the disk a
 class Buffering:
     """Where readings wait for the database, and how fast its past is asked for.
 
-    `spool`: the file; None is the database's own path with ".spool" behind it.
+    `spool`: the file; None is the database's own path with ".spool" behind it. A database on a
+    server has no path: then it must be named.
     """
 
     spool: Path | None = None
@@ -94,8 +95,7 @@ async def collect(
     """
     await asyncio.to_thread(historian.register, plant)
     buffering = buffering or Buffering()
-    path = buffering.spool or historian.path.with_name(f"{historian.path.name}.spool")
-    spool = Spool(path, quota_bytes=buffering.quota_bytes)
+    spool = Spool(_spool_file(buffering, historian), quota_bytes=buffering.quota_bytes)
     connect = connect or connector(plant, wall_now, access, endpoint)
     waiting = _Waiting(plant, historian, wall_now, on_progress, stop)
     if not await waiting.for_spool(spool):
@@ -112,6 +112,14 @@ async def collect(
                 return collector.progress()
     finally:
         spool.__exit__()
+
+
+def _spool_file(buffering: Buffering, historian: Historian) -> Path:
+    if buffering.spool is not None:
+        return buffering.spool
+    if historian.path is None:
+        raise ValueError("a database on a server has no folder: name the spool's file")
+    return historian.path.with_name(f"{historian.path.name}.spool")
 
 
 class _Waiting:

@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         default=Path(".plantwright"), description="folder of database, models, logs, stop latch"
     )
-    database: str | None = Field(default=None, description="SQLAlchemy database URL")
+    database: str | None = Field(
+        default=None, description="SQLAlchemy database URL: SQLite or PostgreSQL"
+    )
     endpoint: str | None = Field(
         default=None, description="OPC UA endpoint to use instead of the plant file's"
     )
@@ -74,10 +76,17 @@ class Settings(BaseSettings):
         return self.state_dir.resolve() / "pki" / "emulator"
 
     def database_url(self, plant: Plant) -> str:
-        """The database URL: as set, else a SQLite file for this plant in the state folder."""
+        """The database URL: as set, else a SQLite file for this plant in the state folder.
+
+        It may hold a password: `twin.historian.printable` is what can be shown of it.
+        """
         if self.database:
             return self.database
         return f"sqlite:///{(self.state_dir / f'{plant.plant}.db').resolve()}"
+
+    def spool(self, plant: Plant) -> Path:
+        """Where readings wait on this machine for a database on a server."""
+        return self.state_dir / f"{plant.plant}.spool"
 
     def models_dir(self, plant: Plant) -> Path:
         """Where this plant's trained models are kept."""

@@ -95,7 +95,8 @@ def _tell_audit(plant: Plant, settings: Settings, by: str, reason: str) -> str:
     from dashboard.beats import is_time_known, plant_moment, said
     from twin.historian import Historian
 
-    with Historian.open(settings.database_url(plant), _AUDIT_PATIENCE_S) as historian:
+    url = settings.database_url(plant)
+    with Historian.open(url, _AUDIT_PATIENCE_S, _AUDIT_PATIENCE_S) as historian:
         beats, newest, wall = historian.processes(plant), historian.newest(plant), wall_now()
         now, _ = plant_moment(plant, beats, newest, wall)
         message = f"set: {reason}"

@@ -431,9 +431,10 @@ def _of_another_program(folder: Path) -> str:
         (_garbage, ["garbage.db", "not a database"]),
         (_other_revision, ["newer.db", "9999", head_revision()]),
         (_of_another_program, ["music.db"]),
-        (lambda folder: "postgresql://me:secret@host/db", ["postgresql://me:***@host/db"]),
+        (lambda folder: "mysql://me:secret@host/db", ["mysql://me:***@host/db", "PostgreSQL"]),
+        (lambda folder: "postgresql://me:secret@127.0.0.1:1/db", ["me:***@127", "server runs"]),
     ],
-    ids=["no folder", "garbage", "another revision", "another program's", "another kind"],
+    ids=["no folder", "garbage", "another revision", "another program's", "another kind", "away"],
 )
 def test_a_database_that_cannot_be_used_is_left_as_it_was(
     call: CommandLine, state: Path, make: Callable[[Path], str], told: list[str]

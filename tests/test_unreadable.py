@@ -127,7 +127,7 @@ def test_every_unreadable_row_is_told_once(historian: Historian) -> None:
     assert not historian.events(PLANT, kind="unreadable")
     for seconds in (1, 2):
         historian.tell_unreadable(PLANT, at(seconds), "planner")
-    with Historian.open(historian.path) as restarted:
+    with Historian.open(historian.url) as restarted:
         restarted.proposals(PLANT)
         restarted.tell_unreadable(PLANT, at(3), "planner")
     told = {(e.subject, e.at) for e in historian.events(PLANT, kind="unreadable")}

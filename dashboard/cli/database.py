@@ -15,12 +15,13 @@ def upgrade(
 
     Up to date is the schema of this version; what is stored stays.
     """
-    from twin.historian import upgrade
+    from twin.historian import printable, upgrade
 
     settings = settings_of(database)
     url = settings.database_url(settings.plant(plant))
     revision = upgrade(url)
-    tell(as_json, {"database": url, "revision": revision}, f"{url} is at revision {revision}.")
+    name = printable(url)
+    tell(as_json, {"database": name, "revision": revision}, f"{name} is at revision {revision}.")
 
 
 def status(

@@ -27,7 +27,10 @@ PlantArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="SQLAlchemy URL; default: a SQLite file.")
+    str | None,
+    typer.Option(
+        "--database", help="SQLAlchemy URL, of SQLite or PostgreSQL; default: a SQLite file."
+    ),
 ]
 
 

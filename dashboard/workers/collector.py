@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from connectors.ingest import Progress, collect
+from connectors.ingest import Buffering, Progress, collect
 from connectors.security import COLLECT
 from dashboard.settings import Settings
 from dashboard.workers.ending import say, told_to_end
@@ -34,6 +34,7 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
                 stop=told_to_end(),
                 first_answer_within_s=wait_s,
                 on_progress=tell,
+                buffering=Buffering(spool=None if historian.path else settings.spool(plant)),
             )
 
         asyncio.run(work())

@@ -34,7 +34,7 @@ from sqlalchemy import URL, func, select
 
 from twin.errors import RecordUnreadable
 from twin.historian import schema
-from twin.historian.address import ANSWER_DEADLINE_S, BUSY_DEADLINE_S, Patience, shown
+from twin.historian.address import ANSWER_DEADLINE_S, BUSY_DEADLINE_S, Patience, printable, shown
 from twin.historian.annotations import Annotation, AnnotationKind
 from twin.historian.database import connect, kind_of, reading
 from twin.historian.days import count_samples, oldest_us
@@ -85,6 +85,7 @@ __all__ = [
     "downgrade",
     "head_revision",
     "longest_hold",
+    "printable",
     "upgrade",
 ]
 

@@ -69,6 +69,12 @@ def shown(url: URL) -> str:
     return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
+def printable(url: str | Path | URL) -> str:
+    """An address as a person gave it, but for its secrets."""
+    where = address(url)
+    return str(url) if where.get_backend_name() == "sqlite" else shown(where)
+
+
 def _postgres(parsed: URL) -> URL:
     if not parsed.database:
         raise DatabaseUnavailable(
