@@ -28,7 +28,7 @@ from connectors.sources import (
 from twin.clock import WALL_TIME, PlantClock
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.plant import Plant, Source
-from twin.records import Mark, Reading
+from twin.records import Reading
 
 PROCESS = "collect"
 
@@ -221,28 +221,19 @@ class Feed:
             self._tell_missed(readings)
         if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
             self._heard = newest
+        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
+        self._newest.update((each.tag, each.source_time) for each in readings)
+        self._arrived_s = now_s
         self._readings += len(readings)
         kept = self._intake.take(self.source.name, readings)
-        # What a broker remembers of a device is no life of that device.
-        if live := [each for each in readings if not each.marks & Mark.BACKFILLED]:
-            self._see_life(live, now_s)
-        return kept
-
-    def _see_life(self, readings: Sequence[Reading], now_s: float) -> None:
-        """Tags are heard: silences of them are over."""
-        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
-        for each in readings:
-            self._newest[each.tag] = max(
-                each.source_time, self._newest.get(each.tag, each.source_time)
-            )
-        self._arrived_s = now_s
         if self._unheard:
             self._hear({each.tag: each.source_time for each in reversed(readings)})
         if self._state is SourceState.FROZEN:
-            self._mark(Heard(self.source.name, max(each.source_time for each in readings)))
+            self._mark(Heard(self.source.name, newest))
             self._set(SourceState.LIVE)
         if self._silent:
             self._hear_silent(readings)
+        return kept
 
     def _hear(self, first: dict[str, datetime]) -> None:
         """The first readings of tags: the gap before ends when all of them are live."""

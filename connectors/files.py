@@ -20,7 +20,7 @@ import numpy as np
 
 from twin.clock import latest_believable, utc
 from twin.errors import Fault, FileFault
-from twin.historian import Gap, Historian
+from twin.historian import AnnotationKind, Gap, Historian
 from twin.plant import FileSource, Plant, nearest
 from twin.records import GOOD, Reading, reading
 
@@ -119,13 +119,14 @@ def import_file(
     for batch in table.batches():
         new = historian.store(batch, plant)
         if new < len(batch):
-            differing += _rows_differing(plant, historian, batch)
+            differing += rows_differing(plant, historian, batch)
         stored += new
         done += len(batch) // len(table.values)
         if progress is not None:
             progress(done, len(table.times))
     for gap in table.gaps:
         historian.add_gap(plant, gap.started_at, gap.ended_at, gap.reason)
+    keep_imported(plant, historian, path, table.times[0], table.times[-1], [*table.values], now)
     return ImportReport(
         path=str(path),
         rows=len(table.times),
@@ -139,7 +140,29 @@ def import_file(
     )
 
 
-def _rows_differing(plant: Plant, historian: Historian, batch: Sequence[Reading]) -> int:
+def keep_imported(
+    plant: Plant,
+    historian: Historian,
+    path: Path,
+    start: datetime,
+    end: datetime,
+    tags: Sequence[str],
+    now: datetime,
+) -> None:
+    """See to it that what a person read in is not deleted for its age; who wants it gone withdraws.
+
+    Records are of long ago: without this, the next upkeep would delete many at once.
+    """
+    reason = f"imported from {path.name}"
+    for each in historian.annotations(plant, [AnnotationKind.KEEP]):
+        if (each.started_at, each.ended_at, each.tags) == (start, end, tuple(tags)):
+            return
+    historian.annotate(
+        plant, AnnotationKind.KEEP, start, end, by="plantwright", reason=reason, at=now, tags=tags
+    )
+
+
+def rows_differing(plant: Plant, historian: Historian, batch: Sequence[Reading]) -> int:
     """How many rows of a batch have another value than is stored of that tag and time."""
     tags = sorted({each.tag for each in batch})
     there = historian.readings(plant, tags, batch[0].source_time, batch[-1].source_time)

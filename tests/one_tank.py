@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
-from connectors.emulator import Emulator
+from connectors.emulator import Emulator, Secured
 from twin.plant import Interlock, Limits, OpcUaSource, Plant, RemoteMode, Role, Security, Tag
 from twin.records import BAD, GOOD, Reading, Samples, reading
 
@@ -177,6 +177,7 @@ async def live_tank(
     lived_until: datetime = NOON,
     ends_at: datetime | None = None,
     past: dict[str, Any] | None = None,
+    secured: Secured | None = None,
     **source: object,
 ) -> AsyncIterator[Emulator]:
     """One tank on a free port, its past lived, running at `speed` until `ends_at`.
@@ -187,7 +188,7 @@ async def live_tank(
     assert plant.opcua is not None
     start = NOON - timedelta(days=plant.opcua.history_days)
     truth = truth or Tank(plant, seed=0, start=start)
-    emulator = Emulator(plant, truth, endpoint=plant.opcua.endpoint, speed=speed)
+    emulator = Emulator(plant, truth, endpoint=plant.opcua.endpoint, speed=speed, secured=secured)
     if past is not None:
         emulator.past.update(past)
         emulator.emitted = sum(len(each.times_us) for each in past.values())

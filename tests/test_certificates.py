@@ -127,7 +127,7 @@ def test_a_certificate_signed_with_a_broken_digest_is_refused(tmp_path: Path) ->
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     """Whoever has a certificate issued again wants to do it once."""
     verdict = judged(tmp_path, server_pair(uri="urn:x", ends=-DAY / 2, hosts=("plc",)))
-    told = " ".join(verdict.faults)
+    told = " ".join(verdict.reasons)
     assert all(word in told for word in ("expired", "nobody has accepted", "urn:x", "plc"))
 
 
@@ -135,7 +135,7 @@ def test_an_empty_store_trusts_nobody(tmp_path: Path) -> None:
     """A first start has no folders yet: that is an answer, not a crash."""
     verdict = judged(tmp_path / "none", server_pair())
     assert verdict.is_unknown
-    assert verdict.faults == ("nobody has accepted it yet",)
+    assert verdict.reasons == ("nobody has accepted it yet",)
     assert judged(tmp_path / "none", server_pair(issuer=authority())).is_unknown
 
 

@@ -88,7 +88,7 @@ def test_every_policy_reads_writes_and_subscribes(tmp_path: Path) -> None:
     """Of a server's many endpoints exactly the wanted one is used."""
     pair, port = server_pair(), free_port()
     policies = [OPEN, *(getattr(ua.SecurityPolicyType, "_".join(each)) for each in POLICIES)]
-    access = access_in(tmp_path, pair)
+    access = access_in(tmp_path, pair, identity=WRITE)
 
     async def work() -> None:
         async with secured_server(port, pair, policies=policies):

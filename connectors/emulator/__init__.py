@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from connectors.emulator.secured import Secured
 from connectors.emulator.server import (
     READINGS_EMITTED,
     READINGS_EMITTED_LIVE,
@@ -33,6 +34,7 @@ __all__ = [
     "SECURITY_WARNING",
     "Emulator",
     "Live",
+    "Secured",
     "Truth",
     "TruthFactory",
     "load_truth",
@@ -61,6 +63,7 @@ async def serve(
     until: datetime | None = None,
     lives_on: bool = False,
     truth_factory: TruthFactory | None = None,
+    secured: Secured | None = None,
     on_ready: Callable[[Live], None] | None = None,
 ) -> None:
     """Simulate the past, go live at the plant time `start` and serve until cancelled.
@@ -70,7 +73,8 @@ async def serve(
     same seed and `began` and a later `start`; what was written before is not remembered. With
     `lives_on` the plant is at `start` when this is called, and what it lives through while its
     past is simulated follows at once. After the plant time `until` nothing changes any more; the
-    server goes on answering.
+    server goes on answering. With `secured` its endpoints are encrypted and it must know its
+    clients; without, it has no security at all.
 
     Raises:
         EndpointUnavailable: the port is taken, or the address is not on this machine.
@@ -83,7 +87,9 @@ async def serve(
     begin = on_grid(live_from - past if began is None else began, plant.step_s)
     factory = load_truth(plant) if truth_factory is None else truth_factory
     truth = factory(plant, seed=seed, start=begin)
-    emulator = Emulator(plant, truth, endpoint=endpoint or source.endpoint, speed=speed)
+    emulator = Emulator(
+        plant, truth, endpoint=endpoint or source.endpoint, speed=speed, secured=secured
+    )
     emulator.claim()
     await emulator.remember_until(live_from)
     async with emulator:

@@ -18,10 +18,12 @@ class PlcDoor:
         inner: Any,
         writable: Mapping[Any, tuple[str, Any]],
         accept: Callable[[str, Any], Awaitable[int | None]],
+        may_write: Callable[[Any], bool] = lambda _: True,
     ) -> None:
         self._inner = inner
         self._writable = writable
         self._accept = accept
+        self._may_write = may_write
 
     def read(self, params: Any) -> Any:
         """As asyncua does."""
@@ -31,6 +33,9 @@ class PlcDoor:
         """One status code per item; the server's own writes pass unchecked."""
         if user.role == UserRole.Admin:
             return list(await self._inner.write(params, user=user))
+        if not self._may_write(user):
+            denied = ua.StatusCodes.BadUserAccessDenied
+            return [ua.StatusCode(denied) for _ in params.NodesToWrite]
         return [ua.StatusCode(await self._write_one(item)) for item in params.NodesToWrite]
 
     async def _write_one(self, item: Any) -> int:

@@ -3,7 +3,7 @@
 A node's identifier is the plant file's; its dots make the folders that a person browses.
 
 It never judges a setpoint beyond what the truth's PLC does, and it binds the loopback interface
-only, because it has no security.
+only: it has no security unless asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from asyncua import Server, ua
 
 from connectors.emulator.past import HistoryService, TagHistory, data_value
 from connectors.emulator.plc import PlcDoor
+from connectors.emulator.secured import Doorkeeper, Secured, may_write
 from connectors.emulator.truth import Truth
 from connectors.opcua import quiet_library_log
+from twin.clock import wall_now
 from twin.errors import EndpointUnavailable, UsageError
 from twin.plant import OpcUaSource, Plant, Role, Tag, is_loopback
 from twin.records import Reading
@@ -48,11 +50,20 @@ def source_of(plant: Plant) -> OpcUaSource:
 class Emulator:
     """The server itself. `async with` listens; `emit` advances the plant by one sample."""
 
-    def __init__(self, plant: Plant, truth: Truth, *, endpoint: str, speed: float = 1.0) -> None:
+    def __init__(
+        self,
+        plant: Plant,
+        truth: Truth,
+        *,
+        endpoint: str,
+        speed: float = 1.0,
+        secured: Secured | None = None,
+    ) -> None:
         self.plant = plant
         self.truth = truth
         self.endpoint = endpoint
         self.speed = speed
+        self._secured = secured
         self.emitted = 0
         self.emitted_live = 0
         self._source = source_of(plant)
@@ -90,16 +101,14 @@ class Emulator:
     async def __aenter__(self) -> Self:
         quiet_library_log()
         self.claim()
-        server = Server()
-        await server.init()
-        server.set_endpoint(self.endpoint)
-        server.set_server_name(f"Plantwright emulator of {self.plant.plant} (NO SECURITY)")
-        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        server.allow_remote_admin(False)
+        server = await self._built()
         await self._add_nodes(server)
         server.iserver.history_manager.set_storage(HistoryService(self._history_by_node()))
         server.iserver.attribute_service = PlcDoor(
-            server.iserver.attribute_service, self._writable(), self._accept
+            server.iserver.attribute_service,
+            self._writable(),
+            self._accept,
+            may_write if self._secured else lambda _: True,
         )
         self.server = server
         await self._show_counts()
@@ -109,8 +118,25 @@ class Emulator:
             raise EndpointUnavailable(
                 f"{self.endpoint} cannot be opened ({reason.strerror}). Choose another port."
             ) from reason
-        _LOG.warning("%s Endpoint: %s", SECURITY_WARNING, self.endpoint)
+        warning = SECURITY_WARNING if self._secured is None else self._secured.told()
+        _LOG.warning("%s Endpoint: %s", warning, self.endpoint)
         return self
+
+    async def _built(self) -> Any:
+        """The server without nodes, its endpoints as protected as it was asked for."""
+        doorkeeper = Doorkeeper(self._secured, wall_now) if self._secured else None
+        server = Server(user_manager=doorkeeper)
+        await server.init()
+        server.set_endpoint(self.endpoint)
+        name = f"Plantwright emulator of {self.plant.plant}"
+        if doorkeeper is not None:
+            await doorkeeper.set_up(server)
+        else:
+            name += " (NO SECURITY)"
+            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        server.set_server_name(name)
+        server.allow_remote_admin(False)
+        return server
 
     async def __aexit__(self, *_: object) -> None:
         await self.server.stop()

@@ -184,17 +184,17 @@ class Guard:
         verdict = judge(Shown(chain, application_uri, host), store.read(), now)
         if verdict.is_unknown:
             store.reject(leaf)
-        if verdict.faults:
+        if verdict.reasons:
             who = f"{subject(leaf)}, {fit_to_show(application_uri)}, SHA-256 {fingerprint(leaf)}"
             remedy = "Have it issued again for that server."
-            if verdict.is_unknown and len(verdict.faults) == 1:
+            if not verdict.faults:
                 remedy = (
                     "Compare this fingerprint with the server's own, then type `plantwright certs "
                     f"accept {fingerprint(leaf)}`."
                 )
             raise SecurityFault(
                 f"{self._endpoint}: the server's certificate ({who}) is refused: "
-                f"{'; '.join(verdict.faults)}. {remedy}"
+                f"{'; '.join(verdict.reasons)}. {remedy}"
             )
         told = [f"{self._endpoint}: the server's certificate: {each}." for each in verdict.warnings]
         if mine := expiry_warning(own.certificate, now):

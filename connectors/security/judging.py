@@ -52,11 +52,19 @@ class Shown:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`faults` refuse the certificate; `is_unknown`: nobody has decided about it yet."""
+    """What is wrong with a certificate, what should be known of it, and whether it is trusted.
+
+    `is_unknown`: neither a person nor an authority has decided about it.
+    """
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
     is_unknown: bool
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is refused; empty where it is not."""
+        return (*self.faults, "nobody has accepted it yet") if self.is_unknown else self.faults
 
 
 def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
@@ -70,8 +78,6 @@ def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
     faults += _untimely(leaf, now)
     if is_revoked:
         faults.append(f"it was revoked here; `plantwright certs accept {print_}` undoes that")
-    if is_unknown:
-        faults.append("nobody has accepted it yet")
     if application_uris(leaf) != (shown.application_uri,):
         said = fit_to_show(", ".join(application_uris(leaf))) or "no application URI"
         faults.append(

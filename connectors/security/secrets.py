@@ -61,6 +61,11 @@ class Secrets:
         user, password = self._pair(source, identity, _PASSWORD)
         return PasswordLogin(user, SecretStr(password))
 
+    def told_password(self, source: str) -> PasswordLogin | None:
+        """The user and password told for a source and every identity; None where there is none."""
+        found = self._found(source, "", _PASSWORD)
+        return None if found is None else PasswordLogin(found[0], SecretStr(found[1]))
+
     def certificate(self, source: str, identity: str) -> CertificateLogin:
         """The user certificate and key for a source; raises SecurityFault where none is told."""
         files = [Path(each) for each in self._pair(source, identity, _CERTIFICATE)]
@@ -68,6 +73,17 @@ class Secrets:
         return CertificateLogin(certificate, key)
 
     def _pair(self, source: str, identity: str, names: tuple[str, str]) -> tuple[str, str]:
+        found = self._found(source, identity, names)
+        if found is not None:
+            return found
+        raise SecurityFault(
+            f"{source}: the plant file asks for a login, and no {names[0]} and {names[1]} are "
+            f"told for `{identity}`. Set them in {self.path} (mode 0600) or as "
+            f"{_variable(f'{source}_{identity}', names[0])} and "
+            f"{_variable(f'{source}_{identity}', names[1])}."
+        )
+
+    def _found(self, source: str, identity: str, names: tuple[str, str]) -> tuple[str, str] | None:
         filed = self._filed(source)
         own = filed.get(identity) if identity in IDENTITIES else None
         places = [
@@ -85,12 +101,7 @@ class Secrets:
                     f"Set both, in {self.path} or as {_variable(source, names[0])} and "
                     f"{_variable(source, names[1])}."
                 )
-        raise SecurityFault(
-            f"{source}: the plant file asks for a login, and no {names[0]} and {names[1]} are "
-            f"told for `{identity}`. Set them in {self.path} (mode 0600) or as "
-            f"{_variable(f'{source}_{identity}', names[0])} and "
-            f"{_variable(f'{source}_{identity}', names[1])}."
-        )
+        return None
 
     def _environed(self, stem: str, names: tuple[str, str]) -> tuple[str, str]:
         first, second = (self.environment.get(_variable(stem, name), "") for name in names)

@@ -22,6 +22,7 @@ from dashboard.cli import (
     models,
     operating,
     plant_file,
+    tables,
 )
 
 app = typer.Typer(
@@ -45,7 +46,8 @@ for _command in (
     plant_file.schema,
     fence.emulate,
     fence.collect,
-    fence.import_,
+    tables.import_,
+    tables.export,
     fence.write,
     models.train,
     deciding.propose,

@@ -1,28 +1,24 @@
-"""`emulate`, `collect`, `import`, `write`: readings in and setpoints out."""
+"""`emulate`, `collect`, `write`: readings in and setpoints out."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlparse
 
 import typer
-from rich.progress import Progress
 
-from dashboard.cli.door import console, tell
 from dashboard.cli.options import (
     DatabaseOption,
     JsonOption,
     PlantArgument,
     above_zero,
-    settings_of,
     until_told,
 )
-from dashboard.given import legible
 from dashboard.settings import Settings
+from twin.errors import UsageError
 from twin.plant import Plant
 
 
@@ -44,23 +40,35 @@ def emulate(
             help="Carry on with the plant that went live then, as 2026-01-31T12:00:00+00:00.",
         ),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Encrypted endpoints, for clients it knows.")
+    ] = False,
+    trust_any_client: Annotated[
+        bool, typer.Option("--trust-any-client", help="With --secure: also those nobody accepted.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve an emulated plant over OPC UA.
 
-    On this machine only, without security. The plant has the past that its file's
-    `history_days` ask for when it goes live.
+    On this machine only; without security, or with --secure as a plant's server has it: then only
+    the user of the secret file's `emulator` entry may write. The plant has the past that its
+    file's `history_days` ask for when it goes live.
     """
-    from dashboard.workers.emulator import run_emulator
+    from dashboard.workers.emulator import run_emulator, secured_by
 
     above_zero(speed=speed, hours=hours)
+    if trust_any_client and not secure:
+        raise UsageError("--trust-any-client: only with --secure; without it all clients come in.")
 
-    def work(found: Plant, _: Settings) -> None:
+    def work(found: Plant, settings: Settings) -> None:
         if port is not None and found.opcua is not None:
             url = urlparse(found.opcua.endpoint)
             endpoint = f"{url.scheme}://{url.hostname}:{port}{url.path}"
             found = replace(found, opcua=replace(found.opcua, endpoint=endpoint))
-        run_emulator(found, speed=speed, seed=seed, hours=hours, since=since)
+        secured = None
+        if secure:
+            secured = secured_by(settings, trusts_any_client=trust_any_client)
+        run_emulator(found, speed=speed, seed=seed, hours=hours, since=since, secured=secured)
 
     until_told(plant, None, as_json, work)
 
@@ -79,35 +87,6 @@ def collect(
 
     above_zero(wait_s=wait_s)
     until_told(plant, database, as_json, partial(run_collector, wait_s=wait_s))
-
-
-def import_(
-    plant: PlantArgument,
-    file: Annotated[Path, typer.Argument(help="Table, read as the plant file maps it.")],
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Read a recorded table into the database.
-
-    Doing it twice changes nothing.
-    """
-    from connectors.files import import_file
-    from twin.clock import wall_now
-    from twin.historian import Historian
-
-    settings = settings_of(database)
-    found = settings.plant(plant)
-    with (
-        Progress(console=console) as bar,
-        Historian.create(settings.database_url(found)) as historian,
-    ):
-        task = bar.add_task(f"Reading {legible(file.name)}", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        report = import_file(found, historian, file, now=wall_now(), progress=progress)
-    tell(as_json, asdict(report), report.text())
 
 
 def write(

@@ -13,7 +13,7 @@ from dashboard.view import overview, trend
 from twin.plant import Plant
 
 _REFRESH_S = 4.0
-_HOURS = (1, 2, 4, 8, 12, 24, 48)
+_HOURS = (1, 2, 4, 8, 12, 24, 48, 168, 720)
 
 
 def choose(plant: Plant) -> tuple[list[str], int]:
@@ -37,8 +37,8 @@ def draw(door: Door, facts: Facts, tags: list[str], hours: int) -> None:
         st.html(markup.note("No tag is chosen", "Choose one or more tags above."))
         return
     start = facts.now - timedelta(hours=hours)
-    samples = door.historian.samples(door.plant, tags, start, facts.now)
-    shown = trend.panels(door.plant, tags, samples, facts.newest)
+    samples, step_s = trend.history_of(door.historian, door.plant, tags, start, facts.now)
+    shown = trend.panels(door.plant, tags, samples, facts.newest, step_s=step_s)
     told = trend.message(door.plant, shown, start=start, now=facts.now, tick=shell.tick())
     charts.trend(told, key="trend")
 

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from dashboard.view import text
 from dashboard.view.kinds import is_slab_record, is_stepped, moment_tags
+from twin.historian import Historian
 from twin.plant import Limits, Plant, Role, Tag
 from twin.records import Proposal, Samples, Series
 
 BUCKETS = 360  # about one per two pixels of a wide screen; each keeps up to four points
+#: From steps of so long on rollups are drawn. Chosen: a minute of two readings is no rollup's work.
+_ROLLED_STEP_S = 60.0
 _FAR_ENGINEERING = 2.5  # engineering limits further apart than this × the rest stay off the scale
 _HEADROOM = 0.06  # of the value range, above and below
 
@@ -51,6 +54,21 @@ class Panel:
     history: Samples
     future: Future | None
     y_range: tuple[float, float]
+
+
+def history_of(
+    historian: Historian, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+) -> tuple[dict[str, Samples], float]:
+    """What `panels` draws of a span, and its steps in s; 0 where it is the readings themselves.
+
+    A long span is drawn from rollups: as many points, however many readings there are.
+    """
+    step_s = (end - start).total_seconds() / BUCKETS
+    if step_s < _ROLLED_STEP_S:
+        return historian.samples(plant, tags, start, end), 0.0
+    found = historian.trend(plant, tags, start, end, BUCKETS)
+    step_s = max((each.step_s for each in found.values()), default=0.0)
+    return {name: each.outline() for name, each in found.items()}, step_s
 
 
 def default_tags(plant: Plant) -> list[str]:
@@ -89,13 +107,18 @@ def panels(
     samples: Mapping[str, Samples],
     newest: Proposal | None,
     buckets: int = BUCKETS,
+    step_s: float = 0.0,
 ) -> list[Panel]:
-    """One panel per tag: its history with broken lines at gaps, and its future if there is one."""
+    """One panel per tag: its history with broken lines at gaps, and its future if there is one.
+
+    `samples` may be outlines of steps of `step_s`: then a gap is wider than two steps.
+    """
     shown = []
     for name in tags:
         tag = plant.tag(name)
         history = samples.get(name, Samples(np.empty(0), np.empty(0)))
-        history = thinned(broken_at_gaps(history, tag.max_age_s), buckets)
+        longest_s = max(tag.max_age_s, 2.0 * step_s)
+        history = thinned(broken_at_gaps(history, longest_s), buckets)
         future = future_of(name, newest)
         shown.append(Panel(tag, history, future, _y_range(tag, history, future)))
     return shown

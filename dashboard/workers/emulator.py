@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from connectors.emulator import Live, serve
+from connectors.emulator import Live, Secured, serve
+from connectors.security import COLLECT
+from dashboard.settings import Settings
 from dashboard.workers import EMULATOR_START
 from dashboard.workers.ending import say, until_told
 from twin.clock import wall_now
 from twin.plant import Plant
+
+
+def secured_by(settings: Settings, *, trusts_any_client: bool) -> Secured:
+    """An emulated server's security: its certificates, and the user of the secrets' `emulator`."""
+    operator = settings.access(COLLECT).secrets.told_password("emulator")
+    return Secured(settings.emulator_pki(), operator, trusts_any_client)
 
 
 def run_emulator(
@@ -18,6 +26,7 @@ def run_emulator(
     seed: int,
     hours: float | None = None,
     since: datetime | None = None,
+    secured: Secured | None = None,
 ) -> None:
     """Serve the emulated plant until told to stop; after `hours` of plant time it stands still.
 
@@ -26,6 +35,8 @@ def run_emulator(
     """
 
     def ready(live: Live) -> None:
+        if secured is not None:
+            say(secured.told())
         say(f"live at {live.endpoint}, plant time {live.plant_time:%Y-%m-%d %H:%M} UTC, {speed:g}×")
 
     days = plant.opcua.history_days if plant.opcua is not None else 0.0
@@ -39,6 +50,7 @@ def run_emulator(
             began=EMULATOR_START - timedelta(days=days),
             until=EMULATOR_START + timedelta(hours=hours) if hours is not None else None,
             lives_on=since is not None,
+            secured=secured,
             on_ready=ready,
         )
     )

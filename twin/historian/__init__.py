@@ -13,6 +13,7 @@ refuses any other schema. Methods that take a plant take it or its name.
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old
     annotations          what people say of the past
+    trends               averages and trends of long spans
     windows              the past as even rows, and what not to learn from
     decisions            proposals and decisions
     writes               clearances and outcomes
@@ -58,15 +59,18 @@ from twin.historian.migrations import (
 from twin.historian.operation import ActiveModel, Event, OperationStore, ProcessBeat
 from twin.historian.retention import Keep
 from twin.historian.samples import Gap
+from twin.historian.trends import Average, Trend, TrendStore
 from twin.historian.unreadable import Unreadable
 from twin.historian.upkeep import Upkeep, UpkeepStore
-from twin.historian.windows import Wide, WindowStore
+from twin.historian.windows import Columns, Wide
 from twin.historian.writes import WriteStore
 
 __all__ = [
     "ActiveModel",
     "Annotation",
     "AnnotationKind",
+    "Average",
+    "Columns",
     "Decided",
     "Event",
     "Gap",
@@ -78,6 +82,7 @@ __all__ = [
     "Keep",
     "ProcessBeat",
     "StorageFacts",
+    "Trend",
     "Unreadable",
     "Upkeep",
     "Wide",
@@ -107,7 +112,7 @@ class StorageFacts:
 
 
 class Historian(
-    WindowStore,
+    TrendStore,
     DecisionStore,
     WriteStore,
     HoldingStore,

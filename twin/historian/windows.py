@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from twin.resampling import Breaks, breaks, good, inside, joined, resampled
 
 #: Cells (row × tag) of one chunk, and readings of one tag at 1 Hz: some 10 MB in all.
 _CHUNK_CELLS = 250_000
+_PART_READINGS = 100_000
 _GOOD = "value IS NOT NULL AND quality < 1073741824"
 _AN_INSTANT = timedelta(microseconds=1)
 _LONG = timedelta(days=1)
@@ -53,6 +55,21 @@ class Wide:
     def is_usable(self) -> Mask:
         """Where a value is known and nothing speaks against learning from it."""
         return np.isfinite(self.values) & ~self.in_gap & ~self.is_bad_data
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Some readings of one tag as they are stored, in time order, one entry each.
+
+    `times_us`: source time since 1970 UTC; `values`: NaN where there is no number; `delay_us`: from
+    source time to arrival.
+    """
+
+    times_us: NDArray[np.int64]
+    values: Series
+    quality: NDArray[np.int64]
+    delay_us: NDArray[np.int64]
+    marks: NDArray[np.int64]
 
 
 class WindowStore(SampleStore, AnnotationStore):
@@ -156,6 +173,25 @@ class WindowStore(SampleStore, AnnotationStore):
         with reading(self._engine) as connection:
             rows = fetch(connection, query, (self._ids(plant, [tag])[tag], *span, *until))
         return _samples(rows)
+
+    def columns(self, plant: Plant, tag: str, start: datetime, end: datetime) -> Iterator[Columns]:
+        """All that is stored of a tag from `start` to `end`, both included, in bounded parts."""
+        number = self._ids(plant, [tag])[tag]
+        since, until = microseconds(start), microseconds(end)
+        query = (
+            "SELECT ts, value, quality, delay, marks FROM sample "
+            f"WHERE tag_id = ? AND ts >= ? AND ts <= ? ORDER BY ts LIMIT {_PART_READINGS}"
+        )
+        rows: list[tuple[Any, ...]] = [()] * _PART_READINGS
+        while len(rows) == _PART_READINGS:
+            with reading(self._engine) as connection:
+                rows = fetch(connection, query, (number, since, until))
+            if rows:
+                times_us, values, *whole = zip(*rows, strict=True)
+                numbers = (np.array(column, dtype=np.int64) for column in whole)
+                found = (np.array(times_us, dtype=np.int64), np.array(values, dtype=np.float64))
+                yield Columns(*found, *numbers)
+                since = int(times_us[-1]) + 1
 
     def newest_before(
         self,

@@ -1,0 +1,148 @@
+"""`import`, `export`: recorded readings in and out as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+
+from dashboard.cli.door import console, tell
+from dashboard.cli.options import (
+    DatabaseOption,
+    JsonOption,
+    PlantArgument,
+    above_zero,
+    moment_of,
+    opened,
+    settings_of,
+    tags_of,
+)
+from dashboard.given import legible
+from twin.errors import UsageError
+
+if TYPE_CHECKING:
+    from connectors.tables_out import Asked, Writer
+    from twin.plant import Plant
+
+_PARQUET = ".parquet"
+
+
+def import_(
+    plant: PlantArgument,
+    file: Annotated[
+        Path, typer.Argument(help="Parquet as exported, or a table as the plant file maps it.")
+    ],
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read recorded readings into the database.
+
+    Doing it twice changes nothing. What is read in is annotated as to keep.
+    """
+    from connectors.files import import_file
+    from twin.clock import wall_now
+    from twin.historian import Historian
+
+    read = import_file
+    if file.suffix == _PARQUET:
+        _need_pyarrow()
+        from connectors.parquet import import_parquet
+
+        read = import_parquet
+    settings = settings_of(database)
+    found = settings.plant(plant)
+    with (
+        _bar(f"Reading {legible(file.name)}") as progress,
+        Historian.create(settings.database_url(found)) as historian,
+    ):
+        report = read(found, historian, file, now=wall_now(), progress=progress)
+    tell(as_json, asdict(report), report.text())
+
+
+def export(
+    plant: PlantArgument,
+    file: Annotated[Path, typer.Argument(help="NAME.parquet or NAME.csv.")],
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Default: the oldest reading.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Default: the newest reading.")
+    ] = None,
+    tags: Annotated[str, typer.Option(help="Only these, parted by commas; default: all.")] = "",
+    wide: Annotated[
+        float | None, typer.Option(metavar="STEP_S", help="Even rows so many seconds apart.")
+    ] = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write stored readings to a file.
+
+    Every reading as it is stored, or with --wide one column a tag: empty where nothing good is
+    known, in gaps, and in what somebody annotated as bad data.
+    """
+    from connectors.tables_out import Asked, all_tags, export
+
+    above_zero(wide=wide)
+    open_writer = _writer_of(file)
+    found, _, historian = opened(plant, database)
+    with historian, _bar(f"Writing {legible(file.name)}") as progress:
+        names = all_tags(found, historian, tags_of(found, tags))
+        if not names:
+            raise UsageError(f"{found.plant}: nothing is stored yet. Collect or import first.")
+        facts = historian.facts()
+        start = moment_of(found, since, "--from") if since else facts.oldest
+        end = moment_of(found, until, "--to") if until else facts.newest
+        if start is None or end is None or end < start:
+            raise UsageError("--to: the time ends before it begins. Give --from and --to.")
+        if wide is not None:  # a step of the epoch's grid, so that two files fit together
+            start = _next_on_grid(start, wide)
+        asked = Asked(names, start, end, wide)
+        report = export(found, historian, file, asked, open_writer, progress)
+    tell(as_json, asdict(report), report.text())
+
+
+def _writer_of(file: Path) -> Callable[[Path, Plant, Asked], Writer]:
+    if not file.parent.is_dir():
+        raise UsageError(f"{file}: there is no folder {file.parent}. Make it or name one.")
+    if file.suffix == ".csv":
+        from connectors.tables_out import CsvWriter
+
+        return CsvWriter
+    if file.suffix != _PARQUET:
+        raise UsageError(f"{file}: give it a name that ends in .parquet or .csv.")
+    _need_pyarrow()
+    from connectors.parquet import ParquetWriter
+
+    return ParquetWriter
+
+
+def _need_pyarrow() -> None:
+    try:
+        import_module("pyarrow")
+    except ImportError:
+        raise UsageError(
+            "Parquet needs the package pyarrow, which is not installed here. "
+            "Install it (pip install pyarrow), or use .csv."
+        ) from None
+
+
+def _next_on_grid(moment: datetime, step_s: float) -> datetime:
+    from twin.clock import on_grid
+
+    before = on_grid(moment, step_s)
+    return before if before == moment else before + timedelta(seconds=step_s)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told how much is done, and of how much."""
+    with Progress(console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

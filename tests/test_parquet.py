@@ -1,0 +1,352 @@
+"""Readings leave and come back as files: exact, whole or not at all, faults told at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command_line import CommandLine, clear_environment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
+
+from connectors.parquet import ParquetWriter, import_parquet
+from connectors.tables_out import Asked, CsvWriter, export
+from twin.errors import FileFault
+from twin.historian import AnnotationKind, Historian
+from twin.records import BAD, GOOD, UNCERTAIN, Mark, Reading
+
+PLANT = small_plant()
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+TAGS = (PUMP, DEMAND, LEVEL)  # by name
+ALWAYS = Asked(TAGS, NOON - timedelta(days=400), NOON + timedelta(days=200))
+
+
+@pytest.fixture
+def historian(tmp_path: Path) -> Iterator[Historian]:
+    with Historian.create(tmp_path / "plant.db") as opened:
+        opened.register(PLANT)
+        yield opened
+
+
+def stored(historian: Historian) -> list[Reading]:
+    found = historian.readings(PLANT, TAGS, ALWAYS.start, ALWAYS.end)
+    return sorted(found, key=lambda r: (r.tag, r.source_time))
+
+
+def written(path: Path, **columns: list[Any]) -> Path:
+    """A Parquet file of one good reading, with some columns otherwise or (None) missing."""
+    moment = pa.timestamp("us", tz="UTC")
+    plain = {
+        "tag": pa.array([LEVEL]), "source_time": pa.array([NOON], moment),
+        "value": pa.array([1.0]), "quality": pa.array([GOOD], pa.uint32()),
+        "marks": pa.array([0], pa.int32()), "arrival_time": pa.array([NOON], moment),
+    }  # fmt: skip
+    table = {name: column for name, column in (plain | columns).items() if column is not None}
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    readings=st.lists(
+        st.builds(
+            Reading,
+            tag=st.sampled_from(TAGS),
+            value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            quality=st.sampled_from((GOOD, UNCERTAIN | 7, BAD, 0xFFFF_FFFF)),
+            source_time=st.integers(-(10**13), 10**13).map(lambda us: at(us / 1e6)),
+            arrival_time=st.integers(-(10**9), 10**13).map(lambda us: at(us / 1e6)),
+            marks=st.sampled_from([Mark(n) for n in range(4)]),
+        ),
+        min_size=1,
+        max_size=30,
+        unique_by=lambda r: (r.tag, r.source_time),
+    )
+)
+def test_what_leaves_as_parquet_comes_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, readings: list[Reading]
+) -> None:
+    """Value to the last bit, quality, marks, times to the microsecond; again adds nothing."""
+    folder = tmp_path_factory.mktemp("parquet")
+    path = folder / "all.parquet"
+    with Historian.create(folder / "a.db") as first:
+        first.register(PLANT)
+        first.store(readings)
+        report = export(PLANT, first, path, ALWAYS, ParquetWriter)
+        kept = stored(first)
+    assert report.rows == len(kept) == len(readings)
+    with Historian.create(folder / "b.db") as second:
+        told = import_parquet(PLANT, second, path, now=NOW)
+        assert stored(second) == kept
+        assert (told.stored, told.rows_differing) == (len(kept), 0)
+        assert told.not_numbers == sum(r.value is None for r in kept)
+        again = import_parquet(PLANT, second, path, now=NOW)
+        assert (again.stored, again.readings, again.rows_differing) == (0, len(kept), 0)
+
+
+def test_a_file_says_what_is_in_it(historian: Historian, tmp_path: Path) -> None:
+    """Plant and units in the metadata; sorted by tag and time, in groups, with zstd."""
+    historian.store([level(float(i % 50), 1.0 * i, tag=TAGS[i // 50]) for i in range(150)])
+    path = tmp_path / "all.parquet"
+    export(PLANT, historian, path, ALWAYS, ParquetWriter)
+    file = pq.ParquetFile(path)
+    told = json.loads(file.schema_arrow.metadata[b"plantwright"])
+    assert told == {"plant": "small", "units": {tag.name: tag.unit for tag in PLANT.tags}}
+    assert file.metadata.row_group(0).column(2).compression == "ZSTD"
+    table = file.read()
+    keys = list(zip(table["tag"].to_pylist(), table["source_time"].to_pylist(), strict=True))
+    assert keys == sorted(keys)
+    assert len(keys) == 150
+
+
+def test_only_what_is_asked_for_is_written(historian: Historian, tmp_path: Path) -> None:
+    """Some tags, some hours, both ends included."""
+    historian.store([level(60.0 * i, 1.0, tag=tag) for i in range(10) for tag in TAGS])
+    path = tmp_path / "some.parquet"
+    export(PLANT, historian, path, Asked((LEVEL,), at(60), at(180)), ParquetWriter)
+    table = pq.read_table(path)
+    assert set(table["tag"].to_pylist()) == {LEVEL}
+    assert table["source_time"].to_pylist() == [at(60), at(120), at(180)]
+
+
+def test_more_readings_than_one_part_holds_are_all_written(
+    historian: Historian, tmp_path: Path
+) -> None:
+    """Parts of 100,000 join without a reading lost or doubled at their seams."""
+    historian.store([level(i / 100, float(i)) for i in range(200_001)])
+    path = tmp_path / "many.parquet"
+    assert export(PLANT, historian, path, ALWAYS, ParquetWriter).rows == 200_001
+    values = pq.read_table(path)["value"].to_numpy()
+    np.testing.assert_array_equal(values, np.arange(200_001))
+    assert pq.ParquetFile(path).num_row_groups == 3
+
+
+def rows_of(historian: Historian, path: Path, step_s: float) -> list[list[float | None]]:
+    """Seconds after noon, level and pump of the rows of a wide file; None where nothing stands."""
+    asked = Asked((LEVEL, PUMP), at(60), at(240), step_s)
+    if path.suffix == ".csv":
+        export(PLANT, historian, path, asked, CsvWriter)
+        _, *lines = csv.reader(path.open(encoding="utf-8"))
+        seconds = [(datetime.fromisoformat(line[0]) - NOON).total_seconds() for line in lines]
+        numbers = [[float(text) if text else None for text in line[1:]] for line in lines]
+        return [[second, *row] for second, row in zip(seconds, numbers, strict=True)]
+    export(PLANT, historian, path, asked, ParquetWriter)
+    table = pq.read_table(path)
+    assert json.loads(table.schema.metadata[b"plantwright"])["step_s"] == step_s
+    seconds = [(moment - NOON).total_seconds() for moment in table["time"].to_pylist()]
+    columns = (table[LEVEL].to_pylist(), table[PUMP].to_pylist())
+    return [list(row) for row in zip(seconds, *columns, strict=True)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_even_rows_hold_what_planners_would_see(
+    historian: Historian, tmp_path: Path, suffix: str
+) -> None:
+    """The last good value while it holds; nothing in a gap, in bad data, or before the first."""
+    historian.store([level(30, 1.5), level(110, 2.5), level(230, 3.5)])
+    historian.store([level(170, 7.0, tag=PUMP)])
+    told = {"by": "Ada", "reason": "cleaned", "at": at(0), "tags": [LEVEL]}
+    historian.annotate(PLANT, AnnotationKind.BAD_DATA, at(235), at(240), **told)
+    assert rows_of(historian, tmp_path / f"wide{suffix}", 60.0) == [
+        [60, 1.5, None], [120, 2.5, None], [180, None, 7.0], [240, None, 7.0],
+    ]  # fmt: skip
+
+
+def test_csv_says_the_same_as_parquet(historian: Historian, tmp_path: Path) -> None:
+    """One line a reading, times with their offset, numbers to the last bit, nothing for none."""
+    sent = [Reading(LEVEL, 0.1 + 0.2, UNCERTAIN, at(0.000001), at(9), Mark.UNDATED)]
+    sent += [Reading(LEVEL, None, BAD, at(1), at(2))]
+    historian.store(sent)
+    path = tmp_path / "all.csv"
+    export(PLANT, historian, path, Asked((LEVEL,), at(0), at(5)), CsvWriter)
+    head, *lines = csv.reader(path.open(encoding="utf-8"))
+    assert head == ["tag", "source_time", "value", "quality", "marks", "arrival_time"]
+    assert [float(line[2]) if line[2] else None for line in lines] == [0.1 + 0.2, None]
+    assert [datetime.fromisoformat(line[1]) for line in lines] == [at(0.000001), at(1)]
+    assert [datetime.fromisoformat(line[5]) for line in lines] == [at(9), at(2)]
+    assert [(int(line[3]), int(line[4])) for line in lines] == [(UNCERTAIN, 2), (BAD, 0)]
+
+
+MOMENT = pa.timestamp("us", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"value": None, "tag": None}, ["value: there is no such column", "tag: there is no such"]),
+        ({"source_time": pa.array([NOON.replace(tzinfo=None)])}, ["source_time", "is timestamp"]),
+        ({"value": pa.array(["1,5"])}, ["value: is string"]),
+        ({"tag": pa.array(["tank.levl"])}, ["tank.levl: the plant file has no such", LEVEL]),
+        ({"source_time": pa.array([NOW + timedelta(days=9)], MOMENT)}, ["later than now"]),
+        ({"source_time": pa.array([5_000], MOMENT), "tag": pa.array(["x"])}, ["x: the plant"]),
+        ({"source_time": pa.array([-(2**62)], MOMENT)}, ["no time a plant can have"]),
+        ({"arrival_time": pa.array([2**62], MOMENT)}, ["no time a plant can have"]),
+        ({"source_time": pa.array([None], MOMENT)}, ["without source_time"]),
+        ({"tag": pa.array([None], pa.string())}, ["without tag"]),
+        ({"marks": pa.array([9], pa.int32())}, ["marks from 9"]),
+        ({"quality": pa.array([1.5])}, ["quality: is double"]),
+    ],
+)
+def test_every_fault_is_told_and_nothing_is_stored(
+    historian: Historian, tmp_path: Path, columns: dict[str, Any], told: list[str]
+) -> None:
+    """What is wrong where; a faulty file leaves no reading behind."""
+    path = written(tmp_path / "bad.parquet", **columns)
+    with pytest.raises(FileFault) as fault:
+        import_parquet(PLANT, historian, path, now=NOW)
+    for words in told:
+        assert words in str(fault.value)
+    assert historian.count(PLANT) == 0
+
+
+def test_a_file_of_another_plant_or_unit_is_refused(historian: Historian, tmp_path: Path) -> None:
+    """Both are told at once."""
+    told = {"plant": "other", "units": {LEVEL: "m"}}
+    moment = pa.array([NOON], MOMENT)
+    table = pa.table({"tag": [LEVEL], "source_time": moment, "value": [1.0]})
+    path = tmp_path / "other.parquet"
+    meta = {b"plantwright": json.dumps(told).encode()}
+    pq.write_table(table.replace_schema_metadata(meta), path)
+    with pytest.raises(FileFault, match="not of small") as fault:
+        import_parquet(PLANT, historian, path, now=NOW)
+    assert f"{LEVEL}: is in 'm' there, and in 'cm'" in str(fault.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"tag;value\n"])
+def test_what_is_no_parquet_is_told(historian: Historian, tmp_path: Path, content: bytes) -> None:
+    """A cut or foreign file is a fault of the file, not of ours."""
+    path = tmp_path / "cut.parquet"
+    path.write_bytes(content)
+    with pytest.raises(FileFault, match="no whole Parquet file"):
+        import_parquet(PLANT, historian, path, now=NOW)
+
+
+def test_a_plain_table_of_three_columns_is_enough(historian: Historian, tmp_path: Path) -> None:
+    """Without the others a reading is good, backfilled, and arrived when it was measured."""
+    path = written(tmp_path / "plain.parquet", quality=None, marks=None, arrival_time=None)
+    import_parquet(PLANT, historian, path, now=NOW)
+    assert stored(historian) == [Reading(LEVEL, 1.0, GOOD, NOON, NOON, Mark.BACKFILLED)]
+
+
+def test_what_is_not_a_number_is_stored_as_none(historian: Historian, tmp_path: Path) -> None:
+    """NaN and infinity become bad readings without a value, never zero."""
+    for i, wrong in enumerate((math.nan, math.inf)):
+        moment = pa.array([at(i)], MOMENT)
+        path = written(tmp_path / "nan.parquet", value=pa.array([wrong]), source_time=moment)
+        assert import_parquet(PLANT, historian, path, now=NOW).not_numbers == 1
+    assert [(r.value, r.quality) for r in stored(historian)] == [(None, BAD)] * 2
+
+
+def test_what_was_read_in_is_kept(historian: Historian, tmp_path: Path) -> None:
+    """A record of years ago is not deleted by the next upkeep; twice read in is said once."""
+    historian.store([level(-400 * 86_400.0, 1.0)])
+    path = tmp_path / "old.parquet"
+    export(PLANT, historian, path, Asked((LEVEL,), at(-5e7), NOON), ParquetWriter)
+    for _ in range(2):
+        import_parquet(PLANT, historian, path, now=NOW)
+    (kept,) = historian.annotations(PLANT)
+    assert (kept.kind, kept.tags) == (AnnotationKind.KEEP, (LEVEL,))
+    assert "old.parquet" in kept.reason
+    historian.maintain(NOON, PLANT)
+    assert historian.count(PLANT) == 1
+
+
+class DiskFull(CsvWriter):
+    """A disk that is full after the first part."""
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(28, "No space left on device")
+
+
+def test_a_file_is_whole_or_not_there(historian: Historian, tmp_path: Path) -> None:
+    """Where writing fails, no half file is left, and an older one of that name stands."""
+    historian.store([level(0, 1.0)])
+    path = tmp_path / "out.csv"
+    for before in (None, "older"):
+        if before is not None:
+            path.write_text(before, encoding="utf-8")
+        with pytest.raises(OSError, match="space"):
+            export(PLANT, historian, path, ALWAYS, DiskFull)
+        left = [file.name for file in tmp_path.iterdir() if file.name.endswith((".part", ".csv"))]
+        assert left == ([] if before is None else ["out.csv"])
+    assert path.read_text(encoding="utf-8") == "older"
+
+
+# The commands
+
+
+@pytest.fixture
+def plantwright(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    clear_environment(monkeypatch, {"PLANTWRIGHT_STATE_DIR": str(tmp_path)})
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) -> None:
+    """Out of one database, into another: the same; and again: nothing new."""
+    from twin.plant import read_plant
+
+    tanks = read_plant("four_tank")
+    tag = tanks.tags[0].name
+    with Historian.create(tmp_path / "four_tank.db") as historian:
+        historian.register(tanks)
+        historian.store([Reading(tag, float(i), GOOD, at(i), at(i)) for i in range(100)])
+    path = tmp_path / "tanks.parquet"
+    answer = plantwright("export", "four_tank", str(path), "--json")
+    assert (answer.code, answer.record["rows"]) == (0, 100)
+    other = ("--database", f"sqlite:///{tmp_path / 'other.db'}", "--json")
+    assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 100
+    assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 0
+    wide = (str(tmp_path / "wide.csv"), "--wide", "10", "--tags", tag, "--from", "2026-01-05T12:01")
+    zone = "+00:00"
+    answer = plantwright("export", "four_tank", *wide[:-1], wide[-1] + zone, "--json")
+    assert (answer.code, answer.record["rows"]) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("x.txt",), ".parquet or .csv"),
+        (("nowhere/x.csv",), "no folder"),
+        (("x.csv", "--wide", "0"), "--wide"),
+        (("x.csv",), "nothing is stored"),
+        (("x.csv", "--tags", "nix"), "nix"),
+    ],
+)
+def test_a_wrong_export_is_told(
+    plantwright: CommandLine, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    """What is wrong, and what to write; no file is left."""
+    plantwright("db", "upgrade", "four_tank")
+    answer = plantwright("export", "four_tank", str(tmp_path / words[0]), *words[1:])
+    assert answer.code in (1, 2)
+    assert told in answer.err
+    assert not (tmp_path / words[0]).exists()
+
+
+def test_an_edge_box_without_pyarrow_is_told(tmp_path: Path) -> None:
+    """There, CSV works, and Parquet says what is missing and what to do."""
+    without = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "sys.argv = ['plantwright', *sys.argv[1:]]\n"
+        "from dashboard import cli; cli.main()"
+    )
+    command = [sys.executable, "-c", without, "export", "four_tank", str(tmp_path / "x.parquet")]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert answer.returncode == 2
+    assert "pip install pyarrow" in answer.stderr
+    assert "Traceback" not in answer.stderr
