@@ -48,6 +48,7 @@ class Counting:
     tags: tuple[str, ...] = TAGS
     most_per_call: int = 1_000
     keeps_history: bool = True
+    more_variables: int = 0  # that never change; of node-opcua alone
 
     @classmethod
     def now(cls, lived_s: float = 5.0, **changes: Any) -> Counting:

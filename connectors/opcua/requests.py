@@ -12,6 +12,7 @@ _KEEP_ALIVE_COUNT = 8  # publishing intervals without data until the server says
 _LIFETIME_COUNT = 10 * _KEEP_ALIVE_COUNT
 _QUEUE_SIZE = 1_000  # samples the server keeps per tag: 2 min 47 s at 10 s samples and 60×
 _NOTIFICATIONS_PER_PUBLISH = 10_000
+_REFERENCES_PER_NODE = 1_000  # in one answer; some 100 bytes each
 _VALUES_PER_HISTORY_REQUEST = 8_000  # about .1 s of a server's time
 
 
@@ -73,4 +74,32 @@ def history_request(nodes: Sequence[tuple[Any, Any]], start: datetime, end: date
         value.NodeId = node_id
         value.ContinuationPoint = continuation
         request.NodesToRead.append(value)
+    return request
+
+
+def browse_request(node_ids: Sequence[Any]) -> Any:
+    """What hangs below each node: objects and variables, by hierarchical references."""
+    request = ua.BrowseParameters()
+    request.RequestedMaxReferencesPerNode = _REFERENCES_PER_NODE
+    classes = ua.NodeClass.Object | ua.NodeClass.Variable
+    told = ua.BrowseResultMask
+    mask = told.NodeClass | told.BrowseName | told.TypeDefinition
+    hierarchical = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
+    for node_id in node_ids:
+        wanted = ua.BrowseDescription()
+        wanted.NodeId = node_id
+        wanted.BrowseDirection = ua.BrowseDirection.Forward
+        wanted.ReferenceTypeId = hierarchical
+        wanted.IncludeSubtypes = True
+        wanted.NodeClassMask = classes
+        wanted.ResultMask = mask
+        request.NodesToBrowse.append(wanted)
+    return request
+
+
+def browse_next_request(points: Sequence[bytes]) -> Any:
+    """Where browsing stopped, go on."""
+    request = ua.BrowseNextParameters()
+    request.ReleaseContinuationPoints = False
+    request.ContinuationPoints = list(points)
     return request

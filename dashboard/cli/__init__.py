@@ -14,6 +14,7 @@ import typer
 
 from dashboard.cli import (
     annotating,
+    browsing,
     certs,
     database,
     deciding,
@@ -44,6 +45,7 @@ app.add_typer(annotate_app, name="annotate")
 for _command in (
     plant_file.check,
     plant_file.schema,
+    browsing.browse,
     fence.emulate,
     fence.collect,
     tables.import_,

@@ -74,6 +74,9 @@ async function main() {
   const own = owners[ask.namespaces.indexOf(ask.namespace)];
   const state = { shown: Math.max(0, newest() - 1) };
   const folder = own.addFolder(space.rootFolder.objects, { browseName: "Plant" });
+  for (let i = 0; i < (ask.more_variables || 0); i++) {
+    own.addVariable({ componentOf: folder, browseName: `v${i}`, nodeId: `s=v${i}`, dataType: DataType.Double });
+  }
   const nodes = ask.tags.map((tag) => {
     const node = own.addVariable({
       componentOf: folder,

@@ -67,7 +67,8 @@ def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Findin
         near = nearest(tag.source, names).strip() or "Add it under `sources`."
         yield Finding((*at, "source"), f"{tag.source!r} is not a source of this plant.", near)
         return
-    source = next((s for s in plant.all_sources if tag in plant.tags_of(s.name)), None)
+    wanted = tag.source or next(iter(names), "")
+    source = next((each for each in plant.all_sources if each.name == wanted), None)
     if source is not None and not tag.node:
         remedy = "Give the topic." if isinstance(source, MqttSource) else "Give the tag's node."
         yield Finding((*at, "node"), f"is missing: the tag is read from {source.name}.", remedy)

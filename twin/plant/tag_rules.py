@@ -44,8 +44,9 @@ def _repeated(plant: Plant) -> Iterator[Finding]:
     for key in ("node", "column"):
         # Two sources may each have a node of one name.
         values = [(getattr(tag, key), key == "node" and tag.source) for tag in plant.tags]
+        first_at: dict[object, int] = {}
         for position, value in enumerate(values):
-            first = values.index(value)
+            first = first_at.setdefault(value, position)
             if value[0] not in ("", None) and first < position:
                 message = f"{value[0]!r} is already that of {plant.tags[first].name}."
                 yield Finding(("tags", position, key), message, "Give every tag its own.")
@@ -137,7 +138,7 @@ def _references(plant: Plant, tag: Tag, at: Place, names: frozenset[str]) -> Ite
         if tag.remote.auto == tag.remote.remote:
             message = f"auto and remote are both {tag.remote.auto}."
             yield Finding((*at, "remote"), message, "Give the two values the PLC uses.")
-    roles = {other.name: other.role for other in plant.tags}
+    roles = {other.name: other.role for other in plant.tags} if tag.relief else {}
     seen: dict[tuple[str, str], str] = {}
     for position, relief in enumerate(tag.relief):
         here: Place = (*at, "relief", position)
