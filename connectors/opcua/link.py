@@ -122,8 +122,10 @@ class Link:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the server last published, with or without values."""
-        return max(0.0, time.monotonic() - max(self._published_s.values(), default=math.inf))
+        """Seconds since the server last published, with or without values; inf if it never did."""
+        if not self._published_s:
+            return math.inf
+        return max(0.0, time.monotonic() - max(self._published_s.values()))
 
     def lose(self, reason: str) -> None:
         """The link is dead; the first reason counts."""
