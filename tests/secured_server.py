@@ -108,3 +108,30 @@ async def until(what: Any, within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not what():
             await asyncio.sleep(0.02)
+
+
+class Opened:
+    """A way to a server on which it is counted how often somebody asks for, or gives, new keys."""
+
+    port = 0
+    channels = 0
+
+
+@asynccontextmanager
+async def counting(port: int) -> AsyncGenerator[Opened]:
+    """A TCP proxy before `port`; the head of a message that opens or renews a channel is plain."""
+    opened = Opened()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            opened.channels += data.count(b"OPNF")
+            writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as proxy:
+        opened.port = proxy.sockets[0].getsockname()[1]
+        yield opened

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from secured_server import (
     PASSWORDS,
     Users,
     access_in,
+    counting,
     secured_plant,
     secured_server,
     until,
@@ -385,30 +385,3 @@ async def written_and_heard(plant: Plant, access: Access, value: float) -> None:
         await session.subscribe(heard.extend)
         await session.write("level", value)
         await until(lambda: heard and heard[-1].value == value)
-
-
-class Opened:
-    """A way to a server on which it is counted how often somebody asks for, or gives, new keys."""
-
-    port = 0
-    channels = 0
-
-
-@asynccontextmanager
-async def counting(port: int) -> AsyncGenerator[Opened]:
-    """A TCP proxy before `port`; the head of a message that opens or renews a channel is plain."""
-    opened = Opened()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            opened.channels += data.count(b"OPNF")
-            writer.write(data)
-        writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as proxy:
-        opened.port = proxy.sockets[0].getsockname()[1]
-        yield opened

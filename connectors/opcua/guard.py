@@ -81,8 +81,7 @@ class Guard:
         )
         self._own, access = own, self._access
         client.application_uri = own.application_uri
-        asked = Client(self._endpoint, request_timeout_s)
-        chosen = self._choose(await asked.connect_and_get_server_endpoints())
+        chosen = self._choose(await _offered(self._endpoint, request_timeout_s))
 
         def judged(server: Any) -> bytes:
             return self._judged(chosen.ServerCertificate, server.ApplicationUri, access, own)
@@ -213,6 +212,15 @@ class Guard:
             )
             await client.load_client_certificate(files.certificate)
             client.user_private_key = await asyncio.to_thread(read_key, files.key)
+
+
+async def _offered(endpoint: str, request_timeout_s: float) -> list[Any]:
+    """What a server lists of its endpoints, asked over a channel without security."""
+    asked = Client(endpoint, request_timeout_s)
+    try:
+        return list(await asked.connect_and_get_server_endpoints())
+    except AssertionError as reason:  # asyncua asserts that a channel was opened
+        raise ConnectionError("the server opened no channel to list its endpoints") from reason
 
 
 def _listed(offered: Sequence[Any]) -> str:

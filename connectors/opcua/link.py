@@ -70,6 +70,11 @@ class Link:
         await self._guard.prepare(self._client, self._request_timeout_s)
         try:
             await self._client.connect()
+        except AssertionError as reason:
+            # asyncua asserts that a channel was opened; who does not trust us answers with a fault.
+            refused = ConnectionError("the server opened no channel")
+            self._guard.explain(refused)
+            raise refused from reason
         except LINK_ERRORS as reason:
             self._guard.explain(reason)
             raise
