@@ -115,15 +115,19 @@ def trusting(context: GateContext, estimate: Estimate | None) -> GateContext:
 
 def beside_holding(
     forecast: Callable[[Round, Mapping[str, Series], int], Forecast],
+    plant: Plant,
     done: Round,
-    steps: int,
     seed: int,
 ) -> Forecast:
-    """The `forecast` of the plan of `done`, beside its middle if no MV moves for `steps`.
+    """The `forecast` of the plan of `done`, beside its middle if no MV moves.
 
     Both have the same `seed`.
     """
-    still = {mv: np.full(steps, done.state.last_known(mv)) for mv in done.plan.moves}
+    stands_at = {mv: plant.tag(mv).stands_at for mv in done.plan.moves}
+    still = {
+        mv: np.full(plant.horizon_steps, done.state.last_known(tag))
+        for mv, tag in stands_at.items()
+    }
     holding = forecast(done, still, seed)
     return replace(forecast(done, done.plan.moves, seed), holding=holding.middle)
 
@@ -275,7 +279,7 @@ class Controller:
 
         Both meet the same batches and trips, so what parts them is the plan's doing.
         """
-        return beside_holding(self.forecast, done, self.plant.horizon_steps, seed)
+        return beside_holding(self.forecast, self.plant, done, seed)
 
     def _room(
         self, state: PlantState, context: GateContext, now: datetime
@@ -292,7 +296,7 @@ class Controller:
         blocked = set()
         for mv in self.plant.with_role(Role.MV):
             room[mv.name] = left = move_room(self.plant, mv.name, context, now)
-            current = state.value(mv.name)
+            current = state.value(mv.stands_at)
             probe = {} if current is None else {mv.name: nearest_inside(mv, current, left or 0.0)}
             if mv.name in shadows or not check(self.plant, state, probe, context, now).is_clear:
                 blocked.add(mv.name)
@@ -330,7 +334,7 @@ class Controller:
             passed = round((state.at - last.start).total_seconds() / self.plant.step_s)
         moves = {}
         for mv in self.plant.with_role(Role.MV):
-            at = state.last_known(mv.name)
+            at = state.last_known(mv.stands_at)
             if at is None:
                 return None
             earlier = last.moves.get(mv.name, np.empty(0)) if last is not None else np.empty(0)

@@ -161,7 +161,7 @@ def proposal(
         current={
             mv.name: value
             for mv in plant.with_role(Role.MV)
-            if (value := done.state.last_known(mv.name)) is not None
+            if (value := done.state.last_known(mv.stands_at)) is not None
         },
         setpoints=done.setpoints,
         plan=done.plan,

@@ -52,7 +52,7 @@ def next_setpoints(plant: Plant, plan: Plan, state: PlantState) -> dict[str, flo
     if plan.status is not PlanStatus.SOLVED:
         return setpoints
     for name, target in plan.first_move.items():
-        current = state.value(name)
+        current = state.value(plant.tag(name).stands_at)
         if current is None:
             continue
         rounded = rounded_towards(current, target, plant.tag(name).decimals)

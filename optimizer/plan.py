@@ -22,6 +22,7 @@ from twin.economics import cost_per_h, limit_minutes
 from twin.physics import Physics, floors
 from twin.plant import Plant, Role, Tag
 from twin.records import Estimate, Plan, PlanStatus, PlantState, Series
+from twin.safety import free_ways, related
 
 _BINDING_SHARE = 0.01  # a limit binds when the plan comes within this share of its range
 
@@ -195,14 +196,15 @@ class Planner:
         """Where every MV was last seen, and why nothing can be planned from there, if so."""
         current: dict[str, float] = {}
         for mv in self._plant.with_role(Role.MV):
-            at = state.last_known(mv.name)
+            at = state.last_known(mv.stands_at)
             if at is None:
-                return {}, f"{mv.name}: no reading yet"
+                return {}, f"{mv.stands_at}: no reading yet"
             current[mv.name] = at
-        unusable = [mv for mv in current if state.value(mv) is None]
+        shown = [self._plant.tag(mv).stands_at for mv in current]
+        unusable = [tag for tag in shown if state.value(tag) is None]
         if len(unusable) < len(current):
             return current, ""
-        return current, "; ".join(state.tags[mv].reason.rstrip(".") for mv in unusable)
+        return current, "; ".join(state.tags[tag].reason.rstrip(".") for tag in unusable)
 
     def _higher(
         self,
@@ -323,13 +325,16 @@ def first_move_range(
 
     The range holds only the present setpoint when the room or a tag that can block the MV is
     unknown. While a CV among those stands outside its limits, only the declared relieving
-    direction is left.
+    direction is left; at an end of what the MV drives, only the way back.
     """
-    related = dict.fromkeys((mv.name, *mv.requires, *(relief.cv for relief in mv.relief)))
-    if room is None or any(state.value(tag) is None for tag in related):
+    names = related(mv)
+    if room is None or any(state.value(tag) is None for tag in names):
         return current, current
     low, high = current - room, current + room
-    for name in related:
+    if mv.windup is not None and (status := state.value(mv.windup.tag)) is not None:
+        free = free_ways(mv.windup, status)
+        low, high = low if "down" in free else current, high if "up" in free else current
+    for name in names:
         cv, value = plant.tag(name), state.value(name)
         if cv.role is not Role.CV or value is None:
             continue

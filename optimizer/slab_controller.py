@@ -179,7 +179,7 @@ class SlabController:
     def round(self, state: PlantState, context: GateContext, now: datetime) -> Round:
         """Plan from the tracked furnace and the present `state`, and ask the gate."""
         trusted, furnace = self.trusted(context), self.tracker.state()
-        current = np.array([_known(state, mv) for mv in self._zone_mvs])
+        current = np.array([_known(state, self.plant.tag(mv).stands_at) for mv in self._zone_mvs])
         unseen = [mv for mv, at in zip(self._zone_mvs, current, strict=True) if np.isnan(at)]
         why = reasons_to_hold(self.furnace, furnace, self.tracker.faults) or tuple(
             f"{mv} has not been seen yet" for mv in unseen
@@ -221,7 +221,7 @@ class SlabController:
 
         Both meet the same slabs and stops, so what parts them is the plan's doing.
         """
-        return beside_holding(self.forecast, done, self.plant.horizon_steps, seed)
+        return beside_holding(self.forecast, self.plant, done, seed)
 
     def _stands(self) -> bool:
         state = self.tracker.state()
@@ -265,7 +265,8 @@ class SlabController:
 
         What relieves a limit may be clear in one direction alone.
         """
-        tag, current = self.plant.tag(mv), state.value(mv)
+        tag = self.plant.tag(mv)
+        current = state.value(tag.stands_at)
         room = move_room(self.plant, mv, context, now)
         if current is None or room is None:
             return None

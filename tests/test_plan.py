@@ -25,16 +25,19 @@ from planned_tanks import (
     tank_plant,
 )
 
+from optimizer.moves import next_setpoints
 from optimizer.plan import Planner, Rollout, first_move_range
 from twin.economics import cost_per_h, limit_minutes
 from twin.physics import Physics
-from twin.plant import Plant, Role
+from twin.plant import Plant, Role, WindUp
 from twin.records import Plan, PlanStatus, PlantState
 from twin.state import plant_state
 
 PHYSICS = physics_of(FOUR_TANK)
 PUMPS = ("pump_1.setpoint", "pump_2.setpoint")
 VALUES = {
+    "pump_1.mode": 1.0,
+    "pump_2.mode": 1.0,
     "tank_1.level": 9.0,
     "tank_2.level": 8.0,
     "tank_3.level": 1.5,
@@ -62,11 +65,12 @@ def plan_four(
     state: PlantState,
     disturbances: Mapping[str, float] | None = None,
     levels: Mapping[str, float] | None = None,
+    room: float = 6.0,
 ) -> Plan:
     nothing = constant(FOUR_TANK, dict.fromkeys(PHYSICS.states, 0.0))
     lines = constant(FOUR_TANK, {**DVS, **(disturbances or {})})
     estimate = estimate_of(PHYSICS, levels or LEVELS)
-    return planner.plan(state, estimate, lines, nothing, dict.fromkeys(PUMPS, 6.0))
+    return planner.plan(state, estimate, lines, nothing, dict.fromkeys(PUMPS, room))
 
 
 def plan_tank(plant: Plant, physics: Physics, *, level: float, pump: float) -> Plan:
@@ -304,6 +308,37 @@ def test_a_level_outside_leaves_the_relieving_direction() -> None:
     assert first_range(tank_4=6.5) == (6.0, 8.0)
     assert first_range(tank_1=4.0, tank_4=6.5) == (8.0, 8.0)
     assert first_range(tank_3=9.0) == (6.0, 10.0)
+
+
+WINDUP = WindUp(tag="pump_1.running", free=1, low=2, high=3, both=4)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(1, (6.0, 10.0)), (2, (8.0, 10.0)), (3, (6.0, 8.0)), (4, (8.0, 8.0)), (7, (8.0, 8.0))],
+)
+def test_nothing_is_planned_further_into_an_end(
+    status: float, expected: tuple[float, float]
+) -> None:
+    """At its low end a pump is planned up or to stand, at its high end down; else as the gate."""
+    tags = [replace(t, windup=WINDUP) if t.name == PUMPS[0] else t for t in FOUR_TANK.tags]
+    plant = replace(FOUR_TANK, tags=tuple(tags))
+    values = VALUES | {"pump_1.running": float(status)}
+    mv = plant.tag(PUMPS[0])
+    assert first_move_range(mv, 8.0, 2.0, state_of(plant, values), plant) == expected
+
+
+def test_a_plan_begins_where_the_plc_really_holds_the_pump() -> None:
+    """Its own node says 8, the setpoint in use 3: the first move starts from 3."""
+    used = replace(FOUR_TANK.tag("pump_1.running"), name="pump_1.used", node="pump_1.used")
+    tags = [replace(t, downstream=used.name) if t.name == PUMPS[0] else t for t in FOUR_TANK.tags]
+    plant = replace(FOUR_TANK, tags=(*tags, replace(used, unit="cm**3/s", role=Role.AUX)))
+    state = state_of(plant, VALUES | {used.name: 3.0})
+    moves = {PUMPS[0]: np.array([4.0]), PUMPS[1]: np.array([8.0])}
+    plan = Plan(PlanStatus.SOLVED, "", AT, 60.0, moves)
+    assert next_setpoints(plant, plan, state) == {PUMPS[0]: 4.0}
+    held = plan_four(Planner(plant, PHYSICS), state, room=0.0)
+    assert held.first_move == pytest.approx({PUMPS[0]: 3.0, PUMPS[1]: 8.0})
 
 
 def test_without_one_declared_direction_there_is_no_move() -> None:

@@ -8,7 +8,7 @@ accepts. Unknown means no. The rows it tests, their order and meaning are the tr
 Never in here: a repaired setpoint, a model, a solver, a database, a clock.
 """
 
-from twin.safety.checking import check, move_room, tripped
+from twin.safety.checking import check, free_ways, move_room, tripped
 from twin.safety.clearing import clear, is_genuine
 from twin.safety.context import (
     CLOSED_LOOP_DECIDER,
@@ -18,6 +18,7 @@ from twin.safety.context import (
     GateRules,
     Trust,
 )
+from twin.safety.facts import related
 
 __all__ = [
     "CLOSED_LOOP_DECIDER",
@@ -28,7 +29,9 @@ __all__ = [
     "Trust",
     "check",
     "clear",
+    "free_ways",
     "is_genuine",
     "move_room",
+    "related",
     "tripped",
 ]

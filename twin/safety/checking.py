@@ -11,7 +11,7 @@ from datetime import datetime
 
 from twin.errors import ExpressionError
 from twin.expressions import parse
-from twin.plant import Interlock, Plant, Role, Tag
+from twin.plant import Interlock, Plant, Role, Tag, WindUp
 from twin.records import PlantState, Stage, Verdict
 from twin.safety.context import RULES, GateContext, Trust
 from twin.safety.facts import (
@@ -79,6 +79,12 @@ def tripped(plant: Plant, state: PlantState) -> dict[str, str]:
         if len(known) == len(values) and condition.holds(known):
             found |= dict.fromkeys(interlock.blocks, f"{interlock.name}: {interlock.message}")
     return found
+
+
+def free_ways(windup: WindUp, status: float) -> tuple[str, ...]:
+    """Which ways, "up" and "down", an MV may go while its wind-up tag reads `status`."""
+    ends = {windup.free: ("up", "down"), windup.low: ("up",), windup.high: ("down",)}
+    return ends.get(int(status), ()) if status == int(status) else ()
 
 
 def _of_request(
@@ -284,17 +290,19 @@ def _budget_room(tag: Tag, context: GateContext) -> float | str:
 def _of_windup(case: Case, tag: Tag, setpoint: float, present: float) -> Iterator[str]:
     windup = tag.windup
     status = case.value(windup.tag) if windup is not None else None
-    if windup is None or status is None or status == windup.free or is_same(setpoint, present):
+    if windup is None or status is None or is_same(setpoint, present):
         return
+    free = free_ways(windup, status)
     direction = "up" if setpoint > present else "down"
+    if direction in free:
+        return
     reads = f"{windup.tag} reads {status:g}"
-    if status in (windup.low, windup.high):
-        end, relieving = ("low", "up") if status == windup.low else ("high", "down")
-        if direction != relieving:
-            yield (
-                f"{tag.name}: what it drives is at its {end} end ({reads}), so a move {direction} "
-                f"only winds it up. Move it {relieving} or wait."
-            )
+    if free:
+        end = "low" if status == windup.low else "high"
+        yield (
+            f"{tag.name}: what it drives is at its {end} end ({reads}), so a move {direction} only "
+            f"winds it up. Move it {' or '.join(free)} or wait."
+        )
     elif status == windup.both:
         yield f"{tag.name}: what it drives can't move ({reads}). Wait until it can."
     else:
