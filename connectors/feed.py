@@ -284,6 +284,8 @@ class Feed:
         self._rated_at_s, self._rated_readings = now_s, self._readings
         if self._state is not SourceState.LIVE or self._session is None:
             return
+        if isinstance(self._session, Guarded):  # a certificate comes near its end meanwhile
+            self._tell_security(self._session.security_warning)
         clock = self._session.clock
         late_s = _LATE_S * clock.speed
 

@@ -30,7 +30,7 @@ from connectors.security.certificates import (
     days_left,
     fingerprint,
 )
-from connectors.security.judging import Shown, Verdict, judge
+from connectors.security.judging import Shown, Verdict, expiry_warning, judge
 from twin.errors import SecurityFault, UsageError
 
 DAY = timedelta(days=1)
@@ -192,12 +192,12 @@ def test_without_a_fresh_revocation_list_a_warning_stays(
     assert words in verdict.warnings[0]
 
 
-def test_an_expiry_is_told_thirty_days_before(tmp_path: Path) -> None:
+def test_an_expiry_is_told_thirty_days_before() -> None:
     """Time enough to have the next certificate issued and trusted."""
-    late = judged(tmp_path, pinned(tmp_path, server_pair(ends=29 * DAY)))
-    assert not late.faults
-    assert "expires on" in late.warnings[0]
-    assert not judged(tmp_path, pinned(tmp_path, server_pair(ends=31.5 * DAY, number=2))).warnings
+    certificate = server_pair(ends=31 * DAY).certificate
+    assert expiry_warning(certificate, now()) == ""
+    assert "expires on" in expiry_warning(certificate, now() + 1.5 * DAY)
+    assert "expired on" in expiry_warning(certificate, now() + 32 * DAY)
 
 
 def test_revoked_here_is_refused_whoever_else_trusts_it(tmp_path: Path) -> None:

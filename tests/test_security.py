@@ -334,16 +334,25 @@ def test_keys_are_changed_under_way_and_readings_go_on(tmp_path: Path) -> None:
 
 
 def test_an_expiry_ahead_is_a_warning_of_the_session(tmp_path: Path) -> None:
-    """The server's certificate and our own, thirty days before."""
-    pair, port = server_pair(ends=20 * DAY), free_port()
+    """Thirty days before, the server's certificate and our own; also of a link that stands long."""
+    pair, port = server_pair(ends=40 * DAY), free_port()
+    days_on = [0]
+    plant, access = secured_plant(port), access_in(tmp_path, pair)
 
     async def work() -> None:
         async with (
             secured_server(port, pair),
-            Session(secured_plant(port), access=access_in(tmp_path, pair)) as session,
+            Session(
+                plant, access=access, wall_now=lambda: wall_now() + days_on[0] * DAY
+            ) as session,
         ):
-            assert "the server's certificate: it expires on" in session.security_warning
+            assert session.security_warning == ""
+            days_on[0] = 11
+            assert "the server's certificate expires on" in session.security_warning
             assert "Our own" not in session.security_warning
+            days_on[0] = 5 * 365 - 10
+            assert "the server's certificate expired on" in session.security_warning
+            assert "certificate.der expires on" in session.security_warning
 
     run(work)
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
+from cryptography import x509
 
 from connectors.security import Access, TrustStore, own_identity
 from connectors.security.certificates import as_der, chain_of, fingerprint, fit_to_show, subject
@@ -46,8 +47,7 @@ _OF_OUR_LOGIN = ("BadUserAccessDenied", "BadIdentityToken", "BadUserSignatureInv
 class Guard:
     """Makes a client ready to connect to `endpoint` as `security` says, or not at all.
 
-    `source` is the name under which the secrets are told. `warnings` are those of the last
-    `prepare`: what a person should know for as long as this link stands.
+    `source` is the name under which the secrets are told.
     """
 
     def __init__(
@@ -58,13 +58,21 @@ class Guard:
         access: Access | None,
         wall_now: Callable[[], datetime],
     ) -> None:
-        self.warnings: tuple[str, ...] = ()
         self._endpoint = endpoint
         self._source = source
         self._security = security
         self._access = access
         self._wall_now = wall_now
         self._own: Identity | None = None
+        self._warnings: tuple[str, ...] = ()
+        self._expiring: dict[str, x509.Certificate] = {}  # whose, and the certificate
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know while this link stands, as sentences: now, as time goes on."""
+        now = self._wall_now()
+        soon = {whose: expiry_warning(each, now) for whose, each in self._expiring.items()}
+        return (*self._warnings, *(f"{whose} {day}." for whose, day in soon.items() if day))
 
     async def prepare(self, client: Any, request_timeout_s: float) -> None:
         """Give `client` policy, certificates and login.
@@ -130,7 +138,7 @@ class Guard:
                 f"{self._endpoint}: a {self._security.login} is never shown over security policy "
                 "None. Set another `security` policy in the plant file."
             )
-        self.warnings = (
+        self._warnings = (
             f"{self._endpoint} is neither encrypted nor signed (security policy None): any program "
             "on this machine can read it, change it or answer in its place.",
         )
@@ -195,10 +203,10 @@ class Guard:
                 f"{self._endpoint}: the server's certificate ({who}) is refused: "
                 f"{'; '.join(verdict.reasons)}. {remedy}"
             )
-        told = [f"{self._endpoint}: the server's certificate: {each}." for each in verdict.warnings]
-        if mine := expiry_warning(own.certificate, now):
-            told.append(f"Our own certificate {own.certificate_path} {mine}.")
-        self.warnings = tuple(told)
+        whose = f"{self._endpoint}: the server's certificate"
+        self._warnings = tuple(f"{whose}: {each}." for each in verdict.warnings)
+        ours = f"Our own certificate {own.certificate_path}"
+        self._expiring = {whose: leaf, ours: own.certificate}
         return as_der(leaf)
 
     async def _log_in(self, client: Any, access: Access) -> None:

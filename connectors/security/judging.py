@@ -68,7 +68,10 @@ class Verdict:
 
 
 def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
-    """Everything that is wrong with a certificate, and what will be or may be."""
+    """Everything that is wrong with a certificate, and what may be.
+
+    That it expires soon is asked of `expiry_warning`: it comes true while a link stands.
+    """
     leaf = shown.chain[0]
     print_ = fingerprint(leaf)
     path = _path(shown.chain, trust, now)
@@ -83,8 +86,7 @@ def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
         faults.append(
             f"it is made out for {said}, but this is {fit_to_show(shown.application_uri)}"
         )
-    revoked, unsure = _revocations(path, trust, now)
-    warnings = unsure + _expiring(leaf, now)
+    revoked, warnings = _revocations(path, trust, now)
     if shown.host and shown.host.lower() not in host_names(leaf):
         said = fit_to_show(", ".join(host_names(leaf))) or "no host"
         (warnings if is_pinned else faults).append(f"it is made out for {said}, not {shown.host}")
@@ -97,7 +99,7 @@ def expiry_warning(certificate: x509.Certificate, now: datetime) -> str:
     day = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left < 0:
         return f"expired on {day}"
-    return f"expires on {day}, in {left:.0f} days" if left <= WARN_DAYS else ""
+    return f"expires on {day}" if left <= WARN_DAYS else ""
 
 
 def _path(
@@ -168,11 +170,6 @@ def _untimely(leaf: x509.Certificate, now: datetime) -> list[str]:
     if leaf.not_valid_before_utc > now:
         return [f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"]
     return []
-
-
-def _expiring(leaf: x509.Certificate, now: datetime) -> list[str]:
-    warning = expiry_warning(leaf, now)
-    return [f"it {warning}"] if warning and days_left(leaf, now) >= 0 else []
 
 
 def _revocations(
