@@ -206,7 +206,7 @@ class Store:
                 await self.store_gap(Gap(first, last, reason, tag, source=source))
                 self._on_gap()
             case Silence():
-                await self._begin(mark)
+                await self._begin(mark, is_left_over=is_left_over)
             case Heard(source, at, tag):
                 for gap in await self._open_gaps(source, tag):
                     await self.store_gap(replace(gap, ended_at=max(gap.started_at, at)))
@@ -216,7 +216,7 @@ class Store:
                     tell = partial(self._historian.event, self._plant, mark.kind, mark.subject)
                     await self.ask(partial(tell, mark.message, mark.at, mark.by))
 
-    async def _begin(self, silence: Silence) -> None:
+    async def _begin(self, silence: Silence, *, is_left_over: bool) -> None:
         """Open a gap where the silence begins, unless one is open."""
         source, at, tag = silence.source, silence.at, silence.tag
         if await self._open_gaps(source, tag):
@@ -227,7 +227,7 @@ class Store:
         else:
             started_at, reason = newest or at, silence.reason
         await self.store_gap(Gap(started_at, None, reason, tag, source=source))
-        beyond = await self.newest(source, tag)
+        beyond = None if is_left_over else await self.newest(source, tag)
         if beyond is not None and beyond > at:
             told = f"the plant's time is {at}, before the newest stored reading of {beyond}"
             self._tell("clock", source, f"{told}; what is stored already stays as it is")
