@@ -337,6 +337,7 @@ class Feed:
             backfill_share=self.share,
             faulty=session.faulty if session is not None else (),
             silent=tuple(sorted(self._silent)),
+            security=self.security,
         )
 
     def tell(self, kind: str, message: str) -> None:
