@@ -26,16 +26,15 @@ from connectors.sources import (
     history_days_of,
 )
 from twin.clock import WALL_TIME, PlantClock
-from twin.errors import EndpointUnavailable, NodeFault, SecurityFault
+from twin.errors import EndpointUnavailable, NodeFault
 from twin.plant import Plant, Source
 from twin.records import Reading
 
 PROCESS = "collect"
 
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
-# Between attempts: whoever is back is heard again within seconds, however long it was away. A
-# server that answers but does not let us in is asked seldom: haste locks accounts.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_REFUSED_PAUSE_S = 0.25, 1.0, 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
 _MAIN_CLOCK_S = 5.0  # so long another source waits for the main one's clock
 _MEND_EVERY_S = 600.0
 _HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
@@ -129,7 +128,6 @@ class Feed:
                 await asyncio.wait_for(self._clocks.is_known.wait(), _MAIN_CLOCK_S)
         began_s, pause_s = loop.time(), _FIRST_PAUSE_S
         while True:
-            longest_s = _LONGEST_PAUSE_S
             try:
                 told = (self._tell_misdated, self._tell_wrong)
                 async with self._connect(self.source, self._clocks.main, *told) as session:
@@ -142,10 +140,9 @@ class Feed:
                 if self._is_main and not self._has_lived and is_final:
                     raise
                 reason = str(fault)
-                if isinstance(fault, SecurityFault | NodeFault):
-                    longest_s = _LONGEST_REFUSED_PAUSE_S
             self._end(reason)
             await asyncio.sleep(pause_s)
+            longest_s = _LONGEST_PAUSE_S if self._has_lived else _LONGEST_FIRST_PAUSE_S
             pause_s = min(2 * pause_s, longest_s)
 
     async def _live(self, session: Live) -> str:
@@ -340,7 +337,6 @@ class Feed:
             backfill_share=self.share,
             faulty=session.faulty if session is not None else (),
             silent=tuple(sorted(self._silent)),
-            security=self.security,
         )
 
     def tell(self, kind: str, message: str) -> None:

@@ -93,7 +93,7 @@ Connect = Callable[
 
 def address_of(source: Source) -> str:
     """Where the source is."""
-    return source.address
+    return source.endpoint if isinstance(source, OpcUaSource) else source.broker
 
 
 def history_days_of(source: Source) -> float:

@@ -172,8 +172,6 @@ class _Duty:
                 self._on_outcome(outcome)
         except HistorianError as away:
             said["database_trouble"] = str(away)
-        if session.security_warning:
-            said["security"] = session.security_warning
         if self.safeguards.troubles:
             said["plc"] = " ".join(self.safeguards.troubles.values())
         loop_s = asyncio.get_running_loop().time()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import CommandLine, clear_environment
+from each_database import REFUSED, by_hand, seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, small_plant
+from sqlalchemy import URL
 
 from dashboard.workers.trainer import train_once
 from twin.dynamics.frames import signals_of
@@ -41,8 +41,8 @@ POISON = 1e9
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
-    with Historian.create(tmp_path / "plant.db") as opened:
+def historian(database: URL) -> Iterator[Historian]:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         yield opened
 
@@ -82,8 +82,7 @@ def test_taking_back_is_a_further_row_and_happens_once(historian: Historian) -> 
     assert refusal is not None
     assert str(number) in refusal
     assert [event.by for event in historian.events(PLANT, kind="annotation")] == ["Bob", "Ada"]
-    with closing(sqlite3.connect(historian.path)) as connection:
-        assert connection.execute("SELECT count(*) FROM annotation").fetchone() == (2,)
+    assert seen_by_hand(historian.url, "SELECT count(*) FROM annotation") == [(2,)]
 
 
 def test_nobody_annotates_without_name_reason_or_sense(historian: Historian) -> None:
@@ -100,22 +99,13 @@ def test_nobody_annotates_without_name_reason_or_sense(historian: Historian) -> 
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE annotation SET reason = 'none'",
-        "DELETE FROM annotation",
-        "INSERT OR REPLACE INTO annotation SELECT * FROM annotation",
-    ],
+    "statement", ["UPDATE annotation SET reason = 'none'", "DELETE FROM annotation"]
 )
 def test_an_annotation_is_never_changed(historian: Historian, statement: str) -> None:
     """Not even by hand."""
     annotated(historian)
-    with (
-        closing(sqlite3.connect(historian.path)) as connection,
-        pytest.raises(sqlite3.IntegrityError),
-        connection,
-    ):
-        connection.execute(statement)
+    with pytest.raises(REFUSED):
+        by_hand(historian.url, statement)
     assert len(historian.annotations(PLANT)) == 1
 
 

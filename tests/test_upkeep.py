@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from each_database import Server, is_sqlite, seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
-from sqlalchemy import select
+from sqlalchemy import URL, select
 
 from twin.historian import AnnotationKind, Historian, Keep
 from twin.historian.database import reading
+from twin.historian.retention import Deleted
 from twin.historian.schema import microseconds, rollup_1h, rollup_1m, tag
+from twin.plant import Plant
 from twin.records import BAD, GOOD, UNCERTAIN, Reading
 
 PLANT = small_plant()
@@ -33,16 +35,20 @@ Bucket = tuple[float | None, ...]
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
-    with Historian.create(tmp_path / "plant.db") as opened:
+def historian(database: URL) -> Iterator[Historian]:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         yield opened
 
 
-def rolled(historian: Historian, name: str, width_s: int) -> dict[datetime, Bucket]:
-    """The stored buckets of a tag, by when they begin."""
+def rolled(
+    historian: Historian, name: str, width_s: int, plant: Plant = PLANT
+) -> dict[datetime, Bucket]:
+    """The stored buckets of a tag, in order, by when they begin."""
     table = {60: rollup_1m, 3600: rollup_1h}[width_s]
-    query = select(table).join(tag, tag.c.id == table.c.tag_id).where(tag.c.name == name)
+    of_tag = (tag.c.name == name, tag.c.plant == plant.plant)
+    query = select(table).join(tag, tag.c.id == table.c.tag_id).where(*of_tag)
+    query = query.order_by(table.c.bucket)
     with reading(historian._engine) as connection:
         rows = connection.execute(query).all()
     return {NOON + timedelta(microseconds=r[1] - microseconds(NOON)): tuple(r[2:]) for r in rows}
@@ -93,11 +99,18 @@ def same(found: dict[datetime, Bucket], expected: dict[datetime, Bucket]) -> Non
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-5)
 
 
-def check(historian: Historian, name: str, readings: Sequence[Reading], until: datetime) -> None:
+def check(
+    historian: Historian,
+    name: str,
+    readings: Sequence[Reading],
+    until: datetime,
+    plant: Plant = PLANT,
+) -> None:
     age_s = PLANT.tag(name).max_age_s
     mine = [each for each in readings if each.tag == name]
     for width_s in (60, 3600):
-        same(rolled(historian, name, width_s), by_hand(mine, age_s, width_s, until))
+        found = rolled(historian, name, width_s, plant)
+        same(found, by_hand(mine, age_s, width_s, until))
 
 
 # Rollups
@@ -155,28 +168,30 @@ READINGS = st.builds(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NUMBERS = itertools.count()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.tuples(st.lists(READINGS, max_size=25), st.booleans()), max_size=6))
 def test_rollups_say_what_is_stored_whatever_came_when(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[Reading], bool]]
+    historian: Historian, batches: list[tuple[list[Reading], bool]]
 ) -> None:
     """Late, unordered, doubled and bad readings, with gaps: the same as adding up at the end."""
-    path = tmp_path_factory.mktemp("rolled") / "h.db"
-    with Historian.create(path) as historian:
-        historian.register(PLANT)
-        stored: list[Reading] = []
-        for i, (batch, is_maintained) in enumerate(batches):
-            # Of several values of one tag and time in one batch, the database may take any.
-            known = {(r.tag, r.source_time) for r in stored}
-            new = list({(r.tag, r.source_time): r for r in batch}.values())
-            historian.store(new, PLANT)
-            stored += [r for r in new if (r.tag, r.source_time) not in known]
-            if is_maintained:
-                historian.maintain(at(1200 * (i + 1)), PLANT)
-        end = at(9000)
-        historian.maintain(end + timedelta(seconds=90), PLANT)
-        for name in (LEVEL, DEMAND, PUMP):
-            check(historian, name, stored, end)
+    plant = small_plant(f"plant_{next(NUMBERS)}")
+    historian.register(plant)
+    stored: list[Reading] = []
+    for i, (batch, is_maintained) in enumerate(batches):
+        # Of several values of one tag and time in one batch, the database may take any.
+        known = {(r.tag, r.source_time) for r in stored}
+        new = list({(r.tag, r.source_time): r for r in batch}.values())
+        historian.store(new, plant)
+        stored += [r for r in new if (r.tag, r.source_time) not in known]
+        if is_maintained:
+            historian.maintain(at(1200 * (i + 1)), plant)
+    end = at(9000)
+    historian.maintain(end + timedelta(seconds=90), plant)
+    for name in (LEVEL, DEMAND, PUMP):
+        check(historian, name, stored, end, plant)
 
 
 def test_rolling_again_changes_nothing(historian: Historian) -> None:
@@ -211,27 +226,34 @@ with Historian.open(sys.argv[1]) as historian:
 """
 
 
-def test_killed_upkeep_is_carried_on(tmp_path: Path) -> None:
+def keeps_rolling(database: URL) -> subprocess.Popen[str]:
+    """A process of its own that rolls up and deletes, once it has said that it begins."""
+    url = database.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", KEEPS_ROLLING, url, at(0).isoformat()]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=Path(__file__).parent, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_killed_upkeep_is_carried_on(database: URL) -> None:
     """Killed again and again at any moment, upkeep ends where an undisturbed one does."""
-    path, chance = tmp_path / "h.db", random.Random(1000)
-    live = [level(-4 * 86_400 + 4.0 * i, float(i % 7)) for i in range(80_000)]
+    chance = random.Random(1000)
+    live = [level(-4 * 86_400 + 10.0 * i, float(i % 7)) for i in range(30_000)]
     end = at(0)
-    with Historian.create(path) as historian:
+    with Historian.create(database) as historian:
         historian.register(PLANT)
         historian.store(live)
-    for _ in range(5):
-        command = [sys.executable, "-c", KEEPS_ROLLING, str(path), end.isoformat()]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, cwd=Path(__file__).parent, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+    for _ in range(3):
+        process = keeps_rolling(database)
         try:
             process.wait(chance.uniform(0.0, 0.3))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-    with Historian.open(path) as historian:
+    with Historian.open(database) as historian:
         while historian.maintain(end, PLANT, Keep(raw_days=1.0)).due:
             pass
         same(rolled(historian, LEVEL, 60), by_hand(live, 60.0, 60, at(-120)))
@@ -256,13 +278,13 @@ def test_old_readings_go_and_rollups_stay(historian: Historian) -> None:
     midnight = NOON - 2.5 * DAY
     left = historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, NOON)
     assert left == [each for each in found if each.source_time >= midnight]
-    assert report.deleted == len(found) - len(left)
+    assert report.deleted.days > 0 or report.deleted.rows == len(found) - len(left)
     check(historian, LEVEL, found, at(-120))
     told = historian.events(PLANT, kind="retention")
     assert [event.message.split(":")[0] for event in told] == [
         "readings before 2026-01-03 are deleted"
     ]
-    assert historian.maintain(NOON, PLANT, Keep(raw_days=2.0)).deleted == 0
+    assert historian.maintain(NOON, PLANT, Keep(raw_days=2.0)).deleted == Deleted()
     assert historian.events(PLANT, kind="retention") == told
 
 
@@ -311,8 +333,8 @@ def test_minutes_go_after_their_years_and_hours_never(historian: Historian) -> N
 
 def test_who_keeps_everything_loses_nothing(historian: Historian) -> None:
     """None means for ever."""
-    found = lived_days(historian, 200)
-    assert historian.maintain(NOON, PLANT, Keep(None, None)).deleted == 0
+    found = lived_days(historian, 100)
+    assert historian.maintain(NOON, PLANT, Keep(None, None)).deleted == Deleted()
     assert historian.readings(PLANT, [LEVEL], NOON - 999 * DAY, NOON) == found
 
 
@@ -324,22 +346,43 @@ def test_nothing_is_deleted_whose_rollup_is_due(historian: Historian) -> None:
     assert historian.count(PLANT) == len(found)
 
 
-def test_others_can_write_while_upkeep_runs(tmp_path: Path) -> None:
+def test_others_can_write_while_upkeep_runs(database: URL) -> None:
     """Days of backlog are rolled and deleted beside a live writer, and nothing is lost."""
-    path = tmp_path / "h.db"
-    with Historian.create(path) as historian:
+    with Historian.create(database) as historian:
         historian.register(PLANT)
-        historian.store([level(-2 * 86_400 + 2.0 * i, 1.0) for i in range(86_000)])
-        command = [sys.executable, "-c", KEEPS_ROLLING, str(path), at(0).isoformat()]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, cwd=Path(__file__).parent, text=True
-        )
+        historian.store([level(-2 * 86_400 + 4.0 * i, 1.0) for i in range(40_000)])
+        process = keeps_rolling(database)
         written = 0
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             written += historian.store([level(float(written), 2.0)])
-        assert process.communicate()[0] == "begun\ndone\n"
+        assert process.communicate()[0] == "done\n"
         assert written > 20
         assert len(historian.readings(PLANT, [LEVEL], at(0), at(1e6))) == written
-        with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    if is_sqlite(database):
+        assert seen_by_hand(database, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.postgres
+def test_whole_days_are_dropped_at_once(postgres: Server) -> None:
+    """On a server, days that no plant keeps anything of go as tables; a kept one stays."""
+    url = postgres.database()
+    other = small_plant("other")
+    with Historian.create(url) as historian:
+        for plant in (PLANT, other):
+            historian.register(plant)
+            found = [level(-600.0 * i, float(i)) for i in range(10 * 144)]
+            historian.store(found, plant)
+        told = {"by": "Ada", "reason": "step test", "at": NOON}
+        test = (NOON - 5 * DAY, NOON - 4.5 * DAY)
+        historian.annotate(other, AnnotationKind.TEST, *test, **told)
+        days = "SELECT relname FROM pg_class WHERE relname LIKE 'sample_2%' AND relkind = 'r'"
+        before = len(seen_by_hand(url, days))
+        historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+        assert len(seen_by_hand(url, days)) == before  # the other plant keeps them yet
+        historian.maintain(NOON, other, Keep(raw_days=2.0))
+        assert 0 < len(seen_by_hand(url, days)) < before
+        left = historian.readings(other, [LEVEL], *test)
+        assert len(left) == 73
+        assert historian.count(PLANT) == 360 + 1
+    postgres.drop(url)

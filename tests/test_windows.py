@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
+from sqlalchemy import URL
 
 from twin.errors import UnknownTag
 from twin.historian import AnnotationKind, Historian, Wide
@@ -22,8 +22,8 @@ TAGS = (LEVEL, DEMAND, PUMP)
 
 
 @pytest.fixture
-def historian(tmp_path: Path) -> Iterator[Historian]:
-    with Historian.create(tmp_path / "plant.db") as opened:
+def historian(database: URL) -> Iterator[Historian]:
+    with Historian.create(database) as opened:
         opened.register(PLANT)
         yield opened
 
@@ -48,7 +48,7 @@ READINGS = st.lists(
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(readings=READINGS, step_s=st.sampled_from((1.0, 7.5, 60.0, 600.0)))
 def test_values_are_those_of_the_planners_window(
     tmp_path_factory: pytest.TempPathFactory, readings: list[Reading], step_s: float

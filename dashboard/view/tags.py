@@ -36,10 +36,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """One tag as the overview shows it, all of it text; `level` is the worst of `words`.
-
-    `came` says when a late value was sampled and when it arrived; empty where it came at once.
-    """
+    """One tag as the overview shows it, all of it text; `level` is the worst of `words`."""
 
     name: str
     role: Role
@@ -53,7 +50,6 @@ class TagRow:
     target: str
     words: tuple[Word, ...]
     age: str
-    came: str = ""
 
     @property
     def level(self) -> Level:
@@ -177,7 +173,6 @@ def _row(
         target=target,
         words=words,
         age=text.duration(known.source_age_s if known else None),
-        came=text.came(known) if known else "",
     )
 
 

@@ -1,8 +1,9 @@
 """How long readings are kept, and deleting the older ones without disturbing anybody.
 
 Never deleted: readings whose rollups are still due, and those of a period that an annotation
-keeps (a test, or "keep"). Hours are kept for ever. In SQLite, deleted rows leave free pages that
-new readings fill: a file grows up to the size of the kept days, and a backup of it is compact.
+keeps (a test, or "keep"). Hours are kept for ever. PostgreSQL drops whole days. In SQLite, deleted
+rows leave free pages that new readings fill: a file grows up to the size of the kept days, and a
+backup of it is compact.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, Engine, Select, Table, delete, select, update
 
 from twin.historian.annotations import KEPT, Annotation, standing_annotations
 from twin.historian.database import reading, writing
+from twin.historian.days import drop_days
 from twin.historian.operation import add_event
 from twin.historian.rollups import HOUR_US
 from twin.historian.schema import microseconds, moment, rollup_1m, rollup_due, sample, tag, upkeep
@@ -50,6 +52,14 @@ class Keep:
 KEEP = Keep()
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many readings and minutes went one by one, and how many whole days at once."""
+
+    rows: int = 0
+    days: int = 0
+
+
 def lock(connection: Connection, plant: str) -> int | None:
     """The plant's watermark, its upkeep locked until the transaction ends.
 
@@ -72,15 +82,17 @@ class Retention:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def clear(self, now: datetime, plant: Plant, keep: Keep, give_up_at: float) -> int:
+    def clear(self, now: datetime, plant: Plant, keep: Keep, give_up_at: float) -> Deleted:
         """Delete readings and minutes that are too old, until done or `give_up_at` (monotonic).
 
-        A whole plant day at a time, so most calls find nothing to do. Returns how many rows.
+        A whole plant day at a time, so most calls find nothing to do.
         """
         cut = self._decide(now, plant, keep)
         if cut is None:
-            return 0
+            return Deleted()
         deleted = 0
+        with writing(self._engine) as connection:
+            dropped = _drop_days(connection)
         with reading(self._engine) as connection:
             ids = {row.id: row.name for row in connection.execute(_tags_of(plant))}
             kept = standing_annotations(connection, plant.plant, KEPT)
@@ -90,12 +102,12 @@ class Retention:
                     for batch in self._delete(plant, table, number, start, end):
                         deleted += batch
                         if time.monotonic() > give_up_at:
-                            return deleted
+                            return Deleted(deleted, dropped)
         with writing(self._engine) as connection:
             lock(connection, plant.plant)
             of_plant = upkeep.c.plant == plant.plant
             connection.execute(update(upkeep).where(of_plant).values(raw_cleared=cut[0]))
-        return deleted
+        return Deleted(deleted, dropped)
 
     def _decide(self, now: datetime, plant: Plant, keep: Keep) -> tuple[int, int] | None:
         """From when on readings and minutes are kept; None if all older ones are gone already.
@@ -114,8 +126,7 @@ class Retention:
             if (raw_from, minutes_from) == cut and done == cut[0]:
                 return None
             if raw_from != raw and _is_any_before(connection, plant, raw):
-                days = f"kept for {keep.raw_days:g} days" if keep.raw_days else "kept"
-                message = f"readings before {moment(raw):%Y-%m-%d} are deleted: {days}"
+                message = f"readings before {moment(raw):%Y-%m-%d} are deleted: {_for_long(keep)}"
                 told = "annotated tests and periods to keep stay; rollups stay"
                 add_event(
                     connection, plant.plant, "retention", plant.plant, f"{message}; {told}",
@@ -147,6 +158,28 @@ class Retention:
                 gone = connection.execute(delete(table).where(*inside, ts < last)).rowcount
             yield gone
             time.sleep(_REST_S)
+
+
+def _for_long(keep: Keep) -> str:
+    return f"kept for {keep.raw_days:g} days" if keep.raw_days else "no longer kept"
+
+
+def _drop_days(connection: Connection) -> int:
+    """Forget at once the days that no plant of a server keeps anything of; how many."""
+    if connection.dialect.name == "sqlite":
+        return 0
+    known = connection.execute(select(upkeep.c.plant, upkeep.c.raw_from)).all()
+    for plant, _ in known:  # none may store a late reading meanwhile
+        lock(connection, plant)
+    if connection.execute(select(rollup_due.c.tag_id).limit(1)).first() is not None:
+        return 0
+    until = [_BEGINNING if row.raw_from is None else row.raw_from for row in known]
+    for plant, _ in known:
+        kept = standing_annotations(connection, plant, KEPT)
+        until += [microseconds(each.started_at) for each in kept]
+    if min(until) > _BEGINNING:
+        return drop_days(connection, min(until))
+    return 0
 
 
 def _cut(now: datetime, days: float | None, latest: int, before: int | None) -> int:

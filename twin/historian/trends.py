@@ -6,9 +6,11 @@ The newest readings, that no rollup counts yet, come as they are stored. How rol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 from sqlalchemy import Connection, Table, func, select
@@ -48,7 +50,7 @@ class Trend:
     """One tag over time in steps of `step_s`: lowest, mean and highest value of each.
 
     `times_s` are the steps' beginnings, since 1970 UTC; a step without a good reading or a held
-    value is left out. `first` and `last` are NaN, like `low` and `high`, where a value only held.
+    value is left out. `low` and `high` are NaN where a value only held.
     """
 
     step_s: float
@@ -56,13 +58,11 @@ class Trend:
     low: Series
     mean: Series
     high: Series
-    first: Series
-    last: Series
 
     def outline(self) -> Samples:
-        """First, lowest, highest and last value of each step as one line, to be drawn."""
+        """Mean, lowest, highest and mean value of each step as one line, to be drawn."""
         offsets_s = self.step_s * np.array([0.0, 0.25, 0.5, 0.75])
-        parts = (self.first, self.low, self.high, self.last)
+        parts = (self.mean, self.low, self.high, self.mean)
         values = np.column_stack([np.where(np.isfinite(p), p, self.mean) for p in parts])
         times_s = self.times_s[:, None] + offsets_s
         return Samples(times_s.ravel(), values.ravel())
@@ -84,26 +84,34 @@ class TrendStore(WindowStore):
     def trend(
         self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime, points: int
     ) -> dict[str, Trend]:
-        """Each tag from `start` to `end` in at most `points` equal steps and two cut ones."""
+        """Each tag from `start` to `end`, in at most `points` equal steps from the start on.
+
+        The first may hold some of the bucket that began before it, of at most a step.
+        """
         if points < 1 or end <= start:
             raise ValueError(f"a trend of {points} points from {start} to {end}")
         step_us = (microseconds(end) - microseconds(start)) / points
         table = next((t for t, width in _WIDTHS.items() if step_us >= _NEAR * width), None)
         width_us = max(round(step_us), 1 if table is None else _WIDTHS[table])
         ids = self._ids(plant, tags)
+        origin = microseconds(start)
+        if table is not None:
+            origin = rollups.floor(origin, _WIDTHS[table])
+            width_us = rollups.ceiling(width_us, _WIDTHS[table])
+        since = origin
+        rolled: dict[str, Buckets] = {}
         with reading(self._engine) as connection:
-            since = microseconds(start)
-            rolled: dict[str, Buckets] = {}
             if table is not None:
-                since = max(since, _rolled_until(connection, plant.plant, [*ids.values()]))
-                rolled = _rolled(connection, table, ids, microseconds(start), since)
+                until = _rolled_until(connection, plant.plant, [*ids.values()])
+                since = min(max(since, until), microseconds(end))
+                rolled = _rolled(connection, table, ids, (origin, since), width_us)
         told = {}
         samples = self.samples(plant, tags, moment(since), end)
         for name in tags:
             times_us = np.rint(samples[name].times_s * 1e6).astype(np.int64)
             raw = rollups.of_samples(times_us, samples[name].values)
             parts = [rolled[name], raw] if name in rolled else [raw]
-            told[name] = _trend(np.concatenate(parts), width_us)
+            told[name] = _trend(np.concatenate(parts), width_us, origin)
         return told
 
     def _average(self, plant: Plant, tag: Tag, start: datetime, end: datetime) -> Average:
@@ -150,20 +158,28 @@ def _rolled_until(connection: Connection, plant: str, tag_ids: Sequence[int]) ->
 
 
 def _rolled(
-    connection: Connection, table: Table, ids: dict[str, int], start_us: int, end_us: int
+    connection: Connection, table: Table, ids: dict[str, int], span: tuple[int, int], width_us: int
 ) -> dict[str, Buckets]:
-    """Each tag's buckets that begin in [`start_us`, `end_us`)."""
+    """Each tag's buckets of a span as wider ones, added up by the database."""
     marks = ", ".join("?" * len(ids))
     query = (
-        f"SELECT tag_id, {', '.join(rollups.COLUMNS)} FROM {table.name} WHERE tag_id IN ({marks}) "
-        "AND bucket >= ? AND bucket < ? ORDER BY tag_id, bucket"
+        "SELECT tag_id, (bucket - ?) / ?, SUM(n), SUM(n_good), COALESCE(SUM(total), ?), "
+        "COALESCE(MIN(low), ?), COALESCE(MAX(high), ?), SUM(area), SUM(known_s) "
+        f"FROM {table.name} WHERE tag_id IN ({marks}) AND bucket >= ? AND bucket < ? "
+        "GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    rows = fetch(connection, query, (*ids.values(), start_us, end_us))
-    found = np.array(rows, dtype=np.float64).reshape(-1, 1 + len(rollups.COLUMNS))
+    none = (math.inf,) * 3
+    rows = fetch(connection, query, (span[0], width_us, *none, *ids.values(), *span))
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=9 * len(rows))
+    found = np.where(np.isfinite(flat), flat, np.nan).reshape(-1, 9)
     answer = {}
     for name, number in ids.items():
         first, after = np.searchsorted(found[:, 0], (number, number + 1))
-        answer[name] = found[first:after, 1:]
+        mine = np.full((after - first, len(rollups.COLUMNS)), np.nan)
+        mine[:, rollups.BUCKET] = found[first:after, 1] * width_us + span[0]
+        mine[:, rollups.N : rollups.HIGH + 1] = found[first:after, 2:7]
+        mine[:, rollups.AREA :] = found[first:after, 7:]
+        answer[name] = mine
     return answer
 
 
@@ -182,8 +198,8 @@ def _sums(connection: Connection, tag_id: int, first: int, last: int) -> tuple[f
     return area, known_s
 
 
-def _trend(buckets: Buckets, width_us: int) -> Trend:
-    wider = rollups.grouped(buckets, width_us)
+def _trend(buckets: Buckets, width_us: int, origin_us: int) -> Trend:
+    wider = rollups.grouped(buckets, width_us, origin_us)
     n_good, known_s = wider[:, rollups.N_GOOD], wider[:, rollups.KNOWN_S]
     with np.errstate(divide="ignore", invalid="ignore"):
         counted = wider[:, rollups.TOTAL] / n_good
@@ -195,6 +211,4 @@ def _trend(buckets: Buckets, width_us: int) -> Trend:
         low=told[:, rollups.LOW],
         mean=mean[np.isfinite(mean)],
         high=told[:, rollups.HIGH],
-        first=told[:, rollups.FIRST],
-        last=told[:, rollups.LAST],
     )

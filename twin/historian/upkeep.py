@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, func, select, update
 
 from twin.historian import rollups
 from twin.historian.database import fetch, writing
-from twin.historian.retention import KEEP, Keep, Retention, deleted_before, lock
+from twin.historian.retention import KEEP, Deleted, Keep, Retention, deleted_before, lock
 from twin.historian.rollups import MINUTE_US, Stretch
 from twin.historian.schema import (
     last_value,
@@ -50,13 +50,13 @@ class Upkeep:
     """What one call of `maintain` came to.
 
     `rolled_until`: rollups say what is stored before it, but for `due` stretches of single tags
-    that the next call takes up. `deleted` counts readings and minutes.
+    that the next call takes up.
     """
 
     rolled_until: datetime | None
     rolled_stretches: int
     due: int
-    deleted: int
+    deleted: Deleted
 
 
 class UpkeepStore(SkippingStore):
@@ -75,7 +75,7 @@ class UpkeepStore(SkippingStore):
         done = sum(1 for _ in self._roll(plant, give_up_at))
         with writing(self._engine) as connection:
             due = connection.execute(_due_of(plant).with_only_columns(func.count())).scalar_one()
-        deleted = 0
+        deleted = Deleted()
         if not due:
             deleted = Retention(self._engine).clear(now, plant, keep, give_up_at)
         rolled_until = None if watermark is None else moment(watermark)

@@ -6,9 +6,11 @@ Judging the present is not done here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from twin.resampling import Breaks, breaks, good, inside, joined, resampled
 _CHUNK_CELLS = 250_000
 _PART_READINGS = 100_000
 _GOOD = "value IS NOT NULL AND quality < 1073741824"
+_IF_GOOD = f"CASE WHEN {_GOOD} THEN value ELSE ? END"
 _AN_INSTANT = timedelta(microseconds=1)
 _LONG = timedelta(days=1)
 
@@ -166,12 +169,13 @@ class WindowStore(SampleStore, AnnotationStore):
         """One tag's readings after `start` up to `end`; NaN where not good."""
         arrived, until = _arrived(known_at)
         query = (
-            f"SELECT ts, CASE WHEN {_GOOD} THEN value END FROM sample "
+            f"SELECT ts, {_IF_GOOD} FROM sample "
             f"WHERE tag_id = ? AND ts > ? AND ts <= ?{arrived} ORDER BY ts"
         )
         span = (microseconds(start), microseconds(end))
+        values = (math.inf, self._ids(plant, [tag])[tag], *span, *until)
         with reading(self._engine) as connection:
-            rows = fetch(connection, query, (self._ids(plant, [tag])[tag], *span, *until))
+            rows = fetch(connection, query, values)
         return _samples(rows)
 
     def columns(self, plant: Plant, tag: str, start: datetime, end: datetime) -> Iterator[Columns]:
@@ -205,10 +209,10 @@ class WindowStore(SampleStore, AnnotationStore):
         number, at_us = self._ids(plant, [tag.name])[tag.name], microseconds(at)
         oldest = at_us - round(tag.max_age_s * 1e6)
         query = (
-            f"SELECT ts, CASE WHEN {_GOOD} THEN value END FROM sample WHERE tag_id = ? "
+            f"SELECT ts, {_IF_GOOD} FROM sample WHERE tag_id = ? "
             f"AND ts >= ? AND ts <= ?{arrived} AND {{which}} ORDER BY ts DESC LIMIT 1"
         )
-        values = (number, oldest, at_us, *until)
+        values = (math.inf, number, oldest, at_us, *until)
         with reading(self._engine) as connection:
             held = fetch(connection, query.format(which=_GOOD), values)
             newest = fetch(connection, query.format(which="1 = 1"), values)
@@ -274,11 +278,12 @@ def _arrived(known_at: datetime | None) -> tuple[str, tuple[int, ...]]:
     return " AND ts + delay <= ?", (microseconds(known_at),)
 
 
-def _samples(rows: Sequence[tuple[int, float | None]]) -> Samples:
-    if not rows:
-        return Samples(np.empty(0), np.empty(0))
-    times_us, values = zip(*rows, strict=True)
-    return Samples(np.array(times_us, dtype=np.int64) / 1e6, np.array(values, dtype=np.float64))
+def _samples(rows: Sequence[tuple[int, float]]) -> Samples:
+    """Rows of time (µs) and value, infinite where it is not good."""
+    # A third of the time of one array for each column: an hour of 50 tags has 180,000 rows.
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=2 * len(rows))
+    times_us, values = flat.reshape(-1, 2).T
+    return Samples(times_us / 1e6, np.where(np.isfinite(values), values, np.nan))
 
 
 def _missing(gap: Gap, end: datetime) -> tuple[datetime, datetime]:
