@@ -19,6 +19,7 @@ from connectors.opcua import Session
 from connectors.readback import Writer, in_thread
 from connectors.stop import StopLatch
 from twin.errors import HistorianError, WriteFault
+from twin.plant import OpcUaSource
 
 _PLANT_STOP = "plant stop"  # kind of the audit rows about a stop that is not ours
 _SHOWN, _CLEARED = "shown to the PLC", "cleared at the PLC"
@@ -43,7 +44,7 @@ class Safeguards:
         self._is_well = is_well
         self._poll_s = poll_s
         self._stop_node = source.stop_node if source is not None else None
-        self._heartbeat_node = source.heartbeat_node if source is not None else None
+        self._heartbeat_nodes = _heartbeat_nodes(source)
         self._numbers = count(1)
         self._latch = writer.latch
         self._shown: bool | None = None  # what the node was told of our latch; None: to be told
@@ -79,9 +80,9 @@ class Safeguards:
         while True:
             with self._told("heartbeat"):
                 if await in_thread(self._is_well) and not self._is_stopped():
-                    if self._heartbeat_node is not None:
-                        number = next(self._numbers) % 2**31
-                        await session.write(self._heartbeat_node, number)
+                    number = next(self._numbers) % 2**31
+                    for node in self._heartbeat_nodes:
+                        await session.write(node, number)
                     await asyncio.sleep(_heartbeat_every_s(session))
             await asyncio.sleep(self._poll_s)
 
@@ -213,6 +214,14 @@ class Safeguards:
         """What the audit tells of it, the newest first."""
         events = partial(self._writer.historian.events, self._writer.plant)
         return [each.message for each in await in_thread(events, limit, kind, subject)]
+
+
+def _heartbeat_nodes(source: OpcUaSource | None) -> tuple[str, ...]:
+    """Where the PLC looks for our heartbeat: its own node, and that of its advice."""
+    if source is None:
+        return ()
+    of_advice = source.advisory.heartbeat_node if source.advisory is not None else None
+    return tuple(node for node in (source.heartbeat_node, of_advice) if node)
 
 
 def _heartbeat_every_s(session: Session) -> float:

@@ -6,12 +6,14 @@ Whatever is sent is noted, so that a write that fails half-way can be given back
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from connectors.opcua import Session
 from connectors.readback import Writer, in_thread
+from twin.context import gate_context
 from twin.errors import EndpointUnavailable, WriteFault
 from twin.records import Clearance, WriteOutcome
-from twin.safety import is_genuine
+from twin.safety import GateContext, is_genuine
 
 
 @dataclass
@@ -83,3 +85,16 @@ async def stop_reason(writer: Writer, session: Session) -> str:
     if shown is None:
         return f"The plant's stop node {node} cannot be read"
     return f"The plant's stop node {node} is set" if shown else ""
+
+
+async def gate_facts(writer: Writer, session: Session) -> GateContext:
+    """What the gate is told besides the readings, as the historian has it now."""
+    known = partial(
+        gate_context,
+        writer.plant,
+        writer.historian,
+        now=session.clock.now(),
+        wall_now=writer.wall_now(),
+        is_stopped=writer.is_stopped(),
+    )
+    return await in_thread(known)

@@ -15,9 +15,8 @@ from functools import partial
 from connectors.handback import carry_out
 from connectors.opcua import Session
 from connectors.readback import Target, Writer, in_thread, read_all, read_back
-from connectors.sending import Sending, stop_reason
+from connectors.sending import Sending, gate_facts, stop_reason
 from connectors.takeover import in_auto, take_over
-from twin.context import gate_context
 from twin.errors import RecordRefused, WriteFault
 from twin.historian import HandBackCause, HandBackStatus
 from twin.plant import Plant, is_loopback
@@ -133,7 +132,7 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
     same proposal: nothing was sent, ask again.
     """
     fresh = await read_all(writer, session)
-    context = await _context(writer, session)
+    context = await gate_facts(writer, session)
     answer = await _ask_gate(writer, session, proposal, fresh, context)
     if isinstance(answer, Verdict):
         return await _refuse(writer, session, proposal, "; ".join(answer.reasons))
@@ -190,19 +189,6 @@ async def _ask_gate(
     )
 
 
-async def _context(writer: Writer, session: Session) -> GateContext:
-    """What the gate is told besides the readings, as the historian has it now."""
-    known = partial(
-        gate_context,
-        writer.plant,
-        writer.historian,
-        now=session.clock.now(),
-        wall_now=writer.wall_now(),
-        is_stopped=writer.is_stopped(),
-    )
-    return await in_thread(known)
-
-
 async def _send(sending: Sending, fresh: Mapping[str, Reading], context: GateContext) -> str:
     """Take over what stands in AUTO, then move MV by MV; why it stopped, else empty."""
     setpoints, plant = sending.clearance.setpoints, sending.writer.plant
@@ -222,7 +208,7 @@ async def _gate_again(sending: Sending, before: GateContext) -> str:
     `before` knows when the MVs moved last; this write itself, which is begun, does not count.
     """
     writer, session = sending.writer, sending.session
-    context = await _context(writer, session)
+    context = await gate_facts(writer, session)
     context = replace(context, last_moved_at=before.last_moved_at)
     fresh, now = await read_all(writer, session), session.clock.now()
     state = plant_state(writer.plant, fresh, now)

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from connectors.advice import Advice
 from connectors.handback import HandBacks
 from connectors.lease import WriterLease
 from connectors.opcua import Session
@@ -124,6 +125,8 @@ async def _serve(
                 ended.result()
             await duty.round(session)
             await _pause(stop, poll_s)
+        if not leased.done():
+            await duty.end(session)
     finally:
         for task in (leased, *beside):
             task.cancel()
@@ -142,6 +145,8 @@ class _Duty:
         self.safeguards = safeguards
         self._writer = writer
         self._hand_backs = HandBacks(writer)
+        self._advice = Advice(writer)
+        self._unwritable: list[str] = []
         self._on_outcome = on_outcome
         self._beat_due_s = 0.0
         self._said: dict[str, object] = {}
@@ -157,7 +162,9 @@ class _Duty:
     async def begin(self, session: Session) -> None:
         """A new session: the PLC may have started anew, and let go meanwhile."""
         self._hand_backs.begin()
+        self._advice.begin()
         await self.safeguards.begin(session)
+        self._unwritable = await session.write_refusals()
 
     async def round(self, session: Session) -> None:
         """Let go of what must go, write what is accepted, tell that we live."""
@@ -166,19 +173,26 @@ class _Duty:
             said["plant_stop"] = await self.safeguards.is_stopped_at_plant(session)
             outcomes, busy = await settle_begun(self._writer, session)
             await self._hand_backs.round(session, busy)
+            await self._advice.round(session)
             if not self.safeguards.is_clearing_stop():
                 outcomes += await write_accepted(self._writer, session)
             for outcome in outcomes:
                 self._on_outcome(outcome)
         except HistorianError as away:
             said["database_trouble"] = str(away)
-        if self.safeguards.troubles:
-            said["plc"] = " ".join(self.safeguards.troubles.values())
+        troubles = [*self.safeguards.troubles.values(), self._advice.trouble, *self._unwritable]
+        if text := " ".join(dict.fromkeys(each for each in troubles if each)):
+            said["plc"] = text
         loop_s = asyncio.get_running_loop().time()
         if loop_s >= self._beat_due_s or said != self._said:
             self._beat_due_s = loop_s + _BEAT_WALL_S
             await self.beat(said)
             self._said = said
+
+    async def end(self, session: Session) -> None:
+        """Leave in order: nobody keeps an advice true from now on."""
+        with contextlib.suppress(HistorianError):
+            await self._advice.withdraw(session, "the writing process ended")
 
     async def beat(self, said: Mapping[str, object]) -> None:
         """Tell the other processes that we live; silence tells the rest."""

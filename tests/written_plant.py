@@ -65,10 +65,11 @@ class Site:
         setpoints: dict[str, float],
         by: str = "Ada",
         expires_in_s: float | None = None,
-        is_accepted: bool = True,
+        is_accepted: bool | None = True,
     ) -> str:
         """A proposal as the planner would store it, decided; fresh readings and trust beside it.
 
+        Where `is_accepted` is None it stays open.
         Unless told otherwise it is open for as long as the planner's: a minute by the wall.
         """
         by_rule_s = max(300.0, 60.0 * session.clock.speed)
@@ -79,7 +80,8 @@ class Site:
         now = session.clock.now()
         new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=lifetime_s))
         self.historian.store_proposal(new)
-        self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
+        if is_accepted is not None:
+            self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
         return new.proposal_id
 
     def status(self, proposal_id: str) -> ProposalStatus:

@@ -236,22 +236,33 @@ class Emulator:
             text = "While true every loop stays in AUTO"
             variant = ua.Variant(False, kinds.Boolean)
             nodes.append((self._source.stop_node, variant, writable, text))
+        for node, kind in self._advisory_kinds().items():
+            text = "Shown to the operator at the plant, obeyed by nobody"
+            nodes.append((node, ua.Variant(_blank(kind), kind), writable, text))
         if self._source.speed_node:
             text = "Plant seconds per wall second"
             variant = ua.Variant(float(self.speed), kinds.Double)
             nodes.append((self._source.speed_node, variant, readable, text))
         return nodes
 
+    def _advisory_kinds(self) -> dict[str, Any]:
+        """The advisory nodes that the plant file names, and what they hold."""
+        advisory, kinds = self._source.advisory, ua.VariantType
+        if advisory is None:
+            return {}
+        counts = (advisory.id_node, advisory.heartbeat_node)
+        return {node: kinds.UInt32 if node in counts else kinds.Double for node in advisory.nodes}
+
     def _writable_names(self) -> tuple[str, ...]:
         """Everything a client may write, by the name the truth knows it by."""
         names = [tag.name for tag in self.plant.tags if tag.role is Role.MV]
         modes = {tag.remote.tag for tag in self.plant.tags if tag.remote is not None}
-        plc = (self._source.heartbeat_node, self._source.stop_node)
-        return (*names, *sorted(modes), *(node for node in plc if node))
+        return (*names, *sorted(modes), *self._source.written_nodes)
 
     def _writable(self) -> dict[Any, tuple[str, Any]]:
-        kinds = {self._source.heartbeat_node: ua.VariantType.UInt32}
+        kinds: dict[str | None, Any] = {self._source.heartbeat_node: ua.VariantType.UInt32}
         kinds |= {self._source.stop_node: ua.VariantType.Boolean}
+        kinds.update(self._advisory_kinds())
         return {
             self._node_ids[name]: (name, self._types.get(name) or kinds[name])
             for name in self._writable_names()
@@ -263,7 +274,8 @@ class Emulator:
     async def _accept(self, name: str, variant: Any) -> int | None:
         """Hand a client's write to the plant; the OPC UA status code of a refusal, else None."""
         number = float(variant.Value)
-        reason = self.truth.write(name, number)
+        is_advice = name in self._advisory_kinds()
+        reason = None if is_advice else self.truth.write(name, number)
         if reason is not None:
             _LOG.warning("%s = %s refused by the PLC: %s", name, variant.Value, reason)
             return self._refusal(name, number)
@@ -285,4 +297,4 @@ def _variant_type(plant: Plant, tag: Tag) -> Any:
 
 
 def _blank(kind: Any) -> float | int:
-    return 0 if kind is ua.VariantType.Int32 else 0.0
+    return 0.0 if kind is ua.VariantType.Double else 0

@@ -249,7 +249,7 @@ class Session:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def write(self, name: str, value: float | str) -> None:
+    async def write(self, name: str, value: float) -> None:
         """Write an MV, its mode, or a PLC node of the plant file, in the node's own type.
 
         Nothing else is ever written (`Plant.written_nodes`). No timestamps are sent.

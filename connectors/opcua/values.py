@@ -16,18 +16,11 @@ from twin.errors import WriteFault
 from twin.records import GOOD, UNCERTAIN, Mark, Reading, reading
 
 
-def judge_node(
-    data_type: Any, rank: Any, value: Any, *, can_be_text: bool = False
-) -> tuple[Any | None, str]:
-    """The node's built-in number type if known, and what is wrong with it, if anything.
-
-    Where it `can_be_text`, String is as good as a number.
-    """
+def judge_node(data_type: Any, rank: Any, value: Any) -> tuple[Any | None, str]:
+    """The node's built-in number type if known, and what is wrong with it, if anything."""
     if data_type.StatusCode.is_bad():
         return None, f"does not exist ({data_type.StatusCode.name})"
     kind = _number_type(data_type.Value.Value)
-    if can_be_text and _built_in(data_type.Value.Value) == ua.VariantType.String.value:
-        kind = ua.VariantType.String
     if kind is None and value.Value is not None and not value.StatusCode.is_bad():
         shown = value.Value.VariantType
         kind = shown if shown in _NUMBERS else None

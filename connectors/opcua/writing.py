@@ -56,7 +56,7 @@ class WriteDoor:
         self._why_shut = why_shut
         self._targets: dict[str, _Target] = {}
 
-    async def write(self, name: str, value: float | str) -> None:
+    async def write(self, name: str, value: float) -> None:
         """Write `value` in the node's own type, without timestamps.
 
         Raises:
@@ -64,20 +64,20 @@ class WriteDoor:
             EndpointUnavailable: no answer came. The write may or may not have happened: read.
         """
         target = await self._target(name)
-        held = _typed(name, value, target.kind)
+        held = typed(name, value, target.kind)
         data = ua.DataValue(ua.Variant(held, target.kind), StatusCode=None)
         with self._link.asking("write"):
             results = await self._link.services.write_attributes([target.node_id], [data])
         status = results[0]
         if is_unanswered(status):
             raise EndpointUnavailable(
-                f"{name} = {_shown(value)}: the server got no answer from the plant "
+                f"{name} = {value:g}: the server got no answer from the plant "
                 f"({status.name}); whether it was written is unknown. Read it."
             )
         if not status.is_good():
             self._targets.pop(name, None)  # its type or our rights may have changed
             raise WriteFault(
-                f"{name} = {_shown(value)} was refused by the plant: {status.name} ({status.doc})"
+                f"{name} = {value:g} was refused by the plant: {status.name} ({status.doc})"
             )
 
     async def held(self, name: str, value: float) -> float:
@@ -119,9 +119,9 @@ class WriteDoor:
         with self._link.asking("read"):
             answers = [(await self._link.read([node_id], each))[0] for each in _ASKED]
         data_type, rank, value, access, user_access = answers
-        kind, problem = judge_node(data_type, rank, value, can_be_text=True)
+        kind, problem = judge_node(data_type, rank, value)
         if problem or kind is None:
-            why = problem or "has no known type"
+            why = problem or "has no known number type"
             raise WriteFault(f"{name}: its node {why}. Nothing was sent.")
         for level, who in ((access, "anybody"), (user_access, "our user")):
             if not _can_write(level):
@@ -152,14 +152,3 @@ def _can_write(level: Any) -> bool:
     """Whether an access level, asked of the server, says so; unknown means no."""
     shown = level.Value.Value if level.Value is not None and level.StatusCode.is_good() else None
     return isinstance(shown, int) and bool(shown & _CAN_WRITE)
-
-
-def _typed(name: str, value: float | str, kind: Any) -> float | int | bool | str:
-    if isinstance(value, str) != (kind is ua.VariantType.String):
-        what = "a text" if isinstance(value, str) else "a number"
-        raise WriteFault(f"{name}: its node holds {kind.name}, not {what}. Nothing was sent.")
-    return value if isinstance(value, str) else typed(name, value, kind)
-
-
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
