@@ -14,16 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from connectors.buffering import READINGS_PER_S
 from connectors.sources import Past
 from connectors.storing import FIRST_START, Store
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.historian import Gap
 from twin.plant import Plant
 from twin.plant import Source as SourcePart
-
-#: Readings per second asked of a plant's history at most: a shipped plant's week takes a minute,
-#: and live readings keep half of one core's database.
-READINGS_PER_S = 50_000.0
 
 _HISTORY_PAUSE_S = 5.0
 _HOLE_SAMPLES = 3.0  # a longer silence of all tags than so many samples is a gap

@@ -14,23 +14,23 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from connectors.backfill import READINGS_PER_S, Backfill, holes
+from connectors.backfill import Backfill, holes
+from connectors.buffering import Buffering
 from connectors.feed import PROCESS, Clocks, Feed
 from connectors.intake import Intake
 from connectors.parcels import Note
 from connectors.progress import Progress, SourceProgress, SourceState, SpoolProgress
 from connectors.security import Access
 from connectors.sources import Connect, connector
-from connectors.spool import QUOTA_BYTES, Spool
+from connectors.spool import Spool
 from connectors.storing import FIRST_START, Store
 from twin.clock import WALL_TIME
 from twin.clock import wall_now as read_wall_clock
-from twin.errors import HistorianError, SpoolTaken
+from twin.errors import DatabaseUnavailable, HistorianError, SpoolTaken, UsageError
 from twin.historian import Historian
 from twin.plant import Plant, Source
 
@@ -49,21 +49,9 @@ __all__ = [
 _BEAT_S = 1.0
 _LEASE = timedelta(seconds=20)  # a killed collector on another machine is in the way for so long
 _LEASE_EVERY_S = 5.0
+_UPKEEP_EVERY_S = 60.0
 _WAIT_S = 1.0  # between two looks at whether another collector has ended
 _LAST_PUT_S, _LAST_STORE_S = 5.0, 10.0  # how long stopping waits for the disk and the database
-
-
-@dataclass(frozen=True)
-class Buffering:
-    """Where readings wait for the database, and how fast its past is asked for.
-
-    `spool`: the file; None is the database's own path with ".spool" behind it. A database on a
-    server has no path: then it must be named.
-    """
-
-    spool: Path | None = None
-    quota_bytes: int = QUOTA_BYTES
-    backfill_readings_per_s: float = READINGS_PER_S
 
 
 async def collect(
@@ -90,12 +78,20 @@ async def collect(
         NodeFault: at the first connection of the main source not one tag has a usable node. Single
             ones are left out, told in progress and audit, and tried again; all others go on.
         EndpointUnavailable: nothing answered within `first_answer_within_s` (None: wait for ever).
-        HistorianError: the database cannot be used at the start.
+        HistorianError: the database cannot be used at the first start. Later ones collect into
+            the spool until it can.
         SpoolUnavailable: the spool cannot be opened or made.
     """
-    await asyncio.to_thread(historian.register, plant)
     buffering = buffering or Buffering()
-    spool = Spool(_spool_file(buffering, historian), quota_bytes=buffering.quota_bytes)
+    path = _spool_path(historian, buffering)
+    is_away = False
+    try:
+        await asyncio.to_thread(historian.register, plant)
+    except DatabaseUnavailable:
+        if not path.exists():  # we have never stored anything there: a wrong address, perhaps
+            raise
+        is_away = True
+    spool = Spool(path, quota_bytes=buffering.quota_bytes)
     connect = connect or connector(plant, wall_now, access, endpoint)
     waiting = _Waiting(plant, historian, wall_now, on_progress, stop)
     if not await waiting.for_spool(spool):
@@ -107,18 +103,18 @@ async def collect(
             )
             if not await waiting.for_lease(collector.owner):
                 return Progress(link=SourceState.STOPPED.value)
-            await collector.run(stop, first_answer_within_s)
+            await collector.run(stop, first_answer_within_s, is_away=is_away)
             if stop.is_set():
                 return collector.progress()
     finally:
         spool.__exit__()
 
 
-def _spool_file(buffering: Buffering, historian: Historian) -> Path:
+def _spool_path(historian: Historian, buffering: Buffering) -> Path:
     if buffering.spool is not None:
         return buffering.spool
     if historian.path is None:
-        raise ValueError("a database on a server has no folder: name the spool's file")
+        raise UsageError("Collecting into a database on a server needs a spool file: name one.")
     return historian.path.with_name(f"{historian.path.name}.spool")
 
 
@@ -246,18 +242,24 @@ class _Collector:
 
     # -- running ---------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event, first_answer_within_s: float | None) -> None:
-        """Collect until `stop` is set or another process has the lease."""
+    async def run(
+        self, stop: asyncio.Event, first_answer_within_s: float | None, *, is_away: bool
+    ) -> None:
+        """Collect until `stop` is set or another process has the lease.
+
+        `is_away`: the database is not known to be at this version's schema yet.
+        """
         self._tell_damage()
         links = [
             asyncio.create_task(feed.keep_link(first_answer_within_s))
             for feed in self._feeds.values()
         ]
-        storing = asyncio.create_task(self._store.keep_storing())
+        storing = asyncio.create_task(self._store.keep_storing(is_away=is_away))
         spooling = asyncio.create_task(self._intake.keep_spooling())
         others = [
             asyncio.create_task(self._keep_telling()),
             asyncio.create_task(self._know_old_gaps()),
+            asyncio.create_task(self._keep_up()),
             asyncio.create_task(self._keep_lease()),  # the only one that ends without a fault
         ]
         stopped = asyncio.create_task(stop.wait())
@@ -307,6 +309,16 @@ class _Collector:
                 for feed in self._feeds.values():
                     feed.know_silent([gap.tag])
         await asyncio.Event().wait()
+
+    async def _keep_up(self) -> None:
+        """Let the historian sum up and clear away now and then, in plant time."""
+        await self._clocks.is_known.wait()
+        while True:
+            await self._store.is_allowed.wait()
+            maintain = partial(self._historian.maintain, self._clocks.now(), self._plant)
+            with contextlib.suppress(HistorianError):  # told by whoever has readings to store
+                await self._store.once(maintain)
+            await asyncio.sleep(_UPKEEP_EVERY_S)
 
     # -- telling ---------------------------------------------------------------------------------
 

@@ -19,11 +19,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+from connectors.buffering import QUOTA_BYTES
 from connectors.parcels import Lost, Parcel, packed, rows_of, span_of, unpacked
 from twin.errors import SpoolTaken, SpoolUnavailable
 
-#: 3 days of 1,000 tags at 1 s, at the 8 bytes that a reading takes.
-QUOTA_BYTES = 2_000_000_000
 #: Enough for SQLite to empty the spool on a full disk: its log may grow to 4 MB before it is kept.
 BALLAST_BYTES = 8_000_000
 #: From this share of the quota on a person is told; below the second one it is over.

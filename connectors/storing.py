@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from connectors.parcels import Batch, Heard, Lost, Note, Parcel, Silence, rows_of, span_of
 from connectors.spool import Spool
 from twin.errors import HistorianError, RecordRefused, SpoolUnavailable, UnknownTag
-from twin.historian import Gap, Historian
+from twin.historian import Gap, Historian, upgrade
 from twin.plant import Plant
 from twin.records import Reading
 
@@ -81,8 +81,13 @@ class Store:
         """There is something new in the spool."""
         self._has_work.set()
 
-    async def keep_storing(self) -> None:
-        """Store what the spool holds as it comes, until the end."""
+    async def keep_storing(self, *, is_away: bool = False) -> None:
+        """Store what the spool holds as it comes, until the end.
+
+        `is_away`: the database was, and may be at another schema or know nothing of the plant.
+        """
+        if is_away:
+            await self.ask(self._prepare)
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._has_work.wait(), _TIDY_AFTER_S)
@@ -136,6 +141,13 @@ class Store:
         known = await self.ask(partial(self._historian.last_readings, self._plant, names, until))
         return max((each.source_time for each in known.values()), default=None)
 
+    async def once(self, work: Callable[[], object]) -> None:
+        """Do it in the database now or not at all; raises HistorianError."""
+        job = asyncio.ensure_future(asyncio.to_thread(work))
+        self._jobs.add(job)
+        job.add_done_callback(self._end)
+        await asyncio.shield(job)
+
     async def ask(self, work: Callable[[], _T]) -> _T:
         """Do it in the database, waiting for as long as that is away.
 
@@ -156,6 +168,11 @@ class Store:
             else:
                 self._see_trouble("")
                 return answer
+
+    def _prepare(self) -> None:
+        """Bring a database that was away at the start to where it can take readings."""
+        upgrade(self._historian.url)
+        self._historian.register(self._plant)
 
     # -- from the spool --------------------------------------------------------------------------
 

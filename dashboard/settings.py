@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from connectors.buffering import READINGS_PER_S, Buffering
 from connectors.security import Access, Secrets
 from twin.plant import Plant, Security, is_loopback, is_opcua_address, read_plant
 
@@ -29,6 +30,12 @@ class Settings(BaseSettings):
     )
     secrets: str | None = Field(
         default=None, description="file of users and passwords; default: in the state folder"
+    )
+    spool_quota_mb: int = Field(
+        default=2_000, ge=10, description="disk that readings may take while the database is away"
+    )
+    backfill_readings_per_s: float = Field(
+        default=READINGS_PER_S, gt=0, description="most asked per second of a plant's history"
     )
     dashboard_port: int = Field(
         default=8501, ge=1, le=65535, description="port of the web page, loopback only"
@@ -87,6 +94,15 @@ class Settings(BaseSettings):
     def spool(self, plant: Plant) -> Path:
         """Where readings wait on this machine for a database on a server."""
         return self.state_dir / f"{plant.plant}.spool"
+
+    def buffering(self, plant: Plant) -> Buffering:
+        """Where this plant's readings wait for the database, and how fast its past is read.
+
+        Beside a database file that was named, so that no two databases share a spool.
+        """
+        is_named_file = self.database is not None and not self.database.startswith("postgresql")
+        spool = None if is_named_file else self.spool(plant).resolve()
+        return Buffering(spool, self.spool_quota_mb * 1_000_000, self.backfill_readings_per_s)
 
     def models_dir(self, plant: Plant) -> Path:
         """Where this plant's trained models are kept."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from connectors.ingest import Buffering, Progress, collect
+from connectors.buffering import Buffering
+from connectors.ingest import Progress, collect
 from connectors.security import COLLECT
 from dashboard.settings import Settings
 from dashboard.workers.ending import say, told_to_end
+from twin.errors import DatabaseUnavailable
 from twin.historian import Historian
 from twin.plant import Plant
 
@@ -24,17 +26,28 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
             seen[0] = progress.link
             say(f"link {progress.link}")
 
-    with Historian.create(settings.database_url(plant)) as historian:
+    with _opened(settings.database_url(plant), settings.buffering(plant)) as historian:
 
         async def work() -> None:
             await collect(
                 plant,
                 historian,
                 access=settings.access(COLLECT),
+                buffering=settings.buffering(plant),
                 stop=told_to_end(),
                 first_answer_within_s=wait_s,
                 on_progress=tell,
-                buffering=Buffering(spool=None if historian.path else settings.spool(plant)),
             )
 
         asyncio.run(work())
+
+
+def _opened(url: str, buffering: Buffering) -> Historian:
+    """The database; one that is away comes back later, where we have collected into it before."""
+    try:
+        return Historian.create(url)
+    except DatabaseUnavailable as away:
+        if buffering.spool is None or not buffering.spool.exists():
+            raise
+        say(f"{away} Readings wait in {buffering.spool} until it is back.")
+        return Historian(url)
