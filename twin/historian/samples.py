@@ -7,25 +7,23 @@ judging freshness are `twin.state`'s.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine, Row, Select, func, select
 
-from twin.errors import UnknownTag
-from twin.historian.bulk import SampleRow, insert_samples
+from twin.historian.bulk import SampleRow, insert_samples, not_registered, sample_rows
 from twin.historian.database import fetch, reading, upserting, writing
 from twin.historian.days import has_days, make_days, missing_days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
-from twin.records import BAD, Mark, Reading, Samples
+from twin.records import Mark, Reading, Samples
 
 # Rows per transaction: other writers wait about 0.1 s for one.
 _BATCH_ROWS = 20_000
@@ -33,8 +31,6 @@ _BATCH_ROWS = 20_000
 _REST_S = 0.003
 
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
-_EPOCH = moment(0)
-_MICROSECOND = timedelta(microseconds=1)
 # How far back a tag's reading before a moment is looked for first: PostgreSQL keeps days apart.
 _NEAR_US = 2 * 86_400_000_000
 
@@ -99,7 +95,7 @@ class SampleStore(SkippingStore):
             UnknownTag: a reading's tag is not registered; nothing is stored.
         """
         name = self._plant_of_readings(plant)
-        rows = self._rows(readings, name)
+        rows = sample_rows(list(readings), self._ids(name, None), name)
         stored = 0
         for first in range(0, len(rows), _BATCH_ROWS):
             if first:
@@ -261,31 +257,6 @@ class SampleStore(SkippingStore):
             )
         return next(iter(self._stored_for))
 
-    def _rows(self, readings: Iterable[Reading], plant: str) -> list[SampleRow]:
-        """Rows by tag and time; of two readings with one source time the first stands."""
-        ids = self._ids(plant, None)
-        rows: dict[tuple[int, int], SampleRow] = {}
-        unknown: set[str] = set()
-        for r in readings:
-            tag_id = ids.get(r.tag)
-            if tag_id is None:
-                unknown.add(r.tag)
-                continue
-            value, quality = r.value, r.quality
-            if value is None or not math.isfinite(value):
-                value, quality = None, quality if quality >> 30 == 2 else BAD
-            taken_at, arrived_at = r.source_time, r.arrival_time
-            try:
-                ts = (taken_at - _EPOCH) // _MICROSECOND
-                delay = (arrived_at - taken_at) // _MICROSECOND
-            except TypeError:
-                ts, delay = microseconds(taken_at), microseconds(arrived_at)  # says which is naive
-            marks = 0 if r.marks is Mark.NONE else int(r.marks)
-            rows.setdefault((tag_id, ts), (tag_id, ts, value, quality, delay, marks))
-        if unknown:
-            raise UnknownTag(_not_registered(unknown, plant))
-        return sorted(rows.values())
-
     def _store_batch(self, plant: str, rows: Sequence[SampleRow]) -> int:
         new_days = missing_days(rows, self._days) if self._has_days() else set()
         with writing(self._engine) as connection:
@@ -316,7 +287,7 @@ class SampleStore(SkippingStore):
             return known
         unknown = set(tags) - known.keys()
         if unknown:
-            raise UnknownTag(_not_registered(unknown, name))
+            raise not_registered(unknown, name)
         return {t: known[t] for t in tags}
 
 
@@ -345,11 +316,6 @@ def _newest_before(at_us: int, since_us: int | None) -> Select[Any]:
         newest = newest.where(earlier.c.ts >= since_us)
         found = found.where(sample.c.ts >= since_us)
     return found.where(sample.c.ts == newest.correlate(tag).scalar_subquery())
-
-
-def _not_registered(unknown: set[str], plant: str) -> str:
-    names = ", ".join(sorted(unknown))
-    return f"{names}: not registered for plant {plant}. Check the plant file's tags."
 
 
 def _gap(row: Row[Any]) -> Gap:
