@@ -113,14 +113,20 @@ def raw_postgres(url: URL) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def by_hand(url: URL, *statements: str) -> None:
-    """What somebody with a shell of the database could try; all of it, or nothing."""
+def by_hand(url: URL, *statements: str, rolled_back: bool = False) -> None:
+    """What somebody with a shell of the database could try; all of it, or nothing.
+
+    With `rolled_back` nothing in any case: what is refused is found out all the same.
+    """
     if is_sqlite(url):
         with closing(sqlite3.connect(str(url.database))) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = ON")
             for statement in statements:
                 connection.execute(statement)
+            if rolled_back:
+                connection.rollback()
         return
-    with raw_postgres(url) as connection, connection.transaction():
+    with raw_postgres(url) as connection, connection.transaction(force_rollback=rolled_back):
         for statement in statements:
             connection.execute(statement)  # type: ignore[call-overload]  # made in the test
 
