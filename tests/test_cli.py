@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from command_line import COMMAND, ROOT, Answer, CommandLine, clear_environment, environment, start
+from each_database import Server
 from lived_plant import NOON, beats, fill, four_tank, proposal
 from one_tank import NAMESPACE, free_port
 from test_opcua import odd_server, usual_values
@@ -449,6 +450,32 @@ def test_a_database_that_cannot_be_used_is_left_as_it_was(
         assert "secret" not in answer.err
         in_json_too(call, words, answer)
     assert {path: path.read_bytes() for path in state.parent.glob("*.db")} == before
+
+
+@pytest.mark.postgres
+def test_a_database_on_a_server_is_used_like_a_file(
+    call: CommandLine, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upgraded, asked and planned on by its address; what is printed never has the password."""
+    url = postgres.database().set(password="secret")
+    monkeypatch.setenv("PLANTWRIGHT_DATABASE", url.render_as_string(hide_password=False))
+    told = [
+        call("status", "four_tank"),
+        call("db", "upgrade", "four_tank"),
+        call("db", "upgrade", "four_tank", "--json"),
+        call("db", "status", "four_tank"),
+        call("db", "status", "four_tank", "--json"),
+        call("status", "four_tank", "--json"),
+    ]
+    is_clear(told[0], 1, "has no schema yet", "plantwright db upgrade")
+    assert told[2].record["revision"] == head_revision()
+    assert told[4].record["rows"] == 0
+    assert told[4].record["size_bytes"] > 0
+    assert told[5].record["readings_stored"] == 0
+    assert str(url.database) in told[2].record["database"]
+    for each in told:
+        assert "secret" not in each.out + each.err
+    postgres.drop(url)
 
 
 def test_a_database_that_is_not_there_yet_is_not_made_by_asking(

@@ -85,7 +85,7 @@ def connect(url: URL, patience: Patience, is_writing: str) -> Engine:
     def _begin(connection: Connection) -> None:
         raw = _raw(connection)
         is_write = bool(connection.get_execution_options().get(is_writing, False))
-        raw.read_only = not is_write
+        raw.read_only = None if is_write else True  # None: as the database is set
         raw.isolation_level = (
             IsolationLevel.READ_COMMITTED if is_write else IsolationLevel.REPEATABLE_READ
         )
