@@ -26,15 +26,16 @@ from connectors.sources import (
     history_days_of,
 )
 from twin.clock import WALL_TIME, PlantClock
-from twin.errors import EndpointUnavailable, NodeFault
+from twin.errors import EndpointUnavailable, NodeFault, SecurityFault
 from twin.plant import Plant, Source
-from twin.records import Reading
+from twin.records import Mark, Reading
 
 PROCESS = "collect"
 
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_LONGEST_FIRST_PAUSE_S = 2.0  # a plant that has never answered may be starting beside us
+# Between attempts: whoever is back is heard again within seconds, however long it was away. A
+# server that answers but does not let us in is asked seldom: haste locks accounts.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_REFUSED_PAUSE_S = 0.25, 1.0, 30.0
 _MAIN_CLOCK_S = 5.0  # so long another source waits for the main one's clock
 _MEND_EVERY_S = 600.0
 _HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
@@ -128,6 +129,7 @@ class Feed:
                 await asyncio.wait_for(self._clocks.is_known.wait(), _MAIN_CLOCK_S)
         began_s, pause_s = loop.time(), _FIRST_PAUSE_S
         while True:
+            longest_s = _LONGEST_PAUSE_S
             try:
                 told = (self._tell_misdated, self._tell_wrong)
                 async with self._connect(self.source, self._clocks.main, *told) as session:
@@ -140,9 +142,10 @@ class Feed:
                 if self._is_main and not self._has_lived and is_final:
                     raise
                 reason = str(fault)
+                if isinstance(fault, SecurityFault | NodeFault):
+                    longest_s = _LONGEST_REFUSED_PAUSE_S
             self._end(reason)
             await asyncio.sleep(pause_s)
-            longest_s = _LONGEST_PAUSE_S if self._has_lived else _LONGEST_FIRST_PAUSE_S
             pause_s = min(2 * pause_s, longest_s)
 
     async def _live(self, session: Live) -> str:
@@ -221,19 +224,28 @@ class Feed:
             self._tell_missed(readings)
         if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
             self._heard = newest
-        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
-        self._newest.update((each.tag, each.source_time) for each in readings)
-        self._arrived_s = now_s
         self._readings += len(readings)
         kept = self._intake.take(self.source.name, readings)
+        # What a broker remembers of a device is no life of that device.
+        if live := [each for each in readings if not each.marks & Mark.BACKFILLED]:
+            self._see_life(live, now_s)
+        return kept
+
+    def _see_life(self, readings: Sequence[Reading], now_s: float) -> None:
+        """Tags are heard: silences of them are over."""
+        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
+        for each in readings:
+            self._newest[each.tag] = max(
+                each.source_time, self._newest.get(each.tag, each.source_time)
+            )
+        self._arrived_s = now_s
         if self._unheard:
             self._hear({each.tag: each.source_time for each in reversed(readings)})
         if self._state is SourceState.FROZEN:
-            self._mark(Heard(self.source.name, newest))
+            self._mark(Heard(self.source.name, max(each.source_time for each in readings)))
             self._set(SourceState.LIVE)
         if self._silent:
             self._hear_silent(readings)
-        return kept
 
     def _hear(self, first: dict[str, datetime]) -> None:
         """The first readings of tags: the gap before ends when all of them are live."""
@@ -337,6 +349,7 @@ class Feed:
             backfill_share=self.share,
             faulty=session.faulty if session is not None else (),
             silent=tuple(sorted(self._silent)),
+            security=self.security,
         )
 
     def tell(self, kind: str, message: str) -> None:

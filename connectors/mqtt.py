@@ -86,7 +86,7 @@ class MqttSession:
         self.endpoint = source.broker
         self.faulty: tuple[str, ...] = ()
         self.clock = clock or PlantClock.start([], wall=wall_now, has_own_time=False)
-        self._owns_clock = clock is None
+        self._owns_clock = source is plant.all_sources[0]
         self._plant = plant
         self._source = source
         self._access = access

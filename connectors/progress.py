@@ -26,6 +26,7 @@ class SourceProgress:
 
     `reason` says why the state is not live. `faulty` tags have no usable node, `silent` ones bring
     no readings though the link lives. `backfill_share` is None while no gap is being filled.
+    `security` is what is not as safe as it should be, or soon will not be, in sentences.
     """
 
     name: str
@@ -42,6 +43,7 @@ class SourceProgress:
     backfill_share: float | None = None
     faulty: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    security: str = ""
 
     @property
     def is_healthy(self) -> bool:

@@ -93,7 +93,7 @@ Connect = Callable[
 
 def address_of(source: Source) -> str:
     """Where the source is."""
-    return source.endpoint if isinstance(source, OpcUaSource) else source.broker
+    return source.address
 
 
 def history_days_of(source: Source) -> float:

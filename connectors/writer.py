@@ -180,6 +180,8 @@ class _Duty:
                 self._on_outcome(outcome)
         except HistorianError as away:
             said["database_trouble"] = str(away)
+        if session.security_warning:
+            said["security"] = session.security_warning
         troubles = [*self.safeguards.troubles.values(), self._advice.trouble, *self._unwritable]
         if text := " ".join(dict.fromkeys(each for each in troubles if each)):
             said["plc"] = text

@@ -23,6 +23,7 @@ def main() -> None:
             st.Page("screens/trend.py", title="Trend"),
             st.Page("screens/advice.py", title="Advice"),
             st.Page("screens/stages.py", title="Stages"),
+            st.Page("screens/data.py", title="Data"),
             st.Page("screens/audit.py", title="Audit"),
         ],
         position="top",

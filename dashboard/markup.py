@@ -12,6 +12,7 @@ from html import escape
 
 from dashboard.view import text
 from dashboard.view.advice import MoveRow, PastRow
+from dashboard.view.data import ComingRow, GapRow, SourceRow
 from dashboard.view.headline import Item, ProcessRow
 from dashboard.view.tags import Level, TagRow, Word
 from twin.plant import Role
@@ -185,6 +186,73 @@ def process_table(rows: Iterable[ProcessRow]) -> str:
     return table(heads, cells, "Processes")
 
 
+def source_table(rows: Iterable[SourceRow]) -> str:
+    """Where readings come from, and how."""
+    heads = [
+        plain("Source"),
+        plain("State"),
+        plain("Security"),
+        plain("Last publish", "n"),
+        plain("Last reading", "n"),
+        plain("Readings", "n"),
+        plain("Open gaps", "n"),
+        plain("Reconnects", "n"),
+    ]
+    cells = [
+        [
+            _named(row.name, row.address),
+            Cell(f"{words([row.state])}<small>{_written(row.under)}</small>"),
+            Cell(words([row.security])),
+            plain(row.publish, "n"),
+            plain(row.reading, "n"),
+            plain(row.rate, "n"),
+            plain(row.gaps, "n"),
+            plain(row.reconnects, "n"),
+        ]
+        for row in rows
+    ]
+    return table(heads, cells, "Sources")
+
+
+def gap_table(rows: Iterable[GapRow]) -> str:
+    """Stretches without readings."""
+    heads = [
+        plain("Gap begins"),
+        plain("Ends"),
+        plain("Lasts", "n"),
+        plain("Of"),
+        plain("State"),
+        plain("Reason"),
+    ]
+    cells = [
+        [
+            plain(row.begins),
+            plain(row.ends),
+            plain(row.lasts, "n"),
+            plain(row.about),
+            Cell(words([row.state])),
+            plain(row.reason),
+        ]
+        for row in rows
+    ]
+    return table(heads, cells, "Gaps")
+
+
+def coming_table(rows: Iterable[ComingRow], title: str) -> str:
+    """Tags whose readings do not come as they should."""
+    heads = [plain(title), plain("Status"), plain("Newest reading"), plain("Is used while", "n")]
+    cells = [
+        [
+            _named(row.name, row.description),
+            Cell(words(row.words)),
+            plain(row.came),
+            plain(row.limit, "n"),
+        ]
+        for row in rows
+    ]
+    return table(heads, cells, title)
+
+
 def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
     """A table of plain texts."""
     cells = [[plain(said) for said in row] for row in rows]
@@ -201,7 +269,7 @@ def _tag_cells(row: TagRow) -> list[Cell]:
         plain(row.next_move, "n"),
         plain(row.target, "n"),
         Cell(words(row.words)),
-        plain(row.age, "n"),
+        _valued(row.age, "", small=row.came),
     ]
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.stop import StopLatch
+from dashboard.collecting import collecting_lines, collecting_record, read_collecting
 from dashboard.facts import COLLECTOR, read_facts
 from dashboard.given import legible
 from dashboard.settings import Settings
@@ -31,7 +32,12 @@ def status_of(
 ) -> dict[str, Any]:
     """Everything as one record; ages in seconds, times aware UTC. What is not known is None."""
     facts = read_facts(historian, plant, wall_now)
-    storage = historian.facts()
+    collecting = collecting_record(
+        plant,
+        read_collecting(
+            historian, plant, wall_now, settings.database_url(plant), settings.state_dir
+        ),
+    )
     model = historian.active_model(plant)
     unusable = [state.reason for state in facts.state.tags.values() if not state.is_usable]
     newest = facts.newest_reading
@@ -49,9 +55,10 @@ def status_of(
         "stopped_at_plant": facts.is_stopped_at_plant,
         "link": facts.link if is_collecting else None,
         "data_age_s": None if newest is None else _seconds(newest, facts.now),
-        "readings_stored": storage.rows,
-        "database_bytes": storage.size_bytes,
-        "gaps_open": sum(not gap.is_filled for gap in historian.gaps(plant)),
+        "readings_stored": collecting["database"]["readings"],
+        "database_bytes": collecting["database"]["bytes"],
+        "gaps_open": collecting["gaps"]["open"],
+        "collecting": collecting,
         "tags": len(plant.tags),
         "unusable_tags": unusable,
         "faults": [
@@ -73,15 +80,12 @@ def status_of(
 def status_text(record: Mapping[str, Any]) -> str:
     """The record as lines for people."""
     age, trust = record["data_age_s"], record["coverage90"]
-    size_mb = record["database_bytes"] / 1e6
     lines = {
         "plant": record["plant"],
         "plant time": _clock(record["plant_time"], record["speed"]),
         "stopped": _stopped(record),
         "link": record["link"] or "unknown: no collecting process tells of it",
         "newest reading": "none yet" if age is None else f"{text.duration(age)} old",
-        "stored": f"{record['readings_stored']:,} readings; the database has {size_mb:,.1f} MB",
-        "open gaps": record["gaps_open"],
         "unusable tags": _unusable(record["unusable_tags"], record["tags"]),
         "model": record["model"],
         "trust": "not known yet"
@@ -96,6 +100,7 @@ def status_text(record: Mapping[str, Any]) -> str:
     if record["unreadable"]:
         lines["unreadable rows"] = ", ".join(record["unreadable"])
     told = [f"{name}: {value}" for name, value in lines.items()]
+    told += collecting_lines(record["collecting"])
     told += [_process_line(each) for each in record["processes"]]
     if not record["processes"]:
         told.append("processes: none has reported to this database")

@@ -82,13 +82,14 @@ class Counting:
 
     def plant(self, port: int, *, more: tuple[str, ...] = ()) -> Plant:
         """The plant file's content, with its server at `port`; `more` tags may be wrong."""
-        own_time = self.speed != 1.0
+        own_time, period_s = self.speed != 1.0, self.period_ms / 1000
         return Plant(
             plant="counting",
             title="Counting",
             sample_s=self.period_ms / 1000,
             tags=tuple(
-                Tag(name=name, role=Role.AUX, unit="", node=name) for name in (*self.tags, *more)
+                Tag(name=name, role=Role.AUX, unit="", node=name, max_age_s=20 * period_s)
+                for name in (*self.tags, *more)
             ),
             opcua=OpcUaSource(
                 endpoint=f"opc.tcp://127.0.0.1:{port}/",

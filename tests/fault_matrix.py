@@ -67,7 +67,7 @@ async def reordered(rig: Rig) -> None:
 
 async def frozen(rig: Rig) -> None:
     await rig.server.freeze()
-    await asyncio.sleep(5)
+    await asyncio.sleep(8)
     await rig.server.thaw()
 
 
@@ -91,7 +91,7 @@ FAULTS = (
     Fault("kill -9 and restart", killed, True),
     Fault("back, namespaces reordered", reordered, True),
 )
-SOURCE_FROZEN = Fault("source frozen 5 s", frozen, True)
+SOURCE_FROZEN = Fault("source frozen 8 s", frozen, True)
 
 
 async def recover(rig: Rig, fault: Fault, newest: Newest, within_s: float) -> float | None:

@@ -118,14 +118,19 @@ class Opened:
 
 
 @asynccontextmanager
-async def counting(port: int) -> AsyncGenerator[Opened]:
-    """A TCP proxy before `port`; the head of a message that opens or renews a channel is plain."""
-    opened = Opened()
+async def counting(
+    port: int, *, instead: tuple[bytes, bytes] = (b"", b"")
+) -> AsyncGenerator[Opened]:
+    """A TCP proxy before `port`; the head of a message that opens or renews a channel is plain.
+
+    `instead` puts other bytes in the place of these, wherever they can be read.
+    """
+    opened, (true, false) = Opened(), instead
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             opened.channels += data.count(b"OPNF")
-            writer.write(data)
+            writer.write(data.replace(true, false) if true else data)
         writer.close()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

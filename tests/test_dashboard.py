@@ -43,7 +43,7 @@ from twin.records import (
 )
 
 APP = Path(dashboard.__file__).parent / "app.py"
-SCREENS = ("overview", "trend", "advice", "stages", "audit")
+SCREENS = ("overview", "trend", "advice", "stages", "data", "audit")
 
 
 @pytest.fixture

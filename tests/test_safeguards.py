@@ -137,6 +137,7 @@ def test_one_writer_at_a_time(runner: asyncio.Runner, site: Site) -> None:
         async with AsyncExitStack() as first:
             await first.enter_async_context(writing(site))
             await until(lambda: beat_of(site).get("link") == "live", "the first writer")
+            assert "neither encrypted nor signed" in str(beat_of(site).get("security"))
             async with writing(site, on_waiting=waits.append):
                 await until(lambda: bool(waits), "the second to wait")
                 proposal = await site.propose(session, {PUMP: 7.5})

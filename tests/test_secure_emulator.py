@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -185,28 +186,27 @@ def test_from_a_secure_endpoint_to_stored_readings(
     words = ("emulate", str(plant), "--secure", "--speed", "60")
     server = start(state, *words, **more)
     outputs: list[str] = []
+    collector = start(state, "collect", str(plant), **more)
+    writer = None
     try:
-        refusals = (
-            ("is refused: nobody has accepted it yet", ()),
-            ("did not take our certificate", ("--emulator",)),
-        )
-        for refusal, option in refusals:
-            refused = _told(start(state, "collect", str(plant), "--wait-s", "30", **more), refusal)
-            outputs.append(refused)
-            (waiting,) = [
-                each["fingerprint"]
-                for each in call("certs", "list", *option, "--json").record["certificates"]
-                if each["state"] == "rejected"
-            ]
-            answer = call("certs", "accept", *option, waiting)
-            assert answer.code == 0
-        outputs.append(_told(start(state, "collect", str(plant), **more), "link live"))
+        outputs.append(_heard(collector, "is refused: nobody has accepted it yet"))
+        _accept_the_rejected(call)
+        outputs.append(_heard(collector, "did not take our certificate"))
+        _accept_the_rejected(call, "--emulator")
+        outputs.append(_heard(collector, "link live"))
+        _wait_for(call, str(plant), "collect", '"stored": ', but='"stored": 0,')
         record = call("status", str(plant), "--json")
         assert record.record["readings_stored"] > 0
         outputs.append(record.out)
+        writer = start(state, "write", str(plant), **more)
+        _wait_for(call, str(plant), "write", "did not take our certificate")  # it has its own
+        _accept_the_rejected(call, "--emulator")
+        _wait_for(call, str(plant), "write", '"link": "live"')
     finally:
-        server.terminate()
-        outputs += server.communicate(timeout=60)
+        for process in (writer, collector, server):
+            if process is not None:
+                process.terminate()
+                outputs += process.communicate(timeout=60)
     assert "may write: user operator" in "".join(outputs)
     assert secret not in "".join(outputs)
     kept = [path for path in state.rglob("*") if path.is_file() and path != secrets]
@@ -214,17 +214,30 @@ def test_from_a_secure_endpoint_to_stored_readings(
     assert not [path for path in kept if secret.encode() in path.read_bytes()]
 
 
-def _told(process: Any, words: str) -> str:
-    """Wait until a process says this, end it, and give all that it said."""
+def _accept_the_rejected(call: CommandLine, *option: str) -> None:
+    """What a person types who sees one certificate waiting."""
+    (waiting,) = [
+        each["fingerprint"]
+        for each in call("certs", "list", *option, "--json").record["certificates"]
+        if each["state"] == "rejected"
+    ]
+    assert call("certs", "accept", *option, waiting).code == 0
+
+
+def _wait_for(call: CommandLine, plant: str, name: str, words: str, but: str = "\n") -> None:
+    """Ask for the status until a process tells these words, and not those."""
+    deadline_s, told = time.monotonic() + 60, ""
+    while words not in told or but in told:
+        assert time.monotonic() < deadline_s, f"no {words!r} in {told}"
+        processes = call("status", plant, "--json").record["processes"]
+        told = "".join(each["detail"] for each in processes if each["name"] == name)
+
+
+def _heard(process: Any, words: str) -> str:
+    """Wait until a process says this on stderr, and give all that it said until then."""
     said: list[str] = []
-    try:
-        for line in process.stderr:
-            said.append(line)
-            if words in line:
-                break
-        else:
-            pytest.fail(f"it never said {words!r}: {''.join(said)}")
-    finally:
-        process.terminate()
-        said += process.communicate(timeout=60)
-    return "".join(said)
+    for line in process.stderr:
+        said.append(line)
+        if words in line:
+            return "".join(said)
+    pytest.fail(f"it never said {words!r}: {''.join(said)}")

@@ -129,6 +129,26 @@ def test_a_server_with_a_faulty_certificate_is_refused_though_accepted(tmp_path:
     run(work)
 
 
+def test_what_is_read_without_protection_is_asked_again_with_it(tmp_path: Path) -> None:
+    """Somebody between us and the server changes who it says it is, to fit another's certificate.
+
+    The list of endpoints is not signed; what comes over the channel is.
+    """
+    pair, port, users = server_pair(uri="urn:test:sirver"), free_port(), Users()
+    access = access_in(tmp_path, pair)
+
+    async def work() -> None:
+        async with (
+            secured_server(port, pair, users=users),
+            counting(port, instead=(b"urn:test:server", b"urn:test:sirver")) as between,
+        ):
+            told = await refused(secured_plant(between.port), access)
+            assert "made out for urn:test:sirver, but this is urn:test:server" in told
+            assert users.seen == []
+
+    run(work)
+
+
 def test_an_authoritys_server_is_trusted_until_it_is_revoked(tmp_path: Path) -> None:
     """The authority's certificate in pki/issuers is enough; its revocation list is obeyed."""
     issuer, port = authority(), free_port()

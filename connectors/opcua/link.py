@@ -25,9 +25,11 @@ from twin.errors import EndpointUnavailable
 LINK_ERRORS = (OSError, TimeoutError, ua.UaError)
 
 _HEALTH_CHECK_S = 10.0  # asyncua's own default of 1 s declares a busy server dead
-_SESSION_TIMEOUT_MS = 60_000.0
+# A session that a broken link leaves behind counts against the server's limit for so long; a link
+# that stands says something at least every 10 s.
+_SESSION_TIMEOUT_MS = 30_000.0
 _CHANNEL_S = 3_600.0  # asyncua's default, and the most that many servers grant
-_DISCONNECT_S = 3.0
+_DISCONNECT_S, _ABANDON_S = 3.0, 0.5  # of a link that stands, and of one found dead
 _LOOK_S = 0.25  # how often a link is looked at for signs of death
 
 
@@ -82,10 +84,11 @@ class Link:
 
     async def close(self) -> None:
         """Leave within seconds, whatever the server does."""
+        within_s = _ABANDON_S if self._lost.is_set() else _DISCONNECT_S
         self.lose("closed by us")
         try:
             with contextlib.suppress(*LINK_ERRORS):
-                await asyncio.wait_for(self._client.disconnect(), _DISCONNECT_S)
+                await asyncio.wait_for(self._client.disconnect(), within_s)
         finally:
             self._client.disconnect_socket()
 

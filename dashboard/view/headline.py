@@ -135,7 +135,7 @@ def process_row(
 SILENT, WAITS = "SILENT", "waits for readings"
 
 #: What is shown elsewhere on the page, or says nothing to a person.
-_UNSAID = ("plant_now", "coverage90", "coverage_count")
+_UNSAID = ("plant_now", "coverage90", "coverage_count", "sources", "spool", "security")
 
 
 def _said(key: str, value: object) -> str:

@@ -36,7 +36,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """One tag as the overview shows it, all of it text; `level` is the worst of `words`."""
+    """One tag as the overview shows it, all of it text; `level` is the worst of `words`.
+
+    `came` says when a late value was sampled and when it arrived; empty where it came at once.
+    """
 
     name: str
     role: Role
@@ -50,6 +53,7 @@ class TagRow:
     target: str
     words: tuple[Word, ...]
     age: str
+    came: str = ""
 
     @property
     def level(self) -> Level:
@@ -173,6 +177,7 @@ def _row(
         target=target,
         words=words,
         age=text.duration(known.source_age_s if known else None),
+        came=text.came(known) if known else "",
     )
 
 

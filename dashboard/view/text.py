@@ -12,8 +12,12 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from twin.plant import Limits, Plant
+from twin.records import TagState
 
 _LONGEST = 1000  # characters, chosen: some ten lines of a table
+# A value that took longer from its sample to us is told as late: a laboratory's, an analyser's. A
+# busy machine alone makes an emulator's values at 60 times as fast seem minutes old.
+_LATE_S = 300.0
 NOTHING = "–"  # the mark for "no value"; a minus sign would look like a number
 
 _SUPERSCRIPTS = {"**2": "²", "**3": "³", "**4": "⁴", "**5": "⁵"}
@@ -121,6 +125,16 @@ def duration(seconds: float | None) -> str:
     if whole < 86_400:
         return _two(whole, 3600, "h", 60, "min")
     return _two(whole, 86_400, "d", 3600, "h")
+
+
+def came(known: TagState) -> str:
+    """When a late value was sampled and when it arrived; empty for one that came as it should."""
+    late_s = known.source_age_s - known.arrival_age_s
+    if not (math.isfinite(late_s) and late_s >= _LATE_S):
+        return ""
+    return (
+        f"sampled {duration(known.source_age_s)} ago, arrived {duration(known.arrival_age_s)} ago"
+    )
 
 
 def percent(share: float | None) -> str:

@@ -92,6 +92,11 @@ class OpcUaSource:
     history_days: HistoryDays = 2.0
 
     @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.endpoint
+
+    @property
     def written_nodes(self) -> tuple[str, ...]:
         """The PLC's own nodes that are ours to write."""
         advisory = self.advisory.nodes if self.advisory is not None else ()
@@ -108,6 +113,11 @@ class MqttSource:
     login: Literal["anonymous", "password"] = "anonymous"
     qos: Literal[0, 1, 2] = 1
     client_id: Annotated[str, Field(max_length=128)] = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.broker
 
 
 Source = Annotated[OpcUaSource | MqttSource, Field(discriminator="kind")]

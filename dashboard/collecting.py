@@ -1,0 +1,208 @@
+"""How the data path stands: sources, spool, gaps and database, for `status` and the page.
+
+The collector tells of its links with every beat; gaps and readings are the historian's. What it
+told last is no news once it is silent, and is then left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from connectors.progress import Progress, SourceProgress, SourceState
+from connectors.security.certificates import days_left
+from connectors.security.own import COLLECT, kept_identity
+from dashboard.facts import COLLECTOR
+from dashboard.view import text
+from twin.errors import SecurityFault
+from twin.historian import Gap, Historian
+from twin.plant import MqttSource, OpcUaSource, Plant, Source
+
+#: How a link is called that neither encrypts nor signs.
+NOT_PROTECTED = "not protected"
+
+# A collector beats once a second; a busy disk may hold it up.
+_SILENT = timedelta(seconds=20)
+_GAPS_TOLD = 50  # in a record: the newest; a bad link can leave thousands
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """The data path at one moment.
+
+    `progress` is what a living collector told last, `told_age_s` wall seconds ago; None where none
+    tells. `gaps` come newest first. `database` is the kind of database. `certificate_days`: until
+    our own certificate expires, None where there is none or it cannot be read.
+    """
+
+    progress: Progress | None
+    told_age_s: float | None
+    gaps: Sequence[Gap]
+    readings: int
+    database: str
+    size_bytes: int
+    certificate_days: float | None
+
+    @property
+    def open_gaps(self) -> list[Gap]:
+        """Those not filled, the newest first."""
+        return [gap for gap in self.gaps if not gap.is_filled]
+
+    def source(self, name: str) -> SourceProgress | None:
+        """What the collector tells of one source."""
+        sources = self.progress.sources if self.progress is not None else ()
+        return next((each for each in sources if each.name == name), None)
+
+
+def read_collecting(
+    historian: Historian, plant: Plant, wall_now: datetime, database_url: str, state_dir: Path
+) -> Collecting:
+    """Read how the data path stands."""
+    beat = next((b for b in historian.processes(plant) if b.name == COLLECTOR), None)
+    is_news = beat is not None and wall_now - beat.at <= _SILENT
+    storage = historian.facts()
+    return Collecting(
+        progress=Progress.of_text(beat.detail) if beat is not None and is_news else None,
+        told_age_s=(wall_now - beat.at).total_seconds() if beat is not None else None,
+        gaps=sorted(historian.gaps(plant), key=lambda gap: gap.started_at, reverse=True),
+        readings=storage.rows,
+        database="PostgreSQL" if database_url.startswith("postgresql") else "SQLite",
+        size_bytes=storage.size_bytes,
+        certificate_days=_certificate_days(plant, state_dir / "pki", wall_now),
+    )
+
+
+def security_in_words(source: Source, certificate_days: float | None) -> str:
+    """How a link is protected, as the plant file says it, and how long our certificate lasts."""
+    if isinstance(source, MqttSource):
+        kind = "TLS" if source.broker.startswith("mqtts:") else NOT_PROTECTED
+        return f"{kind}, login {source.login}"
+    security = source.security
+    if security.is_none:
+        return NOT_PROTECTED
+    days = "" if certificate_days is None else f", our certificate {certificate_days:.0f} d"
+    return f"{security.policy} {security.mode}, login {security.login}{days}"
+
+
+def gap_state(gap: Gap) -> str:
+    """filled, cannot be filled, being filled, or open."""
+    if gap.is_filled:
+        return "filled"
+    if gap.ended_at is not None and gap.filled_until == gap.ended_at:
+        return "cannot be filled"
+    return "being filled" if gap.filled_until is not None else "open"
+
+
+def collecting_record(plant: Plant, found: Collecting) -> dict[str, Any]:
+    """Everything as one record; ages in seconds, times aware UTC. What is not known is None."""
+    progress = found.progress
+    return {
+        "database": {
+            "kind": found.database,
+            "bytes": found.size_bytes,
+            "readings": found.readings,
+            "trouble": progress.database_trouble if progress is not None else None,
+        },
+        "waits_for": progress.waits_for if progress is not None else None,
+        "sources": [_source_record(source, found) for source in plant.all_sources],
+        "spool": None
+        if progress is None
+        else {**asdict(progress.spool), "share": round(progress.spool.share, 4)},
+        "backfill_share": progress.backfill_share if progress is not None else None,
+        "gaps": {
+            "open": len(found.open_gaps),
+            "filled": len(found.gaps) - len(found.open_gaps),
+            "newest": [
+                {
+                    "from": gap.started_at,
+                    "to": gap.ended_at,
+                    "source": gap.source,
+                    "tag": gap.tag,
+                    "reason": gap.reason,
+                    "state": gap_state(gap),
+                    "filled_until": gap.filled_until,
+                }
+                for gap in found.gaps[:_GAPS_TOLD]
+            ],
+        },
+    }
+
+
+def collecting_lines(record: Mapping[str, Any]) -> Iterable[str]:
+    """The record as lines for people."""
+    database, gaps, spool = record["database"], record["gaps"], record["spool"]
+    size_mb = database["bytes"] / 1e6
+    yield f"stored: {database['readings']:,} readings; {database['kind']} has {size_mb:,.1f} MB"
+    if database["trouble"]:
+        yield f"database, AWAY: {database['trouble']}"
+    if record["waits_for"]:
+        yield f"collecting: waits for {record['waits_for']}, which collects this plant"
+    for source in record["sources"]:
+        yield from _source_lines(source)
+    if spool is not None and spool["quota_bytes"]:
+        yield from _spool_lines(spool)
+    share = record["backfill_share"]
+    filling = "" if share is None else f"; {text.percent(share)} of one is read from the history"
+    yield f"gaps: {gaps['open']} open, {gaps['filled']} filled{filling}"
+
+
+def _source_record(source: Source, found: Collecting) -> dict[str, Any]:
+    told = found.source(source.name)
+    known = asdict(told) if told is not None else {"state": None, "reason": ""}
+    return {
+        **known,
+        "name": source.name,
+        "kind": source.kind,
+        "address": told.address if told is not None else source.address,
+        "protection": security_in_words(source, found.certificate_days),
+        "warning": told.security if told is not None else "",
+    }
+
+
+def _source_lines(source: Mapping[str, Any]) -> Iterable[str]:
+    state = source["state"]
+    named = f"source {source['name']}: {source['address']}"
+    if state is None:
+        yield f"{named}: unknown, no collecting process tells of it"
+    else:
+        shown = state if state == SourceState.LIVE else str(state).upper()
+        why = f" ({source['reason']})" if source["reason"] else ""
+        yield (
+            f"{named}: {shown}{why}; last publish {_ago(source['last_publish_age_s'])}, "
+            f"{source['readings_per_s']:g} readings/s, {source['gaps_open']} open gaps, "
+            f"{source['reconnects']} reconnects"
+        )
+        for key, meaning in (("faulty", "cannot be read"), ("silent", "bring nothing")):
+            if source[key]:
+                yield f"source {source['name']} has tags that {meaning}: {', '.join(source[key])}"
+    yield f"source {source['name']}, security: {source['protection']}"
+    if source["warning"]:
+        yield f"source {source['name']}, WARNING: {source['warning']}"
+
+
+def _spool_lines(spool: Mapping[str, Any]) -> Iterable[str]:
+    used = f"{text.percent(spool['share'])} of {spool['quota_bytes'] / 1e6:,.0f} MB"
+    waits = f"{spool['rows']:,} readings wait" if spool["rows"] else "nothing waits"
+    yield f"spool: {waits}, {used}{'; HIGH WATER' if spool['is_high'] else ''}"
+    if spool["quarantined_rows"]:
+        yield f"spool, SET ASIDE: {spool['quarantined_rows']:,} readings that the database refuses"
+    for key in ("trouble", "losing"):
+        if spool[key]:
+            yield f"spool, {key.upper()}: {spool[key]}"
+
+
+def _ago(age_s: float | None) -> str:
+    return "not yet" if age_s is None else f"{text.duration(age_s)} ago"
+
+
+def _certificate_days(plant: Plant, pki: Path, wall_now: datetime) -> float | None:
+    has_own = any(isinstance(s, OpcUaSource) and not s.security.is_none for s in plant.all_sources)
+    if not has_own:
+        return None
+    try:
+        return days_left(kept_identity(pki, COLLECT).certificate, wall_now)
+    except SecurityFault:
+        return None
