@@ -30,6 +30,7 @@ NAMESPACE = "urn:plantwright:test:counting"
 SPEED_NODE = "plc.speed"
 COUNTER = "count"
 TAGS = (COUNTER, "steady", "odd", "quality")
+UNDATED = "undated"  # has a server time only, which node-opcua cannot do
 _TESTS = Path(__file__).parent
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HISTORY_VALUES = 5_000
@@ -78,7 +79,7 @@ class Counting:
         value, status = self.value(tag, k)
         if not isinstance(value, float) or not math.isfinite(value):
             return None, BAD
-        return value, UNCERTAIN if tag == "undated" else status
+        return value, UNCERTAIN if tag == UNDATED else status
 
     def plant(self, port: int, *, more: tuple[str, ...] = ()) -> Plant:
         """The plant file's content, with its server at `port`; `more` tags may be wrong."""
@@ -196,7 +197,7 @@ class _Emission:
     def data_value(self, tag: str, k: int) -> Any:
         value, status = self.counting.value(tag, k)
         at = self.counting.time_of(k)
-        source = None if tag == "undated" else at
+        source = None if tag == UNDATED else at
         return ua.DataValue(
             ua.Variant(value), ua.StatusCode(status), SourceTimestamp=source, ServerTimestamp=at
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from counting_plant import NAMESPACE, Counting, CountingServer, Stack
+from counting_plant import NAMESPACE, TAGS, UNDATED, Counting, CountingServer, Stack
 from faulty_network import FaultyNetwork
 from one_tank import free_port
 
@@ -47,6 +47,12 @@ async def black_hole(rig: Rig) -> None:
     rig.network.swallow()
     await asyncio.sleep(10)
     rig.network.heal()
+
+
+async def slow(rig: Rig) -> None:
+    rig.network.delay_s, rig.network.bytes_per_s = 0.3, 20_000.0
+    await asyncio.sleep(5)
+    rig.network.delay_s, rig.network.bytes_per_s = 0.0, 0.0
 
 
 async def stopped(rig: Rig) -> None:
@@ -87,6 +93,7 @@ FAULTS = (
     Fault("network away 5 s", away),
     Fault("network away 10 min at 120x", away, True, speed=120, period_ms=12_000),
     Fault("black hole 10 s", black_hole),
+    Fault("slow line 5 s", slow),
     Fault("server stopped 10 s", stopped, True),
     Fault("kill -9 and restart", killed, True),
     Fault("back, namespaces reordered", reordered, True),
@@ -120,7 +127,8 @@ class Servers:
         serving: dict[str, CountingServer] = {}
         for fault in faults:
             if fault.needs_own_server or self._shared is None:
-                counting = Counting.now(speed=fault.speed, period_ms=fault.period_ms)
+                tags = TAGS if self._stack == "node-opcua" else (*TAGS, UNDATED)
+                counting = Counting.now(speed=fault.speed, period_ms=fault.period_ms, tags=tags)
                 server = CountingServer(counting, self._stack, free_port(), self._folder)
                 self._all.append(server)
                 await server.start()

@@ -26,7 +26,6 @@ class FaultyNetwork:
         self.port = 0
         self.delay_s = 0.0
         self.bytes_per_s = 0.0
-        self.connections = 0
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +71,6 @@ class FaultyNetwork:
         self._sound.set()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         self._writers.add(writer)
         task = asyncio.current_task()
         assert task is not None

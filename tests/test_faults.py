@@ -87,7 +87,7 @@ async def watch(line: Line) -> None:
         await asyncio.sleep(0.05)
 
 
-async def live_through(line: Line, then: Callable[[], bool], within_s: float = 20.0) -> None:
+async def live_through(line: Line, then: Callable[[], bool], within_s: float = 40.0) -> None:
     """Collect, let the fault happen, recover, and collect until `then` is true."""
     stop = asyncio.Event()
     collecting = asyncio.create_task(
@@ -95,12 +95,12 @@ async def live_through(line: Line, then: Callable[[], bool], within_s: float = 2
     )
     watching = asyncio.create_task(watch(line))
     try:
-        await until(lambda: line.is_live() and line.is_filled(), f"{line.fault.name}: live", 40)
+        await until(lambda: line.is_live() and line.is_filled(), f"{line.fault.name}: live", 90)
         rig = Rig(line.server, line.network)
         line.recover_s = await recover(rig, line.fault, line.newest, within_s)
         assert line.recover_s is not None, f"{line.fault.name}: nothing new in {within_s} s"
         await until(line.is_live, f"{line.fault.name}: live again", within_s)
-        await until(then, f"{line.fault.name}: what is asked of it", 40)
+        await until(then, f"{line.fault.name}: what is asked of it", 90)
     finally:
         watching.cancel()
         stop.set()

@@ -26,13 +26,12 @@ _LARGEST_NUMBER = 2**32 - 1
 
 @dataclass(frozen=True)
 class Node:
-    """A checked node: its id at this server and the built-in type it holds, if known.
+    """A checked node's id at this server.
 
     The server notes every change of it by itself where `tells_changes`; others it samples.
     """
 
     node_id: Any
-    kind: Any | None
     tells_changes: bool
 
 
@@ -125,11 +124,11 @@ async def check_nodes(
     columns = [await link.read(list(ids.values()), each) for each in attributes]
     nodes: dict[str, Node] = {}
     for name, data_type, rank, value, interval in zip(ids, *columns, strict=True):
-        kind, problem = judge_node(data_type, rank, value)
+        _, problem = judge_node(data_type, rank, value)
         if problem:
             problems[name] = f"node {_shown(texts[name])} {problem}."
         else:
-            nodes[name] = Node(ids[name], kind, tells_changes(interval))
+            nodes[name] = Node(ids[name], tells_changes(interval))
     remedy = "Check this node in the plant file and on the server."
     faults = [Fault(name, problems[name], remedy=remedy) for name in texts if name in problems]
     return nodes, faults
