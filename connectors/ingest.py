@@ -212,6 +212,7 @@ class _Collector:
             on_spooled=self._store.wake,
             on_trouble=lambda message: self._tell("spool", str(spool.path), message),
             straight=self._store.straight,
+            may_go_straight=self._store.may_go_straight,
         )
         self._backfills = {
             source.name: self._backfill(source, buffering.backfill_readings_per_s)

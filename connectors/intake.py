@@ -38,7 +38,7 @@ class Intake:
     `trouble` says why the spool cannot be written, and `losing` why readings are being lost; both
     are empty when all is well. `on_spooled` is called when something new is on the disk,
     `on_trouble` with what the audit shall be told, and `straight` stores parcels past a spool that
-    is empty and cannot be written (False: it cannot now).
+    is empty and cannot be written (False: it cannot now; `may_go_straight` says so beforehand).
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Intake:
         on_spooled: Callable[[], None],
         on_trouble: Callable[[str], None],
         straight: Callable[[Sequence[Parcel]], Awaitable[bool]],
+        may_go_straight: Callable[[], bool] = lambda: False,
     ) -> None:
         self.trouble = ""
         self.losing = ""
@@ -56,6 +57,7 @@ class Intake:
         self._on_spooled = on_spooled
         self._on_trouble = on_trouble
         self._straight = straight
+        self._may_go_straight = may_go_straight
         self._queue: deque[tuple[Parcel, asyncio.Future[None] | None]] = deque()
         self._rows = 0
         self._lost: dict[str, Lost] = {}
@@ -145,6 +147,8 @@ class Intake:
         is_back = bool(self.losing)  # then more room is needed than just for these
         if self._rows + rows > (_MEMORY_ROWS // 2 if is_back else _MEMORY_ROWS) and self._rows:
             why = self.losing or _NO_MEMORY
+        elif self._is_past_spool():
+            why = ""
         elif not self._spool.has_room or (is_back and self._spool.share > _ROOM_AGAIN_SHARE):
             why = self.losing or (_NO_QUOTA if self._spool.share >= 1 else _NO_DISK)
         else:
@@ -153,6 +157,11 @@ class Intake:
             self.losing = why
             self._on_trouble(f"readings are being lost: {why}" if why else "no more is being lost")
         return why
+
+    def _is_past_spool(self) -> bool:
+        """Whether the disk is full, but all is stored and the database takes more at once."""
+        is_full = self._spool.share < 1 and not self._spool.has_room
+        return is_full and self._spool.is_empty and self._may_go_straight()
 
     def _lose(self, source: str, readings: Sequence[Reading], why: str) -> None:
         times = [each.source_time for each in readings]
@@ -175,7 +184,8 @@ class Intake:
     async def _put(self, chosen: Sequence[Parcel]) -> None:
         """Put these, the first of the queue; they leave memory when they are safe."""
         try:
-            await asyncio.to_thread(self._spool.put, merged(chosen))
+            if not (self._is_past_spool() and await self._straight(chosen)):
+                await asyncio.to_thread(self._spool.put, merged(chosen))
         except SpoolUnavailable as trouble:
             self._see(str(trouble))
             self._spool.drop_ballast()

@@ -111,10 +111,14 @@ class Store:
 
     async def straight(self, parcels: Sequence[Parcel]) -> bool:
         """Store parcels past the spool; False while the database is away or another's."""
-        if self.trouble or not self.is_allowed.is_set():
+        if not self.may_go_straight():
             return False
         await self._take_in(parcels)
         return True
+
+    def may_go_straight(self) -> bool:
+        """Whether the database is there and ours."""
+        return not self.trouble and self.is_allowed.is_set()
 
     async def store_past(self, batch: Sequence[Reading]) -> None:
         """Store readings of the past now; live ones go first."""
