@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy import Connection, Engine, Row, Select, func, select, true
 
 from twin.historian.bulk import SampleRow, insert_samples, not_registered, sample_rows
 from twin.historian.database import fetch, reading, upserting, writing
@@ -33,6 +33,7 @@ _REST_S = 0.003
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
 # How far back a tag's reading before a moment is looked for first: PostgreSQL keeps days apart.
 _NEAR_US = 2 * 86_400_000_000
+_FEW_TAGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,28 +294,41 @@ class SampleStore(SkippingStore):
 
 def _last_rows(connection: Connection, ids: set[int], at: datetime | None) -> list[Row[Any]]:
     """The newest row of each tag, not after `at`; most often that is its last value."""
-    known = select(last_value).where(last_value.c.tag_id.in_(ids))
+    known = select(last_value)
+    if len(ids) <= _FEW_TAGS:  # naming many costs more than reading them all
+        known = known.where(last_value.c.tag_id.in_(ids))
+    if at is not None:
+        known = known.where(last_value.c.ts <= microseconds(at))
+    rows = [row for row in connection.execute(known) if row.tag_id in ids]
     if at is None:
-        return [*connection.execute(known)]
+        return rows
+    is_postgres = connection.dialect.name == "postgresql"
     at_us = microseconds(at)
-    rows = [*connection.execute(known.where(last_value.c.ts <= at_us))]
     for since_us in (at_us - _NEAR_US, None):
         missing = ids - {row.tag_id for row in rows}
         if missing:
-            earlier = _newest_before(at_us, since_us).where(tag.c.id.in_(missing))
-            rows += connection.execute(earlier)
+            asked = _lateral(at_us, since_us) if is_postgres else _correlated(at_us, since_us)
+            rows += connection.execute(asked.where(tag.c.id.in_(missing)))
     return rows
 
 
-def _newest_before(at_us: int, since_us: int | None) -> Select[Any]:
-    """The newest sample of each tag that is not after `at_us`: one key lookup per tag."""
+def _lateral(at_us: int, since_us: int | None) -> Select[Any]:
+    """The newest sample of each tag that is not after `at_us`: one key lookup per tag and day."""
+    inside = select(sample).where(sample.c.tag_id == tag.c.id, sample.c.ts <= at_us)
+    if since_us is not None:
+        inside = inside.where(sample.c.ts >= since_us)
+    newest = inside.order_by(sample.c.ts.desc()).limit(1).lateral("newest")
+    return select(newest).select_from(tag.join(newest, true()))
+
+
+def _correlated(at_us: int, since_us: int | None) -> Select[Any]:
+    """The same where no LATERAL is known: one key lookup per tag."""
     earlier = sample.alias("earlier")
     newest = select(func.max(earlier.c.ts)).where(earlier.c.tag_id == tag.c.id)
-    found = select(sample).where(sample.c.tag_id == tag.c.id, sample.c.ts <= at_us)
     newest = newest.where(earlier.c.ts <= at_us)
     if since_us is not None:
         newest = newest.where(earlier.c.ts >= since_us)
-        found = found.where(sample.c.ts >= since_us)
+    found = select(sample).where(sample.c.tag_id == tag.c.id)
     return found.where(sample.c.ts == newest.correlate(tag).scalar_subquery())
 
 

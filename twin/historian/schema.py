@@ -60,13 +60,16 @@ def microseconds(moment: datetime) -> int:
         raise ValueError(f"{moment.isoformat()} has no time zone; times are aware UTC") from None
 
 
+_EARLIEST_US, _LATEST_US = microseconds(EARLIEST), microseconds(LATEST)
+
+
 def moment(us: int) -> datetime:
     """The aware UTC time of `us` microseconds since 1970.
 
     Raises:
         RecordUnreadable: it lies before `EARLIEST` or after `LATEST`.
     """
-    if not microseconds(EARLIEST) <= us <= microseconds(LATEST):
+    if not _EARLIEST_US <= us <= _LATEST_US:
         raise RecordUnreadable(f"{us} µs since 1970 is no time a plant can have")
     return _EPOCH + timedelta(microseconds=us)
 
