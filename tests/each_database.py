@@ -63,8 +63,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = Path(tempfile.gettempdir()) / f"plantwright-postgres-{run}"
     folder = tmp_path_factory.getbasetemp()
     is_alone = "PYTEST_XDIST_WORKER" not in os.environ
-    with ((folder if is_alone else folder.parent) / "postgres.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = (folder if is_alone else folder.parent) / "postgres.lock"
+    with _locked(lock):
         running = get_server(data, cleanup_mode="delete")
         server = Server(make_url(running.get_uri()))
         if not (data / "is_ready").exists():
@@ -74,7 +74,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             upgrade(server.url.set(database=_SCHEMA))
             (data / "is_ready").touch()
     yield server
-    running.cleanup()
+    with _locked(lock):  # the last one ends it, while another may be about to start it
+        running.cleanup()
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Fragile(Server):
