@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     backfill_readings_per_s: float = Field(
         default=READINGS_PER_S, gt=0, description="most asked per second of a plant's history"
     )
+    keep_raw_days: int = Field(
+        default=90, ge=0, description="days for which readings are kept; 0: for ever"
+    )
+    keep_minute_days: int = Field(
+        default=730, ge=0, description="days for which 1-minute rollups are kept; 0: for ever"
+    )
     dashboard_port: int = Field(
         default=8501, ge=1, le=65535, description="port of the web page, loopback only"
     )
@@ -76,7 +82,10 @@ class Settings(BaseSettings):
         Empty, not absent: a child must not fall back to what our own environment says.
         """
         values = self.model_dump(mode="json")
-        return {f"PLANTWRIGHT_{name.upper()}": str(value or "") for name, value in values.items()}
+        return {
+            f"PLANTWRIGHT_{name.upper()}": "" if value is None else str(value)
+            for name, value in values.items()
+        }
 
     def emulator_pki(self) -> Path:
         """Where the emulated server keeps its certificates, apart from ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
 from sqlalchemy import URL, select
 
+from dashboard.settings import Settings
+from dashboard.workers.upkeep import keep_up
 from twin.historian import AnnotationKind, Historian, Keep
 from twin.historian.database import reading
 from twin.historian.retention import Deleted
@@ -386,3 +390,25 @@ def test_whole_days_are_dropped_at_once(postgres: Server) -> None:
         assert len(left) == 73
         assert historian.count(PLANT) == 360 + 1
     postgres.drop(url)
+
+
+# Beside the collecting
+
+
+def test_a_collecting_process_keeps_the_historian_up(historian: Historian, tmp_path: Path) -> None:
+    """Minute by minute, up to the newest reading; days are kept as the settings say."""
+    plant = replace(PLANT, opcua=None)  # a record: its newest reading is its present
+    lived_days(historian, 5)
+    settings = Settings(state_dir=tmp_path, keep_raw_days=2)
+
+    async def live() -> None:
+        upkeep = asyncio.create_task(keep_up(plant, settings, historian, every_s=0.01))
+        async with asyncio.timeout(60):
+            while not historian.events(plant, kind="retention"):
+                await asyncio.sleep(0.01)
+        upkeep.cancel()
+
+    asyncio.run(live())
+    assert max(rolled(historian, LEVEL, 60)) >= NOON - DAY / 100
+    (told,) = historian.events(plant, kind="retention")
+    assert "kept for 2 days" in told.message

@@ -9,6 +9,7 @@ from connectors.ingest import Progress, collect
 from connectors.security import COLLECT
 from dashboard.settings import Settings
 from dashboard.workers.ending import say, told_to_end
+from dashboard.workers.upkeep import keep_up
 from twin.errors import DatabaseUnavailable
 from twin.historian import Historian
 from twin.plant import Plant
@@ -29,6 +30,7 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
     with _opened(settings.database_url(plant), settings.buffering(plant)) as historian:
 
         async def work() -> None:
+            upkeep = asyncio.create_task(keep_up(plant, settings, historian))
             await collect(
                 plant,
                 historian,
@@ -38,6 +40,7 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
                 first_answer_within_s=wait_s,
                 on_progress=tell,
             )
+            upkeep.cancel()
 
         asyncio.run(work())
 

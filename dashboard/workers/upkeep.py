@@ -1,0 +1,45 @@
+"""The historian's upkeep beside the collecting: rollups brought up to date, what is old deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dashboard.beats import latest_known
+from dashboard.settings import Settings
+from dashboard.workers.ending import say
+from twin.clock import wall_now
+from twin.errors import HistorianError
+from twin.historian import Historian, Keep
+from twin.plant import Plant
+
+_EVERY_S = 60.0  # a minute's rollup is asked for no sooner
+_AGAIN_S = 5.0  # while a backlog is left
+# A process that is told to end waits for no more than this.
+_MOST_S = 2.0
+
+
+def keep_once(plant: Plant, settings: Settings, historian: Historian) -> bool:
+    """One round of upkeep up to the newest reading that can be true; True once nothing is left."""
+    until = latest_known(plant, historian.processes(plant), wall_now())
+    newest = historian.newest(plant, until)
+    if newest is None:
+        return True
+    keep = Keep(settings.keep_raw_days or None, settings.keep_minute_days or None)
+    return historian.maintain(newest, plant, keep, _MOST_S).due == 0
+
+
+async def keep_up(
+    plant: Plant, settings: Settings, historian: Historian, every_s: float = _EVERY_S
+) -> None:
+    """Upkeep every minute, for ever; a database that is away is waited for."""
+    trouble, wait_s = "", every_s
+    while True:
+        await asyncio.sleep(wait_s)
+        try:
+            is_done = await asyncio.to_thread(keep_once, plant, settings, historian)
+        except HistorianError as fault:
+            if str(fault) != trouble:
+                say(f"upkeep waits: {fault}")
+            trouble, wait_s = str(fault), every_s
+        else:
+            trouble, wait_s = "", every_s if is_done else min(_AGAIN_S, every_s)
