@@ -14,10 +14,11 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
+from math import inf
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -261,11 +262,7 @@ class MqttSession:
         numbered = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]  # paho says none
         numbered.SubscriptionIdentifier = self._subscription
         wanted = [(topic, SubscribeOptions(qos=self._source.qos)) for topic in topics]
-        try:
-            codes: Any = await self._client.subscribe(wanted, properties=numbered)
-        except _library().MqttError as reason:
-            message = f"{self.endpoint}: subscribing got no answer ({reason}). Check the broker."
-            raise EndpointUnavailable(message) from reason
+        codes = await self._answer(self._client.subscribe(wanted, properties=numbered, timeout=inf))
         faults: list[Fault] = []
         for topic, code in zip(topics, codes, strict=True):
             for tag in self._topics.tags[topic]:
@@ -275,6 +272,26 @@ class MqttSession:
                     granted = f"topic {topic}: the broker grants QoS {code.value} only"
                     self._on_wrong(tag, f"{granted}; what is sent while we are away is lost")
         return faults
+
+    async def _answer(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        """The broker's answer, which comes behind all that waited: long, while messages come."""
+        assert self._receiving is not None
+        self._heard_s = time.monotonic()
+        answer = asyncio.ensure_future(asked)
+        try:
+            while not answer.done():
+                await asyncio.wait([answer], timeout=_QUIET_S / 4)
+                if self._receiving.done() or self.silent_s > self._request_timeout_s:
+                    break
+            if not answer.done():
+                told = f"{self.endpoint}: subscribing got no answer. Check the broker."
+                raise EndpointUnavailable(told)
+            return answer.result()
+        except _library().MqttError as reason:
+            told = f"{self.endpoint}: subscribing got no answer ({reason}). Check the broker."
+            raise EndpointUnavailable(told) from reason
+        finally:
+            answer.cancel()
 
     async def _receive(self) -> None:
         """Take messages in, as many at once as are there, until the connection is lost."""

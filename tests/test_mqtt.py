@@ -158,6 +158,23 @@ def test_what_was_sent_while_we_were_away_waits_for_us(broker: Broker, tmp_path:
     asyncio.run(story())
 
 
+def test_a_long_queue_is_no_silent_broker(broker: Broker, tmp_path: Path) -> None:
+    """The broker answers a subscription behind all that waited; while that comes, we wait."""
+    plant = topic_plant(broker.port, {"a": "a"})
+
+    async def story() -> None:
+        async with hearing(plant, tmp_path):
+            pass
+        for first in range(0, 12_000, 2_000):
+            sent = [stamped(n, seconds=n / 4) for n in range(first, first + 2_000)]
+            await publish_all(broker.port, "a", sent)
+        async with hearing(plant, tmp_path, request_timeout_s=2.5) as heard:
+            await until(lambda: len(heard.readings) >= 12_000, "what waited", 60)
+        assert len({r.value for r in heard.readings}) == 12_000
+
+    asyncio.run(story())
+
+
 def test_what_was_not_safe_comes_again(broker: Broker, tmp_path: Path) -> None:
     """We die with values in our hands: the broker was never told that we have them."""
     plant = topic_plant(broker.port, {"a": "a"})
