@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
 from sqlalchemy import URL
 
+from twin.dynamics.past import past_to_learn
 from twin.errors import UnknownTag
 from twin.historian import AnnotationKind, Historian, Wide
 from twin.records import BAD, GOOD, Reading
@@ -119,6 +120,24 @@ def test_a_gap_of_another_source_is_no_gap_of_this_tag(historian: Historian) -> 
     historian.add_gap(PLANT, at(200), None, "away", source="opcua", filled_until=at(260))
     rows = next(historian.windows(PLANT, [LEVEL], at(0), at(300), 10.0))
     assert (10 * (np.flatnonzero(rows.in_gap[:, 0]) + 1)).tolist() == [270, 280, 290, 300]
+
+
+def test_a_gap_that_cannot_be_filled_is_never_learned_from(historian: Historian) -> None:
+    """Asked for to its end and not filled: every row inside is missing, for good."""
+    historian.store([level(0, 1.0), level(50, 2.0), level(300, 3.0)])
+    told = {"source": "opcua", "filled_until": at(200)}
+    historian.add_gap(PLANT, at(20), at(200), "away; no history of it", **told)
+    historian.add_gap(PLANT, at(220), at(240), "silent", tag=LEVEL, filled_until=at(240))
+    rows = next(historian.windows(PLANT, [LEVEL, PUMP], at(0), at(300), 10.0))
+
+    def seconds(mask: np.ndarray) -> list[int]:
+        return (10 * (np.flatnonzero(mask) + 1)).tolist()
+
+    of_source = [*range(30, 200, 10)]
+    assert seconds(rows.in_gap[:, 0]) == [*of_source, 230]
+    assert seconds(rows.in_gap[:, 1]) == of_source
+    past = past_to_learn(PLANT, historian, [LEVEL], at(300), 30, 10.0)
+    assert seconds(np.isfinite(past.values[LEVEL])) == [10, 20, 300]
 
 
 def test_rows_of_an_unknown_tag_or_no_step_are_refused(historian: Historian) -> None:

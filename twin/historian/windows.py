@@ -120,7 +120,10 @@ class WindowStore(SampleStore, AnnotationStore):
     def unfilled(
         self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
     ) -> dict[str, Breaks]:
-        """Each tag's unfilled gaps between `start` and `end`; the rest of one being filled."""
+        """Each tag's unfilled gaps between `start` and `end`; the rest of one being filled.
+
+        A gap that was asked for to its end and is not filled cannot be: all of it counts.
+        """
         found = [
             gap
             for gap in self.gaps(plant, since=start)
@@ -287,8 +290,10 @@ def _samples(rows: Sequence[tuple[int, float]]) -> Samples:
 
 
 def _missing(gap: Gap, end: datetime) -> tuple[datetime, datetime]:
-    """From when to when a gap's readings are missing still."""
-    started = gap.started_at if gap.filled_until is None else gap.filled_until
+    """From when to when a gap's readings are missing still: all of it, if asked for in vain."""
+    asked = gap.filled_until
+    is_vain = asked is None or (gap.ended_at is not None and asked >= gap.ended_at)
+    started = gap.started_at if asked is None or is_vain else asked
     return started, gap.ended_at or max(end, started) + _LONG
 
 
