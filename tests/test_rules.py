@@ -137,3 +137,28 @@ def test_a_rule_that_is_taken_away_is_missed(both: tuple[URL, URL]) -> None:
     assert all(is_refused(url, statement) for url in both)
     by_hand(both[1], forgetting(both[1], "event_never_update", "event"))
     assert [is_refused(url, statement) for url in both] == [True, False]
+
+
+def test_no_table_of_a_sessions_own_convinces_a_rule(both: tuple[URL, URL]) -> None:
+    """A temporary table of the same name, which anybody may make, hides the real one from none."""
+    made = "CREATE TEMP TABLE {} AS SELECT * FROM public.{} WHERE {}"
+    accepted = "UPDATE public.proposal SET status = 'accepted' WHERE proposal_id = 'p3'"
+    cleared = "INSERT INTO public.clearance VALUES ('c9', 'p3', '{}', 1, 2, NULL)"
+    again = "INSERT INTO public.write_outcome VALUES (9, 'p2', 'c2', 'verified', '', 1)"
+    tricks = {
+        accepted: (
+            made.format("decision", "decision", "proposal_id = 'p1'"),
+            "UPDATE decision SET proposal_id = 'p3'",
+        ),
+        cleared: (
+            made.format("proposal", "proposal", "proposal_id = 'p1'"),
+            "UPDATE proposal SET proposal_id = 'p3'",
+        ),
+        again: (
+            made.format("clearance", "clearance", "true"),
+            "UPDATE clearance SET used_at = 1",
+        ),
+    }
+    for statement, prepared in tricks.items():
+        with pytest.raises(REFUSED):
+            by_hand(both[1], *prepared, statement)

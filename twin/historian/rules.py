@@ -44,10 +44,13 @@ def never_replaced(table: str, key: str, thing: str = "") -> Rule:
 
 def add_rules(connection: Connection, *rules: Rule) -> None:
     """Let the database keep these rules from now on."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    for rule in rules:
-        for statement in (_on_sqlite if is_sqlite else _on_postgres)(rule):
-            connection.exec_driver_sql(statement)
+    if connection.dialect.name == "sqlite":
+        statements = [each for rule in rules for each in _on_sqlite(rule)]
+    else:
+        schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+        statements = [each for rule in rules for each in _on_postgres(rule, schema)]
+    for statement in statements:
+        connection.exec_driver_sql(statement)
 
 
 def drop_rules(connection: Connection, *rules: Rule) -> None:
@@ -73,15 +76,17 @@ def _on_sqlite(rule: Rule) -> list[str]:
     ]
 
 
-def _on_postgres(rule: Rule) -> list[str]:
+def _on_postgres(rule: Rule, schema: str) -> list[str]:
     """One function for each rule: a trigger's own WHEN may not look into other rows.
 
-    Refusals are check violations, as SQLite's are constraint failures.
+    It looks into the tables beside its own and no others: a session may have temporary ones of
+    the same names. Refusals are check violations, as SQLite's are constraint failures.
     """
     when = rule.when.replace(" IS NOT OLD.", " IS DISTINCT FROM OLD.") or "true"
     trigger = f"CREATE TRIGGER {rule.name} BEFORE {rule.change} ON {rule.table}"
     statements = [
-        f"CREATE FUNCTION {rule.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"CREATE FUNCTION {rule.name}() RETURNS trigger LANGUAGE plpgsql "
+        f'SET search_path = "{schema}", pg_temp AS $$ BEGIN '
         f"IF {when} THEN RAISE EXCEPTION '{_quoted(rule)}' "
         "USING ERRCODE = 'check_violation'; END IF; "
         f"RETURN {'OLD' if rule.change == _DELETE else 'NEW'}; END $$",
