@@ -115,6 +115,7 @@ def import_file(
     """
     table = read_table(plant, path, now=now)
     historian.register(plant)
+    keep_imported(plant, historian, path, table.times[0], table.times[-1], [*table.values], now)
     stored = done = differing = 0
     for batch in table.batches():
         new = historian.store(batch, plant)
@@ -126,7 +127,6 @@ def import_file(
             progress(done, len(table.times))
     for gap in table.gaps:
         historian.add_gap(plant, gap.started_at, gap.ended_at, gap.reason)
-    keep_imported(plant, historian, path, table.times[0], table.times[-1], [*table.values], now)
     return ImportReport(
         path=str(path),
         rows=len(table.times),
@@ -151,7 +151,7 @@ def keep_imported(
 ) -> None:
     """See to it that what a person read in is not deleted for its age; who wants it gone withdraws.
 
-    Records are of long ago: without this, the next upkeep would delete many at once.
+    Records are of long ago, and upkeep goes on beside the import: say it before the first row.
     """
     reason = f"imported from {path.name}"
     for each in historian.annotations(plant, [AnnotationKind.KEEP]):

@@ -113,6 +113,7 @@ def import_parquet(
     file = _opened(path)
     checked = _Check(plant, path, file, now).done()
     historian.register(plant)
+    keep_imported(plant, historian, path, checked.start, checked.end, checked.tags, now)
     stored = done = differing = 0
     for batch in _batches(file):
         new = historian.store(batch, plant)
@@ -122,7 +123,6 @@ def import_parquet(
         done += len(batch)
         if progress is not None:
             progress(done, checked.rows)
-    keep_imported(plant, historian, path, checked.start, checked.end, checked.tags, now)
     return ImportReport(
         path=str(path),
         rows=checked.rows,

@@ -24,7 +24,7 @@ from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
 from connectors.parquet import ParquetWriter, import_parquet
 from connectors.tables_out import Asked, CsvWriter, export
 from twin.errors import FileFault
-from twin.historian import AnnotationKind, Historian
+from twin.historian import AnnotationKind, Historian, Keep
 from twin.records import BAD, GOOD, UNCERTAIN, Mark, Reading
 
 PLANT = small_plant()
@@ -254,13 +254,23 @@ def test_what_was_read_in_is_kept(historian: Historian, tmp_path: Path) -> None:
     historian.store([level(-400 * 86_400.0, 1.0)])
     path = tmp_path / "old.parquet"
     export(PLANT, historian, path, Asked((LEVEL,), at(-5e7), NOON), ParquetWriter)
+    kept_first: list[int] = []
     for _ in range(2):
-        import_parquet(PLANT, historian, path, now=NOW)
+        import_parquet(
+            PLANT,
+            historian,
+            path,
+            now=NOW,
+            progress=lambda *_done: kept_first.append(len(historian.annotations(PLANT))),
+        )
+    assert kept_first == [1, 1], "said before the first rows can be called too old"
     (kept,) = historian.annotations(PLANT)
     assert (kept.kind, kept.tags) == (AnnotationKind.KEEP, (LEVEL,))
     assert "old.parquet" in kept.reason
-    historian.maintain(NOON, PLANT)
-    assert historian.count(PLANT) == 1
+    historian.store([level(-86_400.0 * day, 1.0) for day in range(4)])
+    historian.maintain(at(300), PLANT, Keep(raw_days=1.0))
+    left = [-400, -1, 0]
+    assert [(r.source_time - NOON).days for r in stored(historian)] == left
 
 
 class DiskFull(CsvWriter):

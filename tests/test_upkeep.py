@@ -21,10 +21,13 @@ from each_database import Server, is_sqlite, seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
-from sqlalchemy import URL, select
+from sqlalchemy import URL, event, select
 
+from dashboard.beats import clock_detail
+from dashboard.facts import COLLECTOR
 from dashboard.settings import Settings
-from dashboard.workers.upkeep import keep_up
+from dashboard.workers.upkeep import keep_once, keep_up
+from twin.clock import wall_now
 from twin.historian import AnnotationKind, Historian, Keep
 from twin.historian.database import reading
 from twin.historian.retention import Deleted
@@ -245,7 +248,7 @@ def keeps_rolling(database: URL) -> subprocess.Popen[str]:
 def test_killed_upkeep_is_carried_on(database: URL) -> None:
     """Killed again and again at any moment, upkeep ends where an undisturbed one does."""
     chance = random.Random(1000)
-    live = [level(-4 * 86_400 + 10.0 * i, float(i % 7)) for i in range(30_000)]
+    live = [level(-4 * 86_400 + 10.0 * i, float(i % 7)) for i in range(34_550)]
     end = at(0)
     with Historian.create(database) as historian:
         historian.register(PLANT)
@@ -285,7 +288,7 @@ def test_old_readings_go_and_rollups_stay(historian: Historian) -> None:
     assert report.deleted.days > 0 or report.deleted.rows == len(found) - len(left)
     check(historian, LEVEL, found, at(-120))
     told = historian.events(PLANT, kind="retention")
-    assert [event.message.split(":")[0] for event in told] == [
+    assert [each.message.split(":")[0] for each in told] == [
         "readings before 2026-01-03 are deleted"
     ]
     assert historian.maintain(NOON, PLANT, Keep(raw_days=2.0)).deleted == Deleted()
@@ -307,8 +310,9 @@ def test_tests_and_what_is_to_keep_are_never_deleted(historian: Historian) -> No
     assert len(historian.readings(PLANT, [DEMAND], NOON - 9 * DAY, NOON)) == 2
     number = historian.annotations(PLANT)[0].number
     assert historian.withdraw_annotation(PLANT, number, by="Ada", reason="done", at=NOON) is None
-    historian.maintain(NOON + DAY, PLANT, Keep(raw_days=3.0))
-    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, cut - DAY / 100) == []
+    historian.store([level(86_400, 1.0)])
+    historian.maintain(at(86_700), PLANT, Keep(raw_days=2.0))
+    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, cut + 0.99 * DAY) == []
 
 
 def test_a_reading_older_than_what_is_kept_spoils_no_rollup(historian: Historian) -> None:
@@ -367,6 +371,77 @@ def test_others_can_write_while_upkeep_runs(database: URL) -> None:
         assert seen_by_hand(database, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.parametrize("years", [1, 10, 1000])
+def test_a_clock_that_is_years_ahead_costs_a_day_not_the_past(
+    historian: Historian, years: int
+) -> None:
+    """A day counts only if there are readings of it. When the clock is right again, all is."""
+    found = lived_days(historian, 8)
+    keep = Keep(raw_days=3.0, minute_days=4.0)
+    historian.maintain(NOON, PLANT, keep)
+    cut = NOON - 3.5 * DAY
+    ahead = 365.25 * 86_400 * years
+    wrong = [level(ahead, 99.0), level(ahead + 600, 99.0)]
+    historian.store(wrong)
+    while historian.maintain(at(ahead + 900), PLANT, keep).due:
+        pass
+    left = [each for each in found if each.source_time >= cut + DAY]
+    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, NOON) == left
+    assert min(rolled(historian, LEVEL, 60)) == cut
+    more = [level(60.0 * i, 1.0) for i in range(1, 60)]
+    historian.store(more)
+    while historian.maintain(at(3600), PLANT, keep).due:
+        pass
+    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, at(3600)) == left + more
+    hours = by_hand(found + more + wrong, 60.0, 3600, at(ahead + 780))
+    same(rolled(historian, LEVEL, 3600), hours)
+
+
+def test_a_plant_that_stood_still_keeps_its_days(historian: Historian) -> None:
+    """After half a year without a reading the last days before are as new as they were."""
+    found = lived_days(historian, 6)
+    back = 183 * 86_400.0
+    historian.store([level(back, 1.0)])
+    historian.maintain(at(back + 300), PLANT, Keep(raw_days=2.0))
+    left = historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, NOON)
+    assert left == [each for each in found if each.source_time >= NOON - 1.5 * DAY]
+
+
+def test_what_is_annotated_while_old_readings_go_stays(historian: Historian) -> None:
+    """Who speaks between two batches of deleting is heard by the second."""
+    found = lived_days(historian, 90)
+    told = {"by": "Ada", "reason": "step test", "at": NOON}
+    first, last = NOON - 60 * DAY, NOON - 50 * DAY
+    oldest = (found[0].source_time, found[100].source_time)
+    historian.annotate(PLANT, AnnotationKind.KEEP, *oldest, **told)  # no day goes as a whole
+    with Historian.open(historian.url) as other:
+
+        def speak(*_connection: object) -> None:
+            if len(found) > other.count(PLANT) and len(other.annotations(PLANT)) == 1:
+                other.annotate(PLANT, AnnotationKind.TEST, first, last, **told)
+
+        event.listen(historian._engine, "checkin", speak)  # between any two transactions
+        historian.maintain(NOON, PLANT, Keep(raw_days=1.0))
+        event.remove(historian._engine, "checkin", speak)
+    left = [r for r in found if r.source_time <= oldest[1] or first <= r.source_time <= last]
+    left += [r for r in found if r.source_time >= NOON - 1.5 * DAY]
+    assert historian.readings(PLANT, [LEVEL], NOON - 99 * DAY, NOON) == left
+
+
+@pytest.mark.parametrize("days", [0.5, math.nan, math.inf])
+def test_less_than_a_day_is_never_kept(days: float) -> None:
+    """Who mistypes a number of days does not lose the past by it."""
+    with pytest.raises(ValueError, match="at least one day"):
+        Keep(raw_days=days)
+
+
+def test_more_days_than_there_are_keep_everything(historian: Historian) -> None:
+    """A number of days beyond the calendar is no fault: it keeps all."""
+    found = lived_days(historian, 3)
+    assert historian.maintain(NOON, PLANT, Keep(1e7, 1e9)).deleted == Deleted()
+    assert historian.count(PLANT) == len(found)
+
+
 @pytest.mark.postgres
 def test_whole_days_are_dropped_at_once(postgres: Server) -> None:
     """On a server, days that no plant keeps anything of go as tables; a kept one stays."""
@@ -412,3 +487,16 @@ def test_a_collecting_process_keeps_the_historian_up(historian: Historian, tmp_p
     assert max(rolled(historian, LEVEL, 60)) >= NOON - DAY / 100
     (told,) = historian.events(plant, kind="retention")
     assert "kept for 2 days" in told.message
+
+
+def test_upkeep_waits_until_the_plants_time_is_known(historian: Historian, tmp_path: Path) -> None:
+    """The newest stored stamp of a plant in a time of its own may be years wrong: nothing goes."""
+    assert PLANT.opcua is not None
+    plant = replace(PLANT, opcua=replace(PLANT.opcua, speed_node="speed"))
+    found = lived_days(historian, 5)
+    settings = Settings(state_dir=tmp_path, keep_raw_days=2)
+    assert keep_once(plant, settings, historian)
+    assert historian.count(plant) == len(found)
+    historian.beat(plant, COLLECTOR, wall_now(), 1, clock_detail(NOON, 20.0))
+    assert keep_once(plant, settings, historian)
+    assert historian.count(plant) < len(found)

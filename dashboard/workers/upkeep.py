@@ -19,9 +19,12 @@ _MOST_S = 2.0
 
 
 def keep_once(plant: Plant, settings: Settings, historian: Historian) -> bool:
-    """One round of upkeep up to the newest reading that can be true; True once nothing is left."""
+    """One round of upkeep up to the newest reading that can be true; True once nothing is left.
+
+    Nothing is done while the plant's time is not known: what is too old is then not known either.
+    """
     until = latest_known(plant, historian.processes(plant), wall_now())
-    newest = historian.newest(plant, until)
+    newest = None if until is None else historian.newest(plant, until)
     if newest is None:
         return True
     keep = Keep(settings.keep_raw_days or None, settings.keep_minute_days or None)

@@ -1,29 +1,29 @@
 """How long readings are kept, and deleting the older ones without disturbing anybody.
 
 Never deleted: readings whose rollups are still due, and those of a period that an annotation
-keeps (a test, or "keep"). Hours are kept for ever. PostgreSQL drops whole days. In SQLite, deleted
-rows leave free pages that new readings fill: a file grows up to the size of the kept days, and a
-backup of it is compact.
+keeps (a test, or "keep"). Days count only if the plant has readings of them, so that a clock which
+is years ahead costs one day of the past, not all of it. Hours are kept for ever. PostgreSQL drops
+whole days. In SQLite, deleted rows leave free pages that new readings fill: a file grows up to the
+size of the kept days, and a backup of it is compact.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Select, Table, delete, select, update
+from sqlalchemy import Column, Connection, Engine, Select, Table, delete, select, update
 
 from twin.historian.annotations import KEPT, Annotation, standing_annotations
-from twin.historian.database import reading, writing
-from twin.historian.days import drop_days
+from twin.historian.database import fetch, reading, writing
+from twin.historian.days import DAY_US, drop_days
 from twin.historian.operation import add_event
-from twin.historian.rollups import HOUR_US
 from twin.historian.schema import microseconds, moment, rollup_1m, rollup_due, sample, tag, upkeep
 from twin.plant import Plant
 
-_DAY_US = 24 * HOUR_US
 _BEGINNING = -(1 << 62)
 # Rows per transaction: other writers wait about 0.02 s for one.
 _BATCH_ROWS = 4_000
@@ -34,10 +34,11 @@ _OURSELVES = "plantwright"
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """For how many days of plant time readings and 1-minute rollups are kept; None: for ever.
+    """For how many days readings and 1-minute rollups are kept; None: for ever.
 
-    90 days hold what training and the furnace's stop record look back at (40 days) twice over;
-    two years of minutes hold the same season twice.
+    Days of plant time of which there are readings: none is too old because a plant stood still.
+    90 days hold what training and the furnace's stop record look back at (40 days) twice over; two
+    years of minutes hold the same season twice.
     """
 
     raw_days: float | None = 90.0
@@ -45,8 +46,8 @@ class Keep:
 
     def __post_init__(self) -> None:
         for name, days in (("raw_days", self.raw_days), ("minute_days", self.minute_days)):
-            if days is not None and not days >= 1.0:
-                raise ValueError(f"{name} {days}: at least one day is kept")
+            if days is not None and not (days >= 1.0 and math.isfinite(days)):
+                raise ValueError(f"{name} {days}: at least one day is kept; None keeps for ever")
 
 
 KEEP = Keep()
@@ -90,37 +91,44 @@ class Retention:
         cut = self._decide(now, plant, keep)
         if cut is None:
             return Deleted()
-        deleted = 0
         with writing(self._engine) as connection:
-            dropped = _drop_days(connection)
-        with reading(self._engine) as connection:
-            ids = {row.id: row.name for row in connection.execute(_tags_of(plant))}
-            kept = standing_annotations(connection, plant.plant, KEPT)
+            days = _drop_days(connection)
+        rows = 0
         for table, until in ((sample, cut[0]), (rollup_1m, cut[1])):
-            for number, name in ids.items():
-                for start, end in _between([a for a in kept if a.holds_for(name)], until):
-                    for batch in self._delete(plant, table, number, start, end):
-                        deleted += batch
-                        if time.monotonic() > give_up_at:
-                            return Deleted(deleted, dropped)
+            with reading(self._engine) as connection:
+                older = connection.execute(_tags_before(plant, table, until)).all()
+            for row in older:
+                while gone := self._delete(plant, table, row.id, row.name, until):
+                    rows += gone
+                    if time.monotonic() > give_up_at:
+                        return Deleted(rows, days)
+                    time.sleep(_REST_S)
+                if gone is None:
+                    return Deleted(rows, days)
         with writing(self._engine) as connection:
             lock(connection, plant.plant)
             of_plant = upkeep.c.plant == plant.plant
             connection.execute(update(upkeep).where(of_plant).values(raw_cleared=cut[0]))
-        return Deleted(deleted, dropped)
+        return Deleted(rows, days)
 
     def _decide(self, now: datetime, plant: Plant, keep: Keep) -> tuple[int, int] | None:
         """From when on readings and minutes are kept; None if all older ones are gone already.
 
         That is stored, and told in the audit, before the first row goes.
         """
+        with reading(self._engine) as connection:
+            before = deleted_before(connection, plant.plant)
+            asked = [
+                _first_kept(connection, plant, now, days, known)
+                for days, known in zip((keep.raw_days, keep.minute_days), before, strict=True)
+            ]
         with writing(self._engine) as connection:
             watermark = lock(connection, plant.plant)
             if watermark is None or _is_due(connection, plant):
                 return None
             raw_from, minutes_from = deleted_before(connection, plant.plant)
-            raw = _cut(now, keep.raw_days, watermark, raw_from)
-            cut = (raw, _cut(now, keep.minute_days, raw, minutes_from))
+            raw = _moved(raw_from, min(asked[0], watermark // DAY_US * DAY_US))
+            cut = (raw, _moved(minutes_from, min(asked[1], raw)))
             cleared = select(upkeep.c.raw_cleared).where(upkeep.c.plant == plant.plant)
             done = connection.execute(cleared).scalar()
             if (raw_from, minutes_from) == cut and done == cut[0]:
@@ -137,27 +145,26 @@ class Retention:
             connection.execute(update(upkeep).where(of_plant).values(values))
         return cut
 
-    def _delete(
-        self, plant: Plant, table: Table, number: int, start: int, end: int
-    ) -> Iterator[int]:
-        """Delete one tag's rows in [`start`, `end`) in batches; how many each time."""
-        ts = table.c.ts if table is sample else table.c.bucket
-        inside = (table.c.tag_id == number, ts >= start, ts < end)
-        with reading(self._engine) as connection:
-            if connection.execute(select(ts).where(*inside).limit(1)).first() is None:
-                return
-        gone = _BATCH_ROWS
-        while gone >= _BATCH_ROWS:
-            with writing(self._engine) as connection:
-                lock(connection, plant.plant)
-                if _is_due(connection, plant):
-                    return  # a late reading came: the next call carries on
+    def _delete(self, plant: Plant, table: Table, number: int, name: str, until: int) -> int | None:
+        """Delete some of a tag's rows before `until`: how many, 0 when no more may go.
+
+        None where a late reading came meanwhile: the next call carries on.
+        """
+        ts = _time_of(table)
+        with writing(self._engine) as connection:
+            lock(connection, plant.plant)
+            if _is_due(connection, plant):
+                return None
+            kept = standing_annotations(connection, plant.plant, KEPT)  # one may have come just now
+            for start, end in _between([a for a in kept if a.holds_for(name)], until):
+                inside = (table.c.tag_id == number, ts >= start, ts < end)
                 ordered = select(ts).where(*inside).order_by(ts)
                 beyond = connection.execute(ordered.offset(_BATCH_ROWS).limit(1)).scalar()
                 last = end if beyond is None else beyond
                 gone = connection.execute(delete(table).where(*inside, ts < last)).rowcount
-            yield gone
-            time.sleep(_REST_S)
+                if gone:
+                    return gone
+        return 0
 
 
 def _for_long(keep: Keep) -> str:
@@ -182,12 +189,45 @@ def _drop_days(connection: Connection) -> int:
     return 0
 
 
-def _cut(now: datetime, days: float | None, latest: int, before: int | None) -> int:
-    """The start of the first day that is kept: never after `latest`, never earlier than before."""
-    newest = _BEGINNING
-    if days is not None:
-        newest = min(microseconds(now - timedelta(days=days)), latest) // _DAY_US * _DAY_US
-    return max(newest, _BEGINNING if before is None else before)
+def _moved(before: int | None, to: int) -> int:
+    """From when on is kept now; what was deleted once does not come back."""
+    return to if before is None else max(before, to)
+
+
+def _first_kept(
+    connection: Connection, plant: Plant, now: datetime, days: float | None, before: int | None
+) -> int:
+    """The start of the first day that is kept: of as many days with readings as `days` reach."""
+    if days is None:
+        return _BEGINNING
+    now_us = microseconds(now)
+    today, first = now_us // DAY_US, (now_us - round(days * DAY_US)) // DAY_US
+    if before is not None and first * DAY_US <= before:
+        return before
+    return _lived_since(connection, plant, today, today - first + 1)
+
+
+def _lived_since(connection: Connection, plant: Plant, today: int, days: int) -> int:
+    """The start of the last of so many days with readings, counted back from `today`.
+
+    `_BEGINNING` where the plant has fewer. Hours tell it: they are kept for ever.
+    """
+    of_day = (
+        "SELECT 1 FROM tag WHERE plant = ? AND EXISTS (SELECT 1 FROM rollup_1h "
+        "WHERE tag_id = tag.id AND bucket >= ? AND bucket < ?) LIMIT 1"
+    )
+    of_tag = "SELECT max(bucket) FROM rollup_1h WHERE tag_id = tag.id AND bucket < ?"
+    newest = f"SELECT max(newest) FROM (SELECT ({of_tag}) AS newest FROM tag WHERE plant = ?) t"
+    day = today + 1
+    for _ in range(days):
+        day -= 1
+        if fetch(connection, of_day, (plant.plant, day * DAY_US, (day + 1) * DAY_US)):
+            continue
+        ((earlier,),) = fetch(connection, newest, (day * DAY_US, plant.plant))
+        if earlier is None:
+            return _BEGINNING
+        day = earlier // DAY_US
+    return day * DAY_US
 
 
 def _between(kept: Sequence[Annotation], until: int) -> list[tuple[int, int]]:
@@ -214,5 +254,11 @@ def _is_any_before(connection: Connection, plant: Plant, until: int) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tags_of(plant: Plant) -> Select[tuple[int, str]]:
-    return select(tag.c.id, tag.c.name).where(tag.c.plant == plant.plant)
+def _tags_before(plant: Plant, table: Table, until: int) -> Select[tuple[int, str]]:
+    """Number and name of the tags that have rows before `until`."""
+    older = select(table.c.tag_id).where(table.c.tag_id == tag.c.id, _time_of(table) < until)
+    return select(tag.c.id, tag.c.name).where(tag.c.plant == plant.plant, older.exists())
+
+
+def _time_of(table: Table) -> Column[int]:
+    return table.c.ts if table is sample else table.c.bucket
