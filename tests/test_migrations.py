@@ -6,16 +6,18 @@ import math
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from each_database import REFUSED, Server, by_hand, is_sqlite, seen_by_hand
+from each_database import REFUSED, Server, by_hand, is_sqlite, is_writing, seen_by_hand
 from small_plant import LEVEL, level, small_plant
 from sqlalchemy import URL
 
@@ -241,6 +243,76 @@ def test_readings_and_gaps_of_earlier_versions_are_kept(bare_database: URL) -> N
     assert rows(path) == before
 
 
+MANY = 80_000
+
+
+def filled_at_third(path: URL) -> None:
+    """A database at the third revision with a second-by-second record of a day and a gap."""
+    upgrade(path, "0003")
+    by_hand(
+        path,
+        "INSERT INTO tag VALUES (1, 'small', 'tank.level', 'CV', 'cm')",
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY - 1}) "
+        "INSERT INTO sample SELECT 1, CAST(i AS BIGINT) * 1000000, i, 0, "
+        "CAST(i AS BIGINT) * 1000000 + 500000 FROM n",
+        f"INSERT INTO last_value VALUES (1, {MANY - 1}000000, {MANY - 1}, 0, {MANY - 1}500000)",
+        "INSERT INTO gap VALUES ('small', '', 5, NULL, 0, 'away')",
+    )
+
+
+def upgrading(path: URL) -> subprocess.Popen[bytes]:
+    """A process of its own that brings a database up to date."""
+    url = path.render_as_string(hide_password=False)
+    code = f"from twin.historian import Historian; Historian.create({url!r}).close()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        stderr=subprocess.PIPE,
+    )
+
+
+def holds_all(path: URL) -> None:
+    """Everything that `filled_at_third` stored is there, at this version's schema."""
+    with Historian.open(path) as historian:
+        samples = historian.samples("small", [LEVEL], moment(0), moment(MANY * 1_000_000))[LEVEL]
+        np.testing.assert_array_equal(samples.values, np.arange(MANY))
+        last = historian.last_readings("small")[LEVEL]
+        assert (last.value, last.arrival_time) == (
+            MANY - 1,
+            moment((MANY - 1) * 1_000_000 + 500_000),
+        )
+        assert historian.gaps("small") == [Gap(moment(5), None, "away")]
+        assert historian.maintain(moment(MANY * 1_000_000), small_plant()).rolled_until is not None
+    assert not [name for name in names(path) if name.startswith("old_")]
+
+
+def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_whole(bare_database: URL) -> None:
+    """kill -9 while a record is rewritten: nothing half; two at once then bring it up to date."""
+    filled_at_third(bare_database)
+    before = names(bare_database)
+    killed = 0
+    for pause_s in (0.0, 0.05):
+        process = upgrading(bare_database)
+        give_up_at = time.monotonic() + 60
+        while not is_writing(bare_database) and process.poll() is None:
+            assert time.monotonic() < give_up_at, "it upgrades"
+        try:
+            process.wait(pause_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        while is_writing(bare_database):  # a server notices when it writes to its client
+            assert time.monotonic() < give_up_at, "the killed one's lock is free"
+        if current_revision(bare_database) == "0003":
+            killed += 1
+            assert names(bare_database) == before
+    assert killed > 0, "at least one was killed in time"
+    for process in [upgrading(bare_database) for _ in range(2)]:
+        _, told = process.communicate()
+        assert process.returncode == 0, told.decode()
+    holds_all(bare_database)
+
+
 def test_going_back_keeps_the_wider_of_gaps_that_began_together(bare_database: URL) -> None:
     """The earlier schema knows one gap a start: what may be missing stays missing."""
     path = bare_database
@@ -264,16 +336,7 @@ def test_upgrading_twice_keeps_what_is_stored(bare_database: URL) -> None:
 def test_processes_that_upgrade_at_once_all_succeed(bare_database: URL) -> None:
     """One builds the schema, the others wait and find it built."""
     path = bare_database
-    url = path.render_as_string(hide_password=False)
-    code = f"from twin.historian import Historian; Historian.create({url!r}).close()"
-    starts = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(3)
-    ]
+    starts = [upgrading(path) for _ in range(3)]
     for start in starts:
         _, told = start.communicate()
         assert start.returncode == 0, told.decode()

@@ -24,7 +24,8 @@ _REMEDY = "Run `plantwright db upgrade PLANT`."
 _ELSEWHERE = (
     "Or name the one that is meant: with --database, or its folder with PLANTWRIGHT_STATE_DIR."
 )
-_AS_LONG_AS_IT_TAKES = Patience(answer_s=None)
+# Chosen: while another process upgrades it rewrites every reading, some 80,000 a second.
+_AS_LONG_AS_IT_TAKES = Patience(busy_s=900.0, answer_s=None)
 _NEWER = "Install the version of Plantwright that wrote it, or a newer one."
 # Alembic keeps the migration under way in module globals: one at a time per process.
 _one_at_a_time = threading.Lock()
@@ -94,7 +95,7 @@ def upgrade(url: str | Path | URL, revision: str = "head") -> str:
     """Create the database if need be, bring it to `revision`, and say where it stands now.
 
     One transaction: a process that dies leaves the old schema whole, and a second process that
-    upgrades at the same time waits and finds the work done.
+    upgrades at the same time waits for it (a quarter of an hour at most) and finds the work done.
 
     Raises:
         DatabaseUnavailable: it cannot be opened or written, or holds something else.
