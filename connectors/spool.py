@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from connectors.buffering import QUOTA_BYTES
-from connectors.parcels import Lost, Parcel, packed, rows_of, span_of, unpacked
+from connectors.parcels import Lost, Parcel, by_columns, packed, rows_of, span_of, unpacked
 from twin.errors import SpoolTaken, SpoolUnavailable
 
 #: Enough for SQLite to empty the spool on a full disk: its log may grow to 4 MB before it is kept.
@@ -148,6 +148,7 @@ class Spool:
         Raises:
             SpoolUnavailable: the disk is full or cannot be written; nothing was taken.
         """
+        parcels = [by_columns(parcel) for parcel in parcels]
         rows = [(*_columns(parcel), packed(parcel)) for parcel in parcels]
         with self._lock, self._writing():
             self._delete_done()

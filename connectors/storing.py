@@ -21,6 +21,7 @@ from connectors.spool import Spool
 from twin.errors import HistorianError, RecordRefused, SpoolUnavailable, UnknownTag
 from twin.historian import Gap, Historian, upgrade
 from twin.plant import Plant
+from twin.readings import Readings
 from twin.records import Reading
 
 _BATCH_ROWS = 20_000
@@ -201,14 +202,14 @@ class Store:
         """Store parcels in order, neighbouring batches at once; how many readings those had."""
         rows, at = 0, 0
         while at < len(parcels):
-            readings: list[Reading] = []
             first = parcels[at]
             if isinstance(first, Batch):
+                parts: list[Sequence[Reading]] = []
                 while at < len(parcels) and isinstance(batch := parcels[at], Batch):
-                    readings += batch.readings
+                    parts.append(batch.readings)
                     at += 1
-                await self._store(readings)
-                rows += len(readings)
+                await self._store(_in_one(parts))
+                rows += sum(map(len, parts))
             else:
                 is_left_over = bool(numbers) and numbers[at] <= self._left_over
                 try:
@@ -328,3 +329,11 @@ class Store:
         self._jobs.discard(job)
         if not job.cancelled():
             job.exception()  # seen: whoever asked may be gone by now
+
+
+def _in_one(parts: Sequence[Sequence[Reading]]) -> Sequence[Reading]:
+    """All readings in order; as columns if they came so."""
+    columns = [each for each in parts if isinstance(each, Readings)]
+    if len(columns) == len(parts):
+        return Readings.joined(columns)
+    return [reading for each in parts for reading in each]

@@ -7,14 +7,14 @@ table is a hypertable of TimescaleDB, that keeps the parts and nothing is done h
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, timedelta
 
+import numpy as np
 from sqlalchemy import Connection
 
 from twin.historian import hypertable
-from twin.historian.bulk import SampleRow
+from twin.historian.bulk import Rows
 
 DAY_US = 86_400_000_000
 
@@ -41,18 +41,18 @@ def has_days(connection: Connection) -> bool:
     return bool(connection.exec_driver_sql(kind).scalar())
 
 
-def missing_days(rows: Sequence[SampleRow], known: set[int]) -> set[int]:
+def missing_days(rows: Rows, known: set[int]) -> set[int]:
     """The days (since 1970) to make before these rows are stored, beside the `known` ones.
 
     Those of live readings with the day that follows, so that each is made before it begins, and
     of what looks like a record of that day. A few late or wrongly stamped rows make none.
     """
-    days = {row[1] // DAY_US for row in rows}
-    if days | {max(days, default=0) + 1} <= known:
+    row_days = rows.times_us // DAY_US
+    days, counts = np.unique(row_days, return_counts=True)
+    if {*days.tolist(), *(days[-1:] + 1).tolist()} <= known:
         return set()
-    live = {row[1] // DAY_US for row in rows if abs(row[4]) < DAY_US}
-    counted = Counter(row[1] // DAY_US for row in rows)
-    records = {day for day, count in counted.items() if count >= _RECORD_ROWS}
+    live = set(np.unique(row_days[np.abs(rows.delays_us) < DAY_US]).tolist())
+    records = set(days[counts >= _RECORD_ROWS].tolist())
     return (records | live | {day + 1 for day in live}) - known
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, text
 
 from twin.historian.database import fetch
 from twin.historian.schema import rollup_1h, rollup_1m, rollup_due, upkeep
+from twin.readings import Whole
 from twin.records import Samples
 from twin.resampling import good, known_between
 
@@ -51,22 +52,21 @@ class Stretch:
     until: int
 
 
-def mark_late(
-    connection: Connection, plant: str, rows: Sequence[tuple[int, int, *tuple[object, ...]]]
-) -> None:
+def mark_late(connection: Connection, plant: str, tag_ids: Whole, times_us: Whole) -> None:
     """Mark what readings older than the plant's watermark change, where they are stored.
 
-    To be called in the transaction that stores `rows`, which begin with tag number and source
-    time (µs) and are in that order. Newer readings are rolled when the watermark passes them.
+    To be called in the transaction that stores them, with their tag numbers and source times in
+    that order. Newer readings are rolled when the watermark passes them.
     """
     # Locked until that transaction ends: the watermark must not pass readings it can't see yet.
     asked = select(upkeep.c.watermark).where(upkeep.c.plant == plant).with_for_update(read=True)
     watermark = connection.execute(asked).scalar()
     if watermark is None:
         return
-    late = [(row[0], row[1]) for row in rows if row[1] < watermark]
-    if late:
-        mark(connection, _stretches(late))
+    is_late = times_us < watermark
+    if is_late.any():
+        late = zip(tag_ids[is_late].tolist(), times_us[is_late].tolist(), strict=True)
+        mark(connection, _stretches([*late]))
 
 
 def mark(connection: Connection, stretches: Iterable[Stretch]) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, Row, Select, func, select, true
 
-from twin.historian.bulk import SampleRow, insert_samples, not_registered, sample_rows
+from twin.historian.bulk import Rows, insert_samples, not_registered, sample_rows
 from twin.historian.database import fetch, reading, upserting, writing
 from twin.historian.days import has_days, make_days, missing_days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
+from twin.readings import Readings
 from twin.records import Mark, Reading, Samples
 
 # Rows per transaction: other writers wait about 0.1 s for one.
@@ -34,6 +35,7 @@ _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
 # How far back a tag's reading before a moment is looked for first: PostgreSQL keeps days apart.
 _NEAR_US = 2 * 86_400_000_000
 _FEW_TAGS = 100
+_COLUMNS = ", ".join(column.name for column in sample.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,15 @@ class SampleStore(SkippingStore):
     def store(self, readings: Iterable[Reading], plant: Plant | str | None = None) -> int:
         """Store readings and return how many were new.
 
-        `plant` may be left out where this object has registered exactly one. Large batches go
-        in several transactions: after a crash, store the same readings again.
+        Those that come as columns (`Readings`) are stored twice as fast. `plant` may be left out
+        where this object has registered exactly one. Large batches go in several transactions:
+        after a crash, store the same readings again.
 
         Raises:
             UnknownTag: a reading's tag is not registered; nothing is stored.
         """
         name = self._plant_of_readings(plant)
-        rows = sample_rows(list(readings), self._ids(name, None), name)
+        rows = sample_rows(Readings.of(readings), self._ids(name, None), name)
         stored = 0
         for first in range(0, len(rows), _BATCH_ROWS):
             if first:
@@ -119,9 +122,8 @@ class SampleStore(SkippingStore):
             rows = _last_rows(connection, set(ids.values()), at)
         names = {number: name for name, number in ids.items()}
 
-        def parsed(row: Row[Any]) -> Reading:
-            values = (row.value, row.quality, row.delay, row.marks)
-            return _reading(names[row.tag_id], row.ts, *values)
+        def parsed(row: Sequence[Any]) -> Reading:
+            return _reading(names[row[0]], *row[1:])
 
         name = plant_name(plant)
         found = readable(self._read(name, "reading", names[row[0]], row, parsed) for row in rows)
@@ -147,15 +149,16 @@ class SampleStore(SkippingStore):
     ) -> list[Reading]:
         """Everything stored of the tags from `start` to `end`, by tag and time, as it came."""
         ids = self._ids(plant, tags)
+        places = ", ".join("?" * len(ids)) or "NULL"
         query = (
-            select(sample)
-            .where(sample.c.tag_id.in_(ids.values()))
-            .where(sample.c.ts.between(microseconds(start), microseconds(end)))
-            .order_by(sample.c.tag_id, sample.c.ts)
+            f"SELECT {_COLUMNS} FROM sample WHERE tag_id IN ({places}) AND ts BETWEEN ? AND ? "
+            "ORDER BY tag_id, ts"
         )
+        span = (microseconds(start), microseconds(end))
         names = {number: name for name, number in ids.items()}
         with reading(self._engine) as connection:
-            return [_reading(names[row[0]], *row[1:]) for row in connection.execute(query)]
+            rows = fetch(connection, query, (*ids.values(), *span))
+        return [_reading(names[row[0]], *row[1:]) for row in rows]
 
     def count(self, plant: Plant | str) -> int:
         """How many readings (distinct tag and source time) are stored."""
@@ -258,14 +261,14 @@ class SampleStore(SkippingStore):
             )
         return next(iter(self._stored_for))
 
-    def _store_batch(self, plant: str, rows: Sequence[SampleRow]) -> int:
+    def _store_batch(self, plant: str, rows: Rows) -> int:
         new_days = missing_days(rows, self._days) if self._has_days() else set()
         with writing(self._engine) as connection:
             if new_days:
                 make_days(connection, new_days)
             stored = insert_samples(connection, rows)
             if stored:
-                mark_late(connection, plant, rows)
+                mark_late(connection, plant, rows.tag_ids, rows.times_us)
         self._days |= new_days
         return stored
 
@@ -292,23 +295,26 @@ class SampleStore(SkippingStore):
         return {t: known[t] for t in tags}
 
 
-def _last_rows(connection: Connection, ids: set[int], at: datetime | None) -> list[Row[Any]]:
+def _last_rows(connection: Connection, ids: set[int], at: datetime | None) -> list[Sequence[Any]]:
     """The newest row of each tag, not after `at`; most often that is its last value."""
-    known = select(last_value)
+    query = f"SELECT {_COLUMNS} FROM last_value WHERE 1 = 1"
+    asked: list[int] = []
     if len(ids) <= _FEW_TAGS:  # naming many costs more than reading them all
-        known = known.where(last_value.c.tag_id.in_(ids))
+        query += f" AND tag_id IN ({', '.join('?' * len(ids)) or 'NULL'})"
+        asked += ids
     if at is not None:
-        known = known.where(last_value.c.ts <= microseconds(at))
-    rows = [row for row in connection.execute(known) if row.tag_id in ids]
+        query += " AND ts <= ?"
+        asked.append(microseconds(at))
+    rows: list[Sequence[Any]] = [r for r in fetch(connection, query, (*asked,)) if r[0] in ids]
     if at is None:
         return rows
     is_postgres = connection.dialect.name == "postgresql"
     at_us = microseconds(at)
     for since_us in (at_us - _NEAR_US, None):
-        missing = ids - {row.tag_id for row in rows}
+        missing = ids - {row[0] for row in rows}
         if missing:
-            asked = _lateral(at_us, since_us) if is_postgres else _correlated(at_us, since_us)
-            rows += connection.execute(asked.where(tag.c.id.in_(missing)))
+            lookup = _lateral(at_us, since_us) if is_postgres else _correlated(at_us, since_us)
+            rows += connection.execute(lookup.where(tag.c.id.in_(missing))).all()
     return rows
 
 
