@@ -173,7 +173,8 @@ class Backfill:
         if before.reason == FIRST_START:  # a plant younger than the history we asked for
             filling.gap = before
             return
-        await self._store.store_gap(replace(filling.gap, filled_until=at))
+        if at < filling.end:  # else nothing is left of it
+            await self._store.store_gap(replace(filling.gap, filled_until=at))
         await self._store.store_gap(self._unfillable(before, before.started_at, at))
 
     async def _settle(self, filling: _Filling) -> None:
@@ -181,6 +182,8 @@ class Backfill:
         gap, end = filling.gap, filling.end
         if not filling.tags:
             await self._store.store_gap(self._unfillable(gap, gap.started_at, end))
+            return
+        if gap.started_at >= end:  # a hole to its end, which is a row by now
             return
         # Our clock may be ahead of a plant that was away: what has not happened is not missing.
         happened = await self._store.newest(self._source.name, gap.tag, end) or end

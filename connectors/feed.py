@@ -46,6 +46,7 @@ _TOLD_AGAIN = timedelta(hours=1)  # of plant time without that fault of that tag
 _AWAY = "not connected"
 _NOT_RUNNING = "the collector was not running"
 _FROZEN = "no readings of any tag though the link is live"
+_NONE_NEWER = "readings come, but none is newer than before; check the clock of the source"
 _SILENT = "no readings though the link is live"
 _NO_NODE = "its node cannot be used on this server"
 
@@ -103,7 +104,8 @@ class Feed:
         self._rate = 0.0
         self._rated_at_s, self._rated_readings = 0.0, 0
         self._live_since_s = 0.0
-        self._arrived_s: float | None = None
+        self._arrived_s: float | None = None  # when something newer last came
+        self._repeated_s = 0.0  # when something last came that was no newer
         self._heard_s: dict[str, float] = {}  # when each tag last brought something
         self._newest: dict[str, datetime] = {}  # source time of each tag's newest reading
         self._heard: datetime | None = None  # the newest of those
@@ -232,20 +234,30 @@ class Feed:
         return kept
 
     def _see_life(self, readings: Sequence[Reading], now_s: float) -> None:
-        """Tags are heard: silences of them are over."""
-        self._heard_s.update(dict.fromkeys([each.tag for each in readings], now_s))
-        for each in readings:
-            self._newest[each.tag] = max(
-                each.source_time, self._newest.get(each.tag, each.source_time)
-            )
-        self._arrived_s = now_s
+        """Tags are heard: silences of them are over.
+
+        A reading that is no newer than another of its tag is no life, or a server whose clock went
+        back would look well while nothing comes of the present.
+        """
         if self._unheard:
             self._hear({each.tag: each.source_time for each in reversed(readings)})
+        newer: list[Reading] = []
+        for each in readings:
+            known = self._newest.get(each.tag)
+            if known is None or each.source_time > known:
+                self._newest[each.tag] = each.source_time
+                newer.append(each)
+        if not newer:
+            self._repeated_s = now_s
+            return
+        self._heard_s.update(dict.fromkeys([each.tag for each in newer], now_s))
+        self._arrived_s = now_s
         if self._state is SourceState.FROZEN:
-            self._mark(Heard(self.source.name, max(each.source_time for each in readings)))
+            first = {each.tag: each.source_time for each in reversed(newer)}
+            self._mark(Heard(self.source.name, max(first.values())))
             self._set(SourceState.LIVE)
         if self._silent:
-            self._hear_silent(readings)
+            self._hear_silent(newer)
 
     def _hear(self, first: dict[str, datetime]) -> None:
         """The first readings of tags: the gap before ends when all of them are live."""
@@ -312,8 +324,9 @@ class Feed:
         arrived_s = max(self._arrived_s or 0.0, self._live_since_s)
         shortest_s = min(self._tags[tag].max_age_s for tag in stale)
         if (now_s - arrived_s) * clock.speed > shortest_s + late_s:
-            self._mark(Silence(self.source.name, clock.now(), _FROZEN))
-            self._set(SourceState.FROZEN, _FROZEN)
+            reason = _NONE_NEWER if self._repeated_s > arrived_s else _FROZEN
+            self._mark(Silence(self.source.name, clock.now(), reason))
+            self._set(SourceState.FROZEN, reason)
             return
         for tag in sorted(stale):
             self._mark(Silence(self.source.name, clock.now(), _SILENT, tag))

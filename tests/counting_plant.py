@@ -144,6 +144,13 @@ class CountingServer:
         """Emit again; what was not measured meanwhile is not in the history either."""
         await self._ask("thaw")
 
+    async def set_clock(self, hours: int) -> None:
+        """Date what is emitted from now on so far ahead of the true time; 0 mends it.
+
+        The history has nothing of what was dated wrongly.
+        """
+        await self._ask(f"clock {hours}")
+
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
@@ -184,6 +191,8 @@ class _Emission:
         self.counting = counting
         self.shown = max(0, counting.newest() - 1)
         self.frozen: list[tuple[int, float]] = []
+        self.misdated: set[int] = set()
+        self.ahead = timedelta(0)
 
     def holds(self, k: int) -> bool:
         return not any(first <= k <= last for first, last in self.frozen)
@@ -193,10 +202,18 @@ class _Emission:
             self.frozen.append((self.shown + 1, math.inf))
         elif word == "thaw":
             self.frozen[-1] = (self.frozen[-1][0], self.counting.newest())
+        elif word.startswith("clock"):
+            self.ahead = timedelta(hours=int(word.split()[1]))
 
-    def data_value(self, tag: str, k: int) -> Any:
+    def shown_value(self, tag: str) -> Any:
+        """The present value, as its clock dates it."""
+        if self.ahead:
+            self.misdated.add(self.shown)
+        return self.data_value(tag, self.shown, self.ahead)
+
+    def data_value(self, tag: str, k: int, ahead: timedelta = timedelta(0)) -> Any:
         value, status = self.counting.value(tag, k)
-        at = self.counting.time_of(k)
+        at = self.counting.time_of(k) + ahead
         source = None if tag == UNDATED else at
         return ua.DataValue(
             ua.Variant(value), ua.StatusCode(status), SourceTimestamp=source, ServerTimestamp=at
@@ -221,6 +238,7 @@ class _Past:
         first = max(1, math.ceil((start - began) / timedelta(milliseconds=period)))
         last = min(self._emission.shown, (end - began) // timedelta(milliseconds=period))
         found = [k for k in range(first, last + 1) if self._emission.holds(k)]
+        found = [k for k in found if k not in self._emission.misdated]
         most = min(count or _HISTORY_VALUES, _HISTORY_VALUES)
         tag = self._tags[node_id]
         rest = self._emission.counting.time_of(found[most]) if len(found) > most else None
@@ -252,7 +270,7 @@ async def _serve(wanted: dict[str, Any]) -> None:
         # As a driver would: asyncua's own way refuses what a node did not declare.
         for tag, node_id in ids.items():
             attribute = server.iserver.aspace[node_id].attributes[ua.AttributeIds.Value]
-            attribute.value = emission.data_value(tag, emission.shown)
+            attribute.value = emission.shown_value(tag)
             for handle, callback in attribute.datachange_callbacks.items():
                 await callback(handle, attribute.value)
 

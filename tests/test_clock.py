@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -116,6 +117,77 @@ def test_a_clock_never_falls_behind_an_earlier_one() -> None:
     for times in ((NOON - HOUR, NOON - HOUR), ()):
         again = started(*times, has_own_time=True, earlier=earlier, wall=NOON + YEARS)
         assert again.now() == NOON
+
+
+steps_h = st.floats(-30_000, 30_000, allow_nan=False)
+
+
+@dataclass
+class Machine:
+    """Ours: a wall that somebody may set, and seconds that nobody can."""
+
+    wall_step: timedelta = timedelta(0)
+    passed_s: float = 0.0
+
+    def pass_on(self, seconds: float) -> None:
+        self.passed_s += seconds
+
+    def true(self) -> datetime:
+        return NOON + timedelta(seconds=self.passed_s)
+
+    def wall(self) -> datetime:
+        return self.true() + self.wall_step
+
+    def connect(self, *times: datetime, earlier: PlantClock | None = None) -> PlantClock:
+        return PlantClock.start(
+            times,
+            wall=self.wall,
+            has_own_time=False,
+            earlier=earlier,
+            monotonic=lambda: self.passed_s,
+        )
+
+
+@given(
+    steps=st.lists(st.tuples(steps_h, st.floats(0, 10_000), st.booleans()), min_size=1, max_size=6)
+)
+def test_a_wall_that_is_set_ages_nothing_and_blinds_nobody(
+    steps: list[tuple[float, float, bool]],
+) -> None:
+    """Whatever our wall is set to, and however often we connect again: a plant that is dated well
+    is believed, and no reading of now grows old."""
+    machine = Machine()
+    clock = machine.connect(NOON)
+    for step_h, seconds, is_new_link in steps:
+        machine.wall_step = timedelta(hours=step_h)
+        machine.pass_on(seconds)
+        if is_new_link:
+            clock = machine.connect(machine.true(), earlier=clock)
+        assert machine.true() <= clock.latest()
+        clock.trust(machine.true())
+        assert abs(clock.now() - machine.true()) < timedelta(milliseconds=1)
+
+
+@given(step_h=st.floats(-30_000, 0), ahead=st.floats(31, 1e7))
+def test_a_wall_that_is_set_back_lets_no_false_stamp_through(step_h: float, ahead: float) -> None:
+    """What was too far ahead before still is, also after a new connection."""
+    machine = Machine()
+    clock = machine.connect(NOON)
+    machine.wall_step = timedelta(hours=step_h)
+    for now in (clock, machine.connect(NOON, NOON + minutes(ahead), earlier=clock)):
+        now.trust(NOON + minutes(ahead))
+        assert now.now() == NOON
+
+
+def test_a_wall_that_was_late_and_is_mended_lets_the_plant_in() -> None:
+    """At the first start it was two hours behind, so the plant seemed ahead; then it is right."""
+    machine = Machine(timedelta(hours=-2))
+    clock = machine.connect(NOON)
+    clock.trust(NOON)
+    assert clock.now() == NOON - 2 * HOUR
+    machine.wall_step = timedelta(0)
+    clock.trust(NOON)
+    assert clock.now() == NOON
 
 
 def test_an_emulator_that_lives_on_later_takes_its_clock_along() -> None:

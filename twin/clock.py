@@ -61,6 +61,7 @@ class PlantClock:
     `speed` is 1 unless an emulator declares another. `trust` moves the anchor when a good
     reading carries a later source time than the clock shows; it never moves time backwards, nor
     beyond what can be true: near this clock or, for a plant that lives in real time, near `wall`.
+    A `wall` that somebody sets back is carried on as it was (`start` sees to that).
     """
 
     anchor: datetime
@@ -87,22 +88,26 @@ class PlantClock:
     ) -> Self:
         """A clock that begins at the newest of the tags' source times that can be the present.
 
-        That is one near the wall. A plant that `has_own_time` (an emulator) may live in any year:
-        there it is one near the middle one of the times, so that under half of the tags may be
-        wrong. Where none is, or there are none, it begins at the wall or at the `earlier` clock,
-        behind which it never falls.
+        That is one near the wall or near the `earlier` clock, so that a wall that was set since
+        then ages nothing. A plant that `has_own_time` (an emulator) may live in any year: there it
+        is one near the middle one of the times, so that under half of the tags may be wrong. Where
+        none is, or there are none, it begins at the wall or at the `earlier` clock, behind which
+        it never falls.
         """
         times = sorted(source_times)
         begun = [earlier.now()] if earlier is not None else []
         if has_own_time:
             voters = times or begun or [wall()]
-            present = voters[(len(voters) - 1) // 2]
+            presents = [voters[(len(voters) - 1) // 2]]
         else:
-            present = utc(wall())
-        most = latest_believable(present, speed) - present
-        near = [time for time in times if abs(time - present) <= most]
-        anchor = max([*(near or [present]), *begun])
-        return cls(anchor, speed, monotonic, None if has_own_time else wall)
+            presents = [utc(wall()), *begun]
+        most = latest_believable(presents[0], speed) - presents[0]
+        near = [time for time in times if any(abs(time - each) <= most for each in presents)]
+        anchor = max([*(near or presents[:1]), *begun])
+        if has_own_time:
+            return cls(anchor, speed, monotonic, None)
+        known = earlier.wall if earlier is not None else None
+        return cls(anchor, speed, monotonic, known or _never_set_back(wall, monotonic))
 
     def now(self) -> datetime:
         """The present moment of the plant, aware UTC."""
@@ -123,3 +128,11 @@ class PlantClock:
     def wall_seconds(self, plant_seconds: float) -> float:
         """How many wall seconds `plant_seconds` of this plant take."""
         return plant_seconds / self.speed
+
+
+def _never_set_back(
+    wall: Callable[[], datetime], monotonic: Callable[[], float]
+) -> Callable[[], datetime]:
+    """The wall or, where that is earlier, what it showed now and the seconds passed since."""
+    began, began_s = utc(wall()), monotonic()
+    return lambda: max(utc(wall()), began + timedelta(seconds=monotonic() - began_s))

@@ -1,0 +1,216 @@
+"""A full disk, of the spool or of the database: nothing is torn, and room again heals all of it.
+
+Each disk here is a real file system in memory, small enough to be filled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from counted_source import CountingSource, counting_plant
+from one_tank import until
+from test_collecting_faults import are_all
+from test_ingest import collecting, is_filled
+
+from connectors.buffering import Buffering
+from connectors.ingest import Progress
+from connectors.progress import SourceState
+from twin.historian import Gap, Historian
+
+TAGS = 200
+DISK_BYTES = 24_000_000
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[Path]:
+    """A disk of its own at `folder`."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if os.getuid() or shutil.which("mount") is None or subprocess.run(mount).returncode:
+        pytest.skip("only root may mount a small disk to fill")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def spools(tmp_path: Path) -> Iterator[Path]:
+    with disk(tmp_path / "spools") as folder:
+        yield folder
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Iterator[Path]:
+    with disk(tmp_path / "databases") as folder:
+        yield folder
+
+
+class Filler:
+    """Somebody else's files, which take all there is for as long as they are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "somebody_elses"
+
+    def take(self, but: int = 0) -> None:
+        """Leave `but` bytes free, or fewer."""
+        with self._file.open("ab") as file:
+            while (free := shutil.disk_usage(self._file.parent).free) > but:
+                file.write(bytes(min(free - but, 100_000)))
+                file.flush()
+
+    def remove(self) -> None:
+        self._file.unlink()
+
+
+def counted(every_s: float = 0.04) -> CountingSource:
+    return CountingSource(counting_plant(TAGS), time.monotonic(), every_s)
+
+
+def missing(historian: Historian, source: CountingSource) -> list[int]:
+    """Samples of which any tag is not stored; every stored one is asserted to be true."""
+    assert source.last is not None
+    rows = historian.readings(source.plant, source.tags, source.at(0), source.at(source.last))
+    held: dict[str, list[float | None]] = {tag: [] for tag in source.tags}
+    for row in rows:
+        assert row.source_time == source.at(int(row.value or 0))
+        held[row.tag].append(row.value)
+    for values in held.values():
+        assert values == sorted({value for value in values if value is not None})
+    everything = set.intersection(*({int(v or 0) for v in values} for values in held.values()))
+    return sorted({*range(source.last + 1)} - everything)
+
+
+def covers(gaps: list[Gap], source: CountingSource, number: int) -> bool:
+    at = source.at(number)
+    return any(gap.started_at <= at <= (gap.ended_at or at) for gap in gaps)
+
+
+@contextmanager
+def locked(historian: Historian) -> Iterator[None]:
+    """Another program holds the database, so nothing can be stored."""
+    assert historian.path is not None
+    with closing(sqlite3.connect(historian.path, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        yield
+        lock.execute("ROLLBACK")
+
+
+def is_live(told: list[Progress]) -> bool:
+    return any(each.state is SourceState.LIVE for each in told[-1].sources)
+
+
+async def all_stored(source: CountingSource, historian: Historian, told: list[Progress]) -> None:
+    """Let the source end, and wait until what can be stored is."""
+    source.last = source.number + 1
+    last = source.at(source.last)
+    await until(lambda: historian.newest(source.plant) == last, "the last sample", 60)
+    await until(lambda: told[-1].waiting == 0, "an empty spool", 60)
+    assert told[-1].spool.quarantined_rows == 0
+
+
+def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Path) -> None:
+    """While the database is away too: the ballast lets it be emptied, what was lost is rows."""
+    source = counted()
+    source.remembers = False
+    filler = Filler(spools)
+    Historian.create(tmp_path / "plant.db").close()
+
+    async def story() -> None:
+        with Historian.open(tmp_path / "plant.db", busy_deadline_s=0.1) as historian:
+            await collected(historian)
+
+    async def collected(historian: Historian) -> None:
+        buffering = Buffering(spool=spools / "spool")
+        options = {"connect": source.connect(), "buffering": buffering}
+        async with collecting(source.plant, historian, **options) as told:
+            await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+            with locked(historian):
+                await until(lambda: told[-1].database_trouble != "", "the lock to be seen", 60)
+                filler.take(but=100_000)
+                await until(lambda: told[-1].spool.losing != "", "a full disk", 60)
+                assert "disk" in told[-1].spool.losing
+                assert not (spools / "spool.ballast").exists()
+                await until(lambda: told[-1].waiting > 0, "what waits")
+            await until(lambda: told[-1].spool.losing == "", "readings again", 60)
+            filler.remove()
+            await until((spools / "spool.ballast").exists, "the ballast", 60)
+            await until(lambda: told[-1].spool.trouble == "", "the disk", 60)
+            await all_stored(source, historian, told)
+
+    asyncio.run(story())
+    with Historian.open(tmp_path / "plant.db") as historian:
+        lost, gaps = missing(historian, source), historian.gaps(source.plant)
+        assert lost, "the disk was full for a while"
+        assert all(covers(gaps, source, number) for number in lost)
+        assert any("the disk of the spool was full" in gap.reason for gap in gaps)
+        told = [each.message for each in historian.events(source.plant, kind="spool")]
+        assert any("readings are being lost" in message for message in told)
+
+
+def test_past_a_full_spool_readings_go_straight_into_the_database(
+    spools: Path, tmp_path: Path
+) -> None:
+    """A full disk of the spool alone loses nothing: the database takes them at once."""
+    source = counted()
+    filler = Filler(spools)
+
+    async def story() -> None:
+        with Historian.create(tmp_path / "plant.db") as historian:
+            buffering = Buffering(spool=spools / "spool")
+            options = {"connect": source.connect(), "buffering": buffering}
+            async with collecting(source.plant, historian, **options) as told:
+                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+                filler.take()
+                await until(lambda: told[-1].spool.trouble != "", "the full disk to be seen", 60)
+                wanted = source.at(source.number + 50)
+                await until(lambda: newest(historian, source) >= wanted, "new readings", 60)
+                filler.remove()
+                await until(lambda: told[-1].spool.trouble == "", "the disk again", 60)
+                await until((spools / "spool.ballast").exists, "the ballast", 60)
+                await all_stored(source, historian, told)
+            assert are_all(historian, source)
+
+    asyncio.run(story())
+
+
+def newest(historian: Historian, source: CountingSource) -> datetime:
+    return historian.newest(source.plant) or source.at(0)
+
+
+def test_a_full_disk_of_the_database_costs_nothing(databases: Path, tmp_path: Path) -> None:
+    """The spool on another disk holds what comes; with room again every number is stored."""
+    source = counted()
+    filler = Filler(databases)
+
+    async def story() -> None:
+        with Historian.create(databases / "plant.db") as historian:
+            buffering = Buffering(spool=tmp_path / "spool")
+            options = {"connect": source.connect(), "buffering": buffering}
+            async with collecting(source.plant, historian, **options) as told:
+                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+                filler.take()
+                await until(lambda: "Free space" in told[-1].database_trouble, "it to be told", 60)
+                await until(lambda: told[-1].spool.rows > 10_000, "readings in the spool", 60)
+                assert told[-1].spool.losing == ""
+                assert told[-1].waiting - told[-1].spool.rows < 20_000  # in memory
+                filler.remove()
+                await until(lambda: told[-1].database_trouble == "", "room again", 60)
+                source.last = source.number
+                await until(lambda: are_all(historian, source), "every number", 60)
+                await until(lambda: is_filled(historian, source.plant), "the past", 60)
+            messages = [each.message for each in historian.events(source.plant, kind="database")]
+            assert messages[0] == "back"
+            assert "Free space" in messages[1]
+
+    asyncio.run(story())
