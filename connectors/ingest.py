@@ -44,6 +44,7 @@ __all__ = [
     "SpoolProgress",
     "collect",
     "holes",
+    "spool_path",
 ]
 
 _BEAT_S = 1.0
@@ -83,7 +84,7 @@ async def collect(
         SpoolUnavailable: the spool cannot be opened or made.
     """
     buffering = buffering or Buffering()
-    path = _spool_path(historian, buffering)
+    path = spool_path(historian, buffering)
     is_away = False
     try:
         await asyncio.to_thread(historian.register, plant)
@@ -110,7 +111,8 @@ async def collect(
         spool.__exit__()
 
 
-def _spool_path(historian: Historian, buffering: Buffering) -> Path:
+def spool_path(historian: Historian, buffering: Buffering) -> Path:
+    """Where readings for this database wait; UsageError where no file can be thought of."""
     if buffering.spool is not None:
         return buffering.spool
     if historian.path is None:

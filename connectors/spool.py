@@ -216,6 +216,31 @@ class Spool:
             self._database.execute(_SET_ASIDE, (rows, reason, packed(parcel)))
         self.quarantined_rows += rows
 
+    def put_back(self) -> int:
+        """Let what was set aside, and can be read, wait for the database again; how many readings.
+
+        All or none; raises SpoolUnavailable.
+        """
+        with self._lock, self._writing():
+            self._delete_done()
+            found = self._database.execute("SELECT id, blob FROM quarantine ORDER BY id").fetchall()
+            for number, blob in found:
+                parcel = _readable(blob)
+                if parcel is not None:
+                    self._database.execute(_PUT, (*_columns(parcel), zlib.crc32(blob), blob))
+                    self._database.execute("DELETE FROM quarantine WHERE id = ?", (number,))
+        with self._counting:
+            before = self.rows
+            self._count()
+            return self.rows - before
+
+    def drop_quarantined(self) -> int:
+        """Delete for ever what was set aside; how many readings. Raises SpoolUnavailable."""
+        with self._lock, self._writing():
+            self._database.execute("DELETE FROM quarantine")
+        dropped, self.quarantined_rows = self.quarantined_rows, 0
+        return dropped
+
     def quarantined(self, limit: int = 100) -> list[Quarantined]:
         """What was set aside, the newest first."""
         query = "SELECT reason, rows, blob FROM quarantine ORDER BY id DESC LIMIT ?"

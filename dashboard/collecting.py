@@ -188,7 +188,10 @@ def _spool_lines(spool: Mapping[str, Any]) -> Iterable[str]:
     waits = f"{spool['rows']:,} readings wait" if spool["rows"] else "nothing waits"
     yield f"spool: {waits}, {used}{'; HIGH WATER' if spool['is_high'] else ''}"
     if spool["quarantined_rows"]:
-        yield f"spool, SET ASIDE: {spool['quarantined_rows']:,} readings that the database refuses"
+        yield (
+            f"spool, SET ASIDE: {spool['quarantined_rows']:,} readings that the database refuses; "
+            "see `plantwright quarantine`"
+        )
     for key in ("trouble", "losing"):
         if spool[key]:
             yield f"spool, {key.upper()}: {spool[key]}"

@@ -23,6 +23,7 @@ from dashboard.cli import (
     models,
     operating,
     plant_file,
+    quarantine,
     tables,
 )
 
@@ -48,6 +49,7 @@ for _command in (
     browsing.browse,
     fence.emulate,
     fence.collect,
+    quarantine.quarantine,
     tables.import_,
     tables.export,
     fence.write,
