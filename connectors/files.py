@@ -10,7 +10,7 @@ import csv
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,11 +116,11 @@ def import_file(
     table = read_table(plant, path, now=now)
     historian.register(plant)
     keep_imported(plant, historian, path, table.times[0], table.times[-1], [*table.values], now)
-    stored = done = differing = 0
+    stored = done = differ = 0
     for batch in table.batches():
         new = historian.store(batch, plant)
-        if new < len(batch):
-            differing += rows_differing(plant, historian, batch)
+        if new < len(batch):  # a row is all that was measured at one time
+            differ += len({at for _, at in differing(plant, historian, batch)})
         stored += new
         done += len(batch) // len(table.values)
         if progress is not None:
@@ -132,7 +132,7 @@ def import_file(
         rows=len(table.times),
         readings=len(table.times) * len(table.values),
         stored=stored,
-        rows_differing=differing,
+        rows_differing=differ,
         not_numbers=table.not_numbers,
         gaps=len(table.gaps),
         start=table.times[0],
@@ -162,12 +162,23 @@ def keep_imported(
     )
 
 
-def rows_differing(plant: Plant, historian: Historian, batch: Sequence[Reading]) -> int:
-    """How many rows of a batch have another value than is stored of that tag and time."""
-    tags = sorted({each.tag for each in batch})
-    there = historian.readings(plant, tags, batch[0].source_time, batch[-1].source_time)
-    values = {(each.tag, each.source_time): each.value for each in there}
-    return len({r.source_time for r in batch if values[r.tag, r.source_time] != r.value})
+def differing(
+    plant: Plant, historian: Historian, batch: Iterable[Reading]
+) -> set[tuple[str, datetime]]:
+    """The tags and times of a batch of which another value is stored, in whatever order it is."""
+    of_tags: dict[str, list[Reading]] = {}
+    for each in batch:
+        of_tags.setdefault(each.tag, []).append(each)
+    found: set[tuple[str, datetime]] = set()
+    for tag, readings in of_tags.items():
+        times = [each.source_time for each in readings]
+        there = historian.readings(plant, [tag], min(times), max(times))
+        values = {each.source_time: each.value for each in there}
+        for each in readings:
+            value = each.value if each.value is not None and math.isfinite(each.value) else None
+            if values.get(each.source_time, value) != value:
+                found.add((tag, each.source_time))
+    return found
 
 
 def read_table(plant: Plant, path: Path, *, now: datetime) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectors.files import ImportReport, keep_imported, rows_differing
+from connectors.files import ImportReport, differing, keep_imported
 from connectors.tables_out import READING_COLUMNS, TIME_COLUMN, Asked, usable
-from twin.clock import latest_believable
+from twin.clock import PLANT_YEARS, latest_believable
 from twin.errors import Fault, FileFault
 from twin.historian import Columns, Historian, Wide
 from twin.plant import Plant, nearest
@@ -32,6 +33,7 @@ _GROUP_ROWS = 200_000  # rows of one group: some MB; what is read or written at 
 _BATCH_ROWS = 20_000
 _MAX_FAULTS = 40  # as many as a person reads at once
 _MOMENT = pa.timestamp("us", tz="UTC")
+_TO_MICROSECONDS = pc.CastOptions(_MOMENT, allow_time_truncate=True)
 _TAG = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
     "tag": _TAG, "source_time": _MOMENT, "value": pa.float64(), "quality": pa.uint32(),
@@ -39,11 +41,10 @@ _TYPES = {
 }  # fmt: skip
 _NEEDED = ("tag", "source_time", "value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Readings are of the last two centuries; whoever has others has a wrong unit of time.
 _EARLIEST_US, _LATEST_US = (
-    (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-    for year in (1900, 2200)
+    (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) for year in PLANT_YEARS
 )
+_LARGEST_QUALITY = 2**32 - 1  # of a status code
 
 
 class ParquetWriter:
@@ -61,7 +62,10 @@ class ParquetWriter:
             fields = [pa.field(TIME_COLUMN, _MOMENT)]
             fields += [pa.field(name, pa.float64()) for name in asked.tags]
         self._schema = pa.schema(fields, metadata={_KEY: json.dumps(told).encode()})
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        # With checksums: a damaged file is then told as one, and never read as other values.
+        self._writer = pq.ParquetWriter(
+            path, self._schema, compression="zstd", write_page_checksum=True
+        )
 
     def readings(self, tag: str, part: Columns) -> None:
         """Add readings of one tag."""
@@ -114,11 +118,11 @@ def import_parquet(
     checked = _Check(plant, path, file, now).done()
     historian.register(plant)
     keep_imported(plant, historian, path, checked.start, checked.end, checked.tags, now)
-    stored = done = differing = 0
+    stored = done = differ = 0
     for batch in _batches(file):
         new = historian.store(batch, plant)
         if new < len(batch):
-            differing += rows_differing(plant, historian, batch)
+            differ += len(differing(plant, historian, batch))
         stored += new
         done += len(batch)
         if progress is not None:
@@ -128,7 +132,7 @@ def import_parquet(
         rows=checked.rows,
         readings=checked.rows,
         stored=stored,
-        rows_differing=differing,
+        rows_differing=differ,
         not_numbers=checked.not_numbers,
         gaps=0,
         start=checked.start,
@@ -158,22 +162,19 @@ class _Check:
         """What the file holds; raises FileFault with all its faults."""
         self._check_head()
         self._raise()
-        starts, ends, tags, not_numbers = [], [], set[str](), 0
+        times_us, tags, not_numbers = [], set[str](), 0
         for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group)
-            times_us = _microseconds(table["source_time"])
-            starts.append(pc.min(times_us).as_py())
-            ends.append(pc.max(times_us).as_py())
-            tags |= set(pc.unique(table["tag"]).to_pylist()) - {None}
-            finite = pc.is_finite(table["value"])
-            not_numbers += len(table) - _count(finite)
-            self._check_group(table, group)
+            with _readable(self._path):
+                table = self._file.read_row_group(group, _columns(self._file))
+                tags |= set(pc.unique(table["tag"]).to_pylist()) - {None}
+            not_numbers += len(table) - _count(pc.is_finite(table["value"]))
+            times_us += self._check_group(table, group)
         self._check_tags(tags)
         rows = self._file.metadata.num_rows
         if not rows:
             self._fault("file", "has no rows.", "Export it again.")
         self._raise()
-        start, end = (_EPOCH + timedelta(microseconds=us) for us in (min(starts), max(ends)))
+        start, end = (_EPOCH + timedelta(microseconds=us) for us in (min(times_us), max(times_us)))
         return _Checked(rows, not_numbers, start, end, tuple(sorted(tags)))
 
     def _check_head(self) -> None:
@@ -183,9 +184,11 @@ class _Check:
                 known = ", ".join(schema.names)[:200]
                 self._fault(name, f"there is no such column; the file has {known}.", _AS_EXPORTED)
         for name, expected in _TYPES.items():
-            if name in schema.names and not _is_like(schema.field(name).type, expected):
-                found = schema.field(name).type
-                self._fault(name, f"is {found} where {expected} is needed.", _AS_EXPORTED)
+            found = [field.type for field in schema if field.name == name]
+            if len(found) > 1:
+                self._fault(name, f"{len(found)} columns have this name.", "Leave one of them.")
+            elif found and not _is_like(found[0], expected):
+                self._fault(name, f"is {found[0]} where {expected} is needed.", _AS_EXPORTED)
         told = _told(schema)
         if told.get("plant", self._plant.plant) != self._plant.plant:
             message = f"these are readings of {told['plant']}, not of {self._plant.plant}."
@@ -196,29 +199,41 @@ class _Check:
                 message = f"is in {units[tag.name]!r} there, and in {tag.unit!r} in the plant file."
                 self._fault(tag.name, message, "Convert the values, or correct the unit.")
 
-    def _check_group(self, table: pa.Table, group: int) -> None:
+    def _check_group(self, table: pa.Table, group: int) -> list[int]:
+        """Tell what is wrong with its rows; returns its first and last time, in microseconds."""
         where = f"row group {group}"
-        for name in ("tag", "source_time", "quality", "marks", "arrival_time"):
-            if name in table.column_names and table[name].null_count:
+        for name in table.column_names:
+            if name != "value" and table[name].null_count:
                 count = table[name].null_count
                 self._fault(where, f"{count} row(s) without {name}.", "Leave them out.")
-        times_us = _microseconds(table["source_time"])
+        self._check_numbers(table, where, "quality", _LARGEST_QUALITY)
+        self._check_numbers(table, where, "marks", _ALL_MARKS)
+        try:
+            times_us = _microseconds(table["source_time"])
+            arrived_us = times_us
+            if "arrival_time" in table.column_names:
+                arrived_us = _microseconds(table["arrival_time"])
+        except pa.ArrowInvalid:  # beyond what microseconds count, some 290,000 years
+            self._fault(where, f"it holds times {_NO_TIME}.", "Correct them.")
+            return []
         later = _count(pc.greater(times_us, self._latest_us))
         if later:
             self._fault(where, f"{later} row(s) are later than now.", "Correct their times.")
-        if "arrival_time" in table.column_names:
-            late_us = _microseconds(table["arrival_time"])
-            early = _count(pc.less(late_us, _EARLIEST_US)) + _count(pc.greater(late_us, _LATEST_US))
-        else:
-            early = 0
-        early += _count(pc.less(times_us, _EARLIEST_US))
-        if early:
-            self._fault(where, f"{early} row(s) have no time a plant can have.", "Correct them.")
-        if "marks" in table.column_names:
-            most = pc.max(table["marks"]).as_py()
-            least = pc.min(table["marks"]).as_py()
-            if most is not None and not 0 <= least <= most <= _ALL_MARKS:
-                self._fault(where, f"marks from {least} to {most}: they are 0 to {_ALL_MARKS}.", "")
+        odd = _count(pc.less(times_us, _EARLIEST_US)) + _count(pc.less(arrived_us, _EARLIEST_US))
+        odd += _count(pc.greater(arrived_us, _LATEST_US))
+        if odd:
+            self._fault(where, f"{odd} time(s) {_NO_TIME}.", "Correct them.")
+        ends = pc.min_max(times_us).as_py()
+        return [us for us in ends.values() if us is not None]
+
+    def _check_numbers(self, table: pa.Table, where: str, name: str, most: int) -> None:
+        """Whether the whole numbers of a column, if there is one, are from 0 to `most`."""
+        if name not in table.column_names:
+            return
+        ends = pc.min_max(table[name]).as_py()
+        if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] <= most:
+            message = f"{name} from {ends['min']} to {ends['max']}: it is 0 to {most}."
+            self._fault(where, message, "Correct them.")
 
     def _check_tags(self, tags: set[str]) -> None:
         for name in sorted(tags - self._known):
@@ -235,12 +250,13 @@ class _Check:
 
 
 _AS_EXPORTED = "Write it as `plantwright export` does."
+_NO_TIME = f"that no plant has, of before {PLANT_YEARS[0]} or after {PLANT_YEARS[1] - 1}"
 _ALL_MARKS = int(Mark.BACKFILLED | Mark.UNDATED)
 
 
 def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times of any unit as microseconds since 1970."""
-    return times.cast(_MOMENT, safe=False).cast(pa.int64())
+    """Times of any unit as microseconds since 1970; ArrowInvalid where 64 bits cannot hold one."""
+    return times.cast(options=_TO_MICROSECONDS).cast(pa.int64())
 
 
 def _count(is_so: pa.ChunkedArray) -> int:
@@ -249,12 +265,22 @@ def _count(is_so: pa.ChunkedArray) -> int:
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        path.open("rb").close()
     except OSError as fault:
         why = f"can't be opened: {(fault.strerror or str(fault)).lower()}."
-        raise FileFault(str(path), [Fault("file", why)]) from fault
-    except pa.ArrowException as fault:
-        why = f"is no whole Parquet file: {fault}."
+        remedy = "Check the path and who may read it."
+        raise FileFault(str(path), [Fault("file", why, None, remedy)]) from fault
+    with _readable(path):
+        return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell what pyarrow says of a damaged file, some of it as OSError, as a fault of the file."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as fault:
+        why = f"is no whole Parquet file: {str(fault).rstrip('.') or type(fault).__name__}."
         raise FileFault(str(path), [Fault("file", why, None, "Copy it again.")]) from fault
 
 
@@ -279,8 +305,11 @@ def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
 
 
 def _batches(file: pq.ParquetFile) -> Iterator[list[Reading]]:
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-        columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    for batch in file.iter_batches(_BATCH_ROWS, columns=_columns(file)):
+        columns = {
+            name: _as_moments(series).to_pylist()
+            for name, series in zip(batch.schema.names, batch.columns, strict=True)
+        }
         times = columns["source_time"]
         count = len(times)
         yield [
@@ -295,3 +324,14 @@ def _batches(file: pq.ParquetFile) -> Iterator[list[Reading]]:
                 strict=True,
             )
         ]
+
+
+def _columns(file: pq.ParquetFile) -> list[str]:
+    """The columns that are read; what else a file holds is not looked at."""
+    return [name for name in READING_COLUMNS if name in file.schema_arrow.names]
+
+
+def _as_moments(series: pa.Array) -> pa.Array:
+    """Times in UTC and microseconds, whatever unit and zone the file has; others as they are."""
+    is_time = pa.types.is_timestamp(series.type)
+    return series.cast(options=_TO_MICROSECONDS) if is_time else series

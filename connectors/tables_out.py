@@ -1,15 +1,13 @@
 """Stored readings out of the historian as a file: as they are, or as even rows for other tools.
 
-A file appears under its name only when it is whole. Parquet's own ways are `parquet`'s.
+Parquet's own ways are `parquet`'s.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from connectors.whole_file import whole_or_not
 from twin.historian import Columns, Historian, Wide
 from twin.plant import Plant
 
@@ -87,7 +86,7 @@ def export(
         UnknownTag: a tag is not the plant's, or nothing was ever stored of it.
         OSError: the file can't be written; none of that name appears, and an older one stands.
     """
-    with _whole_or_not(path) as part:
+    with whole_or_not(path) as part:
         writer = open_writer(part, plant, asked)
         try:
             rows = _write(plant, historian, asked, writer, progress)
@@ -150,19 +149,6 @@ def _write(
             rows += len(part.times_us)
         tell(done + 1, len(asked.tags))
     return rows
-
-
-@contextmanager
-def _whole_or_not(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is whole and on the disk."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _iso(us: int) -> str:

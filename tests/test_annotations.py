@@ -240,7 +240,9 @@ def test_a_person_annotates_lists_and_withdraws(plantwright: CommandLine) -> Non
         (("--kind", "odd"), 2, "bad-data"),
         (("--from", "soon"), 2, "2026-01-31T12:00"),
         (("--to", "2020-01-01"), 2, "before it begins"),
+        (("--to", "9999-12-31T23:59"), 2, "the years 1900 to 2199"),
         (("--tags", "nix"), 1, "nix"),
+        (("--tags", " , "), 2, "names no tag"),
         (("--by", ""), 2, "--by"),
     ],
 )

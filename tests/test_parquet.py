@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def stored(historian: Historian) -> list[Reading]:
     return sorted(found, key=lambda r: (r.tag, r.source_time))
 
 
-def written(path: Path, **columns: list[Any]) -> Path:
+def written(path: Path, **columns: list[Any] | None) -> Path:
     """A Parquet file of one good reading, with some columns otherwise or (None) missing."""
     moment = pa.timestamp("us", tz="UTC")
     plain = {
@@ -191,11 +192,14 @@ MOMENT = pa.timestamp("us", tz="UTC")
         ({"tag": pa.array(["tank.levl"])}, ["tank.levl: the plant file has no such", LEVEL]),
         ({"source_time": pa.array([NOW + timedelta(days=9)], MOMENT)}, ["later than now"]),
         ({"source_time": pa.array([5_000], MOMENT), "tag": pa.array(["x"])}, ["x: the plant"]),
-        ({"source_time": pa.array([-(2**62)], MOMENT)}, ["no time a plant can have"]),
-        ({"arrival_time": pa.array([2**62], MOMENT)}, ["no time a plant can have"]),
+        ({"source_time": pa.array([-(2**62)], MOMENT)}, ["that no plant has"]),
+        ({"source_time": pa.array([2**62], pa.timestamp("ms", tz="UTC"))}, ["that no plant has"]),
+        ({"arrival_time": pa.array([2**62], MOMENT)}, ["that no plant has"]),
         ({"source_time": pa.array([None], MOMENT)}, ["without source_time"]),
         ({"tag": pa.array([None], pa.string())}, ["without tag"]),
         ({"marks": pa.array([9], pa.int32())}, ["marks from 9"]),
+        ({"quality": pa.array([-1])}, ["quality from -1"]),
+        ({"quality": pa.array([2**32])}, ["0 to 4294967295"]),
         ({"quality": pa.array([1.5])}, ["quality: is double"]),
     ],
 )
@@ -230,6 +234,59 @@ def test_what_is_no_parquet_is_told(historian: Historian, tmp_path: Path, conten
     path = tmp_path / "cut.parquet"
     path.write_bytes(content)
     with pytest.raises(FileFault, match="no whole Parquet file"):
+        import_parquet(PLANT, historian, path, now=NOW)
+
+
+def test_a_damaged_file_is_told_and_never_read_as_other_values(
+    historian: Historian, tmp_path: Path
+) -> None:
+    """Whatever bits of an exported file flip: a fault of the file, or exactly what was written."""
+    historian.store([level(i, float(i)) for i in range(200)])
+    before = stored(historian)
+    export(PLANT, historian, tmp_path / "sound.parquet", ALWAYS, ParquetWriter)
+    sound = (tmp_path / "sound.parquet").read_bytes()
+    place = random.Random(1001)
+    told = 0
+    for _ in range(60):
+        damaged = bytearray(sound)
+        damaged[place.randrange(len(damaged))] ^= 1 << place.randrange(8)
+        path = tmp_path / "damaged.parquet"
+        path.write_bytes(damaged)
+        try:
+            import_parquet(PLANT, historian, path, now=NOW)
+        except FileFault:
+            told += 1
+        assert stored(historian) == before
+    assert told > 20
+
+
+def test_a_table_in_any_order_unit_and_zone_is_read_and_compared(
+    historian: Historian, tmp_path: Path
+) -> None:
+    """What was there before with another value is counted, not stumbled over."""
+    historian.store([level(i, float(i)) for i in range(3)])
+    times = [at(2), at(9), at(0), at(1), at(1)]
+    columns: dict[str, list[Any]] = {
+        "tag": pa.array([LEVEL] * 4 + [DEMAND]),
+        "source_time": pa.array(times, pa.timestamp("ns", tz="Europe/Berlin")),
+        "value": pa.array([2.0, 9.0, 7.0, math.inf, 1.0]),
+    }
+    unsaid: dict[str, None] = dict.fromkeys(("quality", "marks", "arrival_time"))
+    path = written(tmp_path / "mixed.parquet", **columns, **unsaid)
+    report = import_parquet(PLANT, historian, path, now=NOW)
+    assert (report.stored, report.rows_differing) == (2, 2)
+    assert [r.value for r in stored(historian) if r.tag == LEVEL] == [0.0, 1.0, 2.0, 9.0]
+    again = import_parquet(PLANT, historian, path, now=NOW)
+    assert (again.stored, again.rows_differing) == (0, 2)
+
+
+def test_two_columns_of_one_name_are_told(historian: Historian, tmp_path: Path) -> None:
+    """Nobody knows which of them is meant."""
+    moment, path = pa.array([NOON], MOMENT), tmp_path / "twice.parquet"
+    names = ["tag", "source_time", "value", "value"]
+    columns = [pa.array([LEVEL]), moment, pa.array([1.0]), pa.array([2.0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=names), path)
+    with pytest.raises(FileFault, match="2 columns have this name"):
         import_parquet(PLANT, historian, path, now=NOW)
 
 
@@ -321,6 +378,16 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     other = ("--database", f"sqlite:///{tmp_path / 'other.db'}", "--json")
     assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 100
     assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 0
+    for more, told in (
+        (("--from", "2026-01-05T12:00:01+00:00", "--wide", "3600"), "no step is between"),
+        (("--from", "2030-01-01"), "ends before it begins"),
+        (("--to", "2020-01-01"), "ends before it begins"),
+        (("--from", "1066-10-14"), "the years 1900 to 2199"),
+    ):
+        refused = plantwright("export", "four_tank", str(tmp_path / "no.csv"), *more, "--json")
+        assert refused.code == 2
+        assert told in refused.record["message"]
+        assert not (tmp_path / "no.csv").exists()
     wide = (str(tmp_path / "wide.csv"), "--wide", "10", "--tags", tag, "--from", "2026-01-05T12:01")
     zone = "+00:00"
     answer = plantwright("export", "four_tank", *wide[:-1], wide[-1] + zone, "--json")
@@ -333,6 +400,8 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
         (("x.txt",), ".parquet or .csv"),
         (("nowhere/x.csv",), "no folder"),
         (("x.csv", "--wide", "0"), "--wide"),
+        (("x.csv", "--wide", "1e300"), "a year"),
+        (("x.csv", "--tags", ","), "names no tag"),
         (("x.csv",), "nothing is stored"),
         (("x.csv", "--tags", "nix"), "nix"),
     ],

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+#: A plant's times are from the first of these years on and before the second; whoever has others
+#: has a wrong unit of time, or typed one that nobody meant.
+PLANT_YEARS = (1900, 2200)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # How far clocks may differ: a wrong summer time, of an hour, must not pass for the present; a clock
 # that nobody sets drifts by some minutes a month.

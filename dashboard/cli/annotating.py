@@ -61,7 +61,7 @@ def add(
             by=by,
             reason=reason,
             at=plant_now(found, historian),
-            tags=tags_of(found, tags) if tags else (),
+            tags=tags_of(found, tags),
         )
     tell(as_json, {"plant": found.plant, "number": number}, f"Annotation {number} is stored.")
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dashboard.cli.door import tell
 from dashboard.given import name_fault, text_fault
 from dashboard.settings import Settings
-from twin.clock import WALL_TIME, wall_now
+from twin.clock import PLANT_YEARS, WALL_TIME, wall_now
 from twin.errors import UsageError
 from twin.plant import Plant
 
@@ -77,22 +77,35 @@ ToOption = Annotated[
 
 
 def moment_of(plant: Plant, given: str, option: str) -> datetime:
-    """The moment that a person typed; without an offset it is one of the plant's zone."""
+    """The moment that a person typed; without an offset it is one of the plant's zone.
+
+    Raises UsageError where it is none, or not of a plant's years: nothing could be read back that
+    was stored of it.
+    """
     try:
         moment = datetime.fromisoformat(given)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=ZoneInfo(plant.time_zone))
-        return moment.astimezone(UTC)
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
             f"{option} {given}: is no time. Write it as 2026-01-31T12:00 or 2026-01-31T12:00+01:00."
         ) from None
+    first, end = PLANT_YEARS
+    if not first <= moment.year < end:
+        raise UsageError(f"{option} {given}: give a time of the years {first} to {end - 1}.")
+    return moment
 
 
 def tags_of(plant: Plant, given: str) -> tuple[str, ...]:
-    """The tags that a person typed, parted by commas; raises UnknownTag."""
-    names = (name.strip() for name in given.split(","))
-    return tuple(plant.tag(name).name for name in names if name)
+    """The tags that a person typed, parted by commas, none where nothing was typed.
+
+    Raises UnknownTag, and UsageError where no tag is between the commas.
+    """
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if given and not names:  # none would mean all
+        raise UsageError(f"--tags {given!r} names no tag. Name some, or leave it out.")
+    return tuple(plant.tag(name).name for name in names)
 
 
 def settings_of(database: str | None = None) -> Settings:

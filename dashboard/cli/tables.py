@@ -29,9 +29,11 @@ from twin.errors import UsageError
 
 if TYPE_CHECKING:
     from connectors.tables_out import Asked, Writer
+    from twin.historian import Historian
     from twin.plant import Plant
 
 _PARQUET = ".parquet"
+_LONGEST_STEP_S = 366 * 86_400  # of even rows: a year
 
 
 def import_(
@@ -90,19 +92,17 @@ def export(
     from connectors.tables_out import Asked, all_tags, export
 
     above_zero(wide=wide)
+    if wide is not None and wide > _LONGEST_STEP_S:
+        raise UsageError(f"--wide {wide:g}: give at most {_LONGEST_STEP_S} s, a year.")
     open_writer = _writer_of(file)
     found, _, historian = opened(plant, database)
     with historian, _bar(f"Writing {legible(file.name)}") as progress:
         names = all_tags(found, historian, tags_of(found, tags))
         if not names:
             raise UsageError(f"{found.plant}: nothing is stored yet. Collect or import first.")
-        facts = historian.facts()
-        start = moment_of(found, since, "--from") if since else facts.oldest
-        end = moment_of(found, until, "--to") if until else facts.newest
-        if start is None or end is None or end < start:
-            raise UsageError("--to: the time ends before it begins. Give --from and --to.")
+        start, end = _period(found, historian, since, until)
         if wide is not None:  # a step of the epoch's grid, so that two files fit together
-            start = _next_on_grid(start, wide)
+            start = _next_on_grid(start, end, wide)
         asked = Asked(names, start, end, wide)
         report = export(found, historian, file, asked, open_writer, progress)
     tell(as_json, asdict(report), report.text())
@@ -111,6 +111,8 @@ def export(
 def _writer_of(file: Path) -> Callable[[Path, Plant, Asked], Writer]:
     if not file.parent.is_dir():
         raise UsageError(f"{file}: there is no folder {file.parent}. Make it or name one.")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder. Give the name of a file.")
     if file.suffix == ".csv":
         from connectors.tables_out import CsvWriter
 
@@ -133,11 +135,33 @@ def _need_pyarrow() -> None:
         ) from None
 
 
-def _next_on_grid(moment: datetime, step_s: float) -> datetime:
+def _period(
+    plant: Plant, historian: Historian, since: str | None, until: str | None
+) -> tuple[datetime, datetime]:
+    """What was asked for, by default from the oldest reading to the newest."""
+    facts = historian.facts()
+    start = moment_of(plant, since, "--from") if since else facts.oldest
+    end = moment_of(plant, until, "--to") if until else facts.newest
+    if start is None or end is None or end < start:
+        raise UsageError(
+            f"The period from {start} to {end} ends before it begins. Give --from and --to; "
+            "without them it is from the oldest reading to the newest."
+        )
+    return start, end
+
+
+def _next_on_grid(start: datetime, end: datetime, step_s: float) -> datetime:
+    """The first step of the epoch's grid in the period."""
     from twin.clock import on_grid
 
-    before = on_grid(moment, step_s)
-    return before if before == moment else before + timedelta(seconds=step_s)
+    at = on_grid(start, step_s)
+    if at < start and step_s <= (end - at).total_seconds():
+        at += timedelta(seconds=step_s)
+    if at < start:
+        raise UsageError(
+            f"--wide {step_s:g}: no step is between {start} and {end}. Give a smaller one."
+        )
+    return at
 
 
 @contextmanager

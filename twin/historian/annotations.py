@@ -77,12 +77,15 @@ class AnnotationStore(SkippingStore):
         Raises:
             UnknownTag: the plant has no such tag.
             ValueError: the period ends before it begins, or who or why is empty.
+            RecordUnreadable: no plant can have its times; what is stored must be readable.
         """
         if ended_at < started_at:
             raise ValueError(f"a period from {started_at} that ends at {ended_at}")
         if not by.strip() or not reason.strip():
             raise ValueError("a period is annotated by a named person with a reason")
         names = [plant.tag(name).name for name in dict.fromkeys(tags)]
+        for time in (started_at, ended_at):
+            moment(microseconds(time))
         row = {
             "plant": plant.plant, "kind": kind.value, "actor": by, "reason": reason,
             "started_at": microseconds(started_at), "ended_at": microseconds(ended_at),
