@@ -38,10 +38,16 @@ class Settings(BaseSettings):
         default=READINGS_PER_S, gt=0, description="most asked per second of a plant's history"
     )
     keep_raw_days: int = Field(
-        default=90, ge=0, description="days with readings that are kept; 0: all, for ever"
+        default=90,
+        ge=0,
+        le=36_500,  # a century
+        description="days with readings that are kept; 0: all, for ever",
     )
     keep_minute_days: int = Field(
-        default=730, ge=0, description="days with 1-minute rollups that are kept; 0: all, for ever"
+        default=730,
+        ge=0,
+        le=36_500,  # a century
+        description="days with 1-minute rollups that are kept; 0: all, for ever",
     )
     dashboard_port: int = Field(
         default=8501, ge=1, le=65535, description="port of the web page, loopback only"

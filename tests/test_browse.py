@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from asyncua import Server, ua
-from command_line import COMMAND, environment
+from command_line import COMMAND, CommandLine, clear_environment, environment
 from counting_plant import Counting, CountingServer
 from one_tank import NOON, free_port
 
@@ -216,6 +216,32 @@ def test_nobody_at_the_address_is_one_clear_message() -> None:
     """Never a traceback, and never a file."""
     with pytest.raises(EndpointUnavailable, match="browsing got no answer"):
         asyncio.run(walk(free_port()))
+
+
+@pytest.fixture
+def plantwright(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    clear_environment(monkeypatch, {"PLANTWRIGHT_STATE_DIR": str(tmp_path / "state")})
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_a_draft_that_could_not_be_written_is_refused_before_the_walk(
+    plantwright: CommandLine, tmp_path: Path
+) -> None:
+    """Nobody waits for 100,000 nodes to hear of a wrong folder; nothing is made or changed."""
+    (tmp_path / "there.yaml").write_text("mine")
+    (tmp_path / "folder.yaml").mkdir()
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/"  # where nobody answers
+    for name, told in (
+        ("there.yaml", "exists already"),
+        ("folder.yaml", "is a folder"),
+        ("nowhere/plant.yaml", "nothing can be written"),
+    ):
+        refused = plantwright("browse", endpoint, "--output", str(tmp_path / name), "--json")
+        assert (refused.code, told in refused.record["message"]) == (2, True)
+    assert (tmp_path / "there.yaml").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.node

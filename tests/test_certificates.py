@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from made_certificates import (
@@ -18,6 +19,7 @@ from made_certificates import (
     Pair,
     authority,
     authority_below,
+    key,
     revocation_list,
     server_pair,
 )
@@ -26,6 +28,7 @@ from connectors.security import COLLECT, WRITE, TrustStore, own_identity
 from connectors.security.certificates import (
     CLIENT_USE,
     application_uris,
+    as_der,
     chain_of,
     days_left,
     fingerprint,
@@ -233,6 +236,33 @@ def test_a_file_that_is_no_certificate_is_named_and_trusts_nobody(tmp_path: Path
         with pytest.raises(SecurityFault, match=r"broken\.der holds no"):
             TrustStore(tmp_path).read()
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("extension", "content"),
+    [
+        (x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x01 no names"),
+        (x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3020500")),
+        (x509.ExtensionOID.KEY_USAGE, b"?"),
+        (x509.ExtensionOID.CRL_DISTRIBUTION_POINTS, b"?"),
+    ],
+)
+def test_a_certificate_with_a_damaged_part_is_none(
+    tmp_path: Path, extension: x509.ObjectIdentifier, content: bytes
+) -> None:
+    """No server ends the collector with what it shows, nor a file what lists the others."""
+    signer, name = key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    odd = (
+        x509.CertificateBuilder(name, name, signer.public_key(), 1, now() - DAY, now() + DAY)
+        .add_extension(x509.UnrecognizedExtension(extension, content), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    with pytest.raises(ValueError, match=r"extension|asn1"):
+        chain_of(as_der(odd))
+    (tmp_path / "rejected").mkdir()
+    (tmp_path / "rejected" / "odd.der").write_bytes(as_der(odd))
+    with pytest.raises(SecurityFault, match=r"odd\.der holds no certificate"):
+        TrustStore(tmp_path).entries()
 
 
 def test_rejected_certificates_never_fill_the_disk(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ def test_a_login_is_told_for_one_identity_or_for_all(tmp_path: Path) -> None:
         ("- s3cret", "below each source's name"),
         ("opcua: {user: a,\n password: s3cret: }", r"\(line 2\) is no YAML"),
         ("opcua: {user: a, password: 's3cret", "is no YAML"),
+        ("opcua: {user: s3cret, password: 2026-99-99}", "put quotes around each"),
+        ("[" * 3000, "is no YAML text"),
     ],
 )
 def test_a_secret_file_with_a_fault_says_which_and_never_what(

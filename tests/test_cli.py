@@ -197,6 +197,8 @@ def test_a_wrong_call_has_exit_code_2(call: CommandLine, words: list[str], told:
         ({"PLANTWRIGHT_DASHBOARD_PORT": "99999"}, ["PLANTWRIGHT_DASHBOARD_PORT", "65535"]),
         ({"PLANTWRIGHT_ENDPOINT": "opc.tcp://here:99999/"}, ["PLANTWRIGHT_ENDPOINT", "HOST:PORT"]),
         ({"PLANTWRIGHT_ENDPOINT": "garbage"}, ["PLANTWRIGHT_ENDPOINT", "'garbage'"]),
+        ({"PLANTWRIGHT_KEEP_RAW_DAYS": "1000000"}, ["PLANTWRIGHT_KEEP_RAW_DAYS", "36500"]),
+        ({"PLANTWRIGHT_KEEP_MINUTE_DAYS": "-1"}, ["PLANTWRIGHT_KEEP_MINUTE_DAYS", "'-1'"]),
         ({"PLANTWRIGHT_STATE_DIR": "/proc/nowhere"}, ["/proc/nowhere", "PLANTWRIGHT_STATE_DIR"]),
     ],
     ids=lambda each: "",

@@ -263,20 +263,20 @@ def test_rows_of_the_future_are_told_and_nothing_is_stored(table, historian):
         "2026-11-01T00:29:00Z,1,2\n"
         "2026-11-01T01:01:00Z,1,2\n"
         "2099-01-01 00:00,1,2\n"
-        "9999-12-31 00:00,1,2\n"
+        "9999-12-30 00:00,1,2\n"
     )
     remedy = "Correct the row, `time_unit` or `start`."
     late = "is later than now, 2026-11-01T00:00:00+00:00."
     assert faults_of(given_plant, path) == [
         f"time (line 3): 2026-11-01T01:01:00+00:00 {late} {remedy}",
         f"time (line 4): 2098-12-31T23:00:00+00:00 {late} {remedy}",
-        f"time (line 5): 9999-12-30T23:00:00+00:00 {late} {remedy}",
+        f"time (line 5): 9999-12-29T23:00:00+00:00 {late} {remedy}",
     ]
     with pytest.raises(FileFault):
         import_file(given_plant, historian, path, now=NOW)
     historian.register(given_plant)
     assert historian.count(given_plant) == 0
-    import_file(given_plant, historian, path, now=datetime(9999, 12, 30, 23, tzinfo=UTC))
+    import_file(given_plant, historian, path, now=datetime(9999, 12, 29, 23, tzinfo=UTC))
     assert historian.count(given_plant) == 8
 
 

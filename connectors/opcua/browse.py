@@ -7,6 +7,7 @@ nothing becomes a plant file (see `connectors.draft`).
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from twin.plant.values import odd_character
 MOST_NODES = 1_000_000
 
 _REQUEST_TIMEOUT_S = 60.0  # a folder of 100,000 variables may take a server seconds
+_OPENING_S = 15.0  # who answers no word of greeting for so long is no server of ours
 _NODES_PER_REQUEST = 250  # and 1,000 references of each at most: some megabytes per answer
 _MOST = 1e12  # as in a plant file
 _SCALAR = -1  # the ValueRank of a single value
@@ -124,7 +126,8 @@ async def browse(
     guard = Guard(endpoint, "opcua", security, access, wall_now)
     link = Link(endpoint, _REQUEST_TIMEOUT_S, guard)
     try:
-        await link.open()
+        async with asyncio.timeout(_OPENING_S):
+            await link.open()
         namespaces = Namespaces(tuple(await link.namespaces()), "")
         start = await _start(link, namespaces, under)
         # The server's own affairs are no plant's, unless they are asked for.

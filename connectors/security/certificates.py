@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +27,8 @@ VALID_DAYS = 5 * 365
 
 _BEGUN_BEFORE = timedelta(hours=1)  # a server's clock may be late
 _SHOWN = 200  # characters of a stranger's text
+# What is asked of a certificate, and decoded only then.
+_PARTS = ("subject", "issuer", "extensions", "signature_hash_algorithm", "not_valid_before_utc")
 _SUFFIXES = (".der", ".cer", ".crt", ".pem")
 
 CLIENT_USE = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -72,8 +75,8 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         content = path.read_bytes()
         if content.lstrip().startswith(b"-----"):
-            return x509.load_pem_x509_certificate(content)
-        return x509.load_der_x509_certificate(content)
+            return _whole(x509.load_pem_x509_certificate(content))
+        return _whole(x509.load_der_x509_certificate(content))
     except OSError as fault:
         raise SecurityFault(
             f"{path}: the certificate cannot be read ({fault.strerror}). Check who may read it."
@@ -104,7 +107,7 @@ def chain_of(sent: bytes) -> list[x509.Certificate]:
     chain: list[x509.Certificate] = []
     while sent:
         size = _der_size(sent)
-        chain.append(x509.load_der_x509_certificate(sent[:size]))
+        chain.append(_whole(x509.load_der_x509_certificate(sent[:size])))
         sent = sent[size:]
     return chain
 
@@ -178,6 +181,19 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return x509.SubjectAlternativeName([])
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """The same; ValueError where a part of it is damaged or of a kind that nobody reads."""
+    try:
+        for part in _PARTS:
+            getattr(certificate, part)
+        certificate.public_key()
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as fault:
+        raise ValueError(f"an extension cannot be read: {fault}") from fault
+    except UnsupportedAlgorithm as fault:
+        raise ValueError(f"an algorithm is not known: {fault}") from fault
+    return certificate
 
 
 def _der_size(sent: bytes) -> int:

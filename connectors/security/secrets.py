@@ -138,8 +138,12 @@ class Secrets:
             line = f" (line {mark.line + 1})" if mark is not None else ""
             # The parser's own text quotes the line, and that may hold a password.
             raise SecurityFault(f"{self.path}{line} is no YAML. Correct it.") from None
-        except (yaml.YAMLError, UnicodeDecodeError):
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
             raise SecurityFault(f"{self.path} is no YAML text. Correct it.") from None
+        except ValueError:  # such as 2026-99-99, which reads as a date and is none
+            raise SecurityFault(
+                f"{self.path} is no YAML: put quotes around each user and password in it."
+            ) from None
         is_whole = isinstance(told, dict) and all(
             isinstance(name, str) and isinstance(each, dict) for name, each in told.items()
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -55,16 +56,18 @@ def browse(
     the reason.
     """
     from connectors.draft import draft
+    from connectors.whole_file import whole_or_not
     from twin.clock import wall_now
 
     above_zero(limit=limit)
-    if output is not None and output.exists() and not force:
-        raise UsageError(f"{output} exists already. Choose another name, or add --force.")
+    if output is not None:
+        _check_output(output, force)
     security = Security(policy, mode, login)
     found = _found(endpoint, security, under, match, limit)
     usable = [each for each in found.variables if not each.left_out]
     if output is not None and usable:
-        output.write_text(draft(found, endpoint, security, wall_now()), encoding="utf-8")
+        with whole_or_not(output) as part:
+            part.write_text(draft(found, endpoint, security, wall_now()), encoding="utf-8")
     record = {
         "endpoint": endpoint,
         "server": found.server,
@@ -74,6 +77,16 @@ def browse(
         "output": str(output) if output is not None and usable else None,
     }
     tell(as_json, record, _told(found, output if usable else None))
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse a file that could not be written, before the long walk."""
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder. Give the name of a file.")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists already. Choose another name, or add --force.")
+    if not os.access(output.parent, os.W_OK | os.X_OK):  # also where there is none
+        raise UsageError(f"{output}: nothing can be written to {output.parent}. Name another.")
 
 
 def _found(endpoint: str, security: Security, under: str, match: str, limit: int | None) -> Browsed:
