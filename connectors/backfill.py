@@ -73,7 +73,7 @@ class Backfill:
             await self._has_gaps.wait()
             self._has_gaps.clear()
             for gap in reversed(
-                [gap for gap in await self._store.gaps() if self._is_mine(gap, past)]
+                [gap for gap in await self._store.unfilled_gaps() if self._is_mine(gap, past)]
             ):
                 while not await self._fill(past, gap):
                     await asyncio.sleep(_HISTORY_PAUSE_S)

@@ -307,8 +307,8 @@ class _Collector:
 
     async def _know_old_gaps(self) -> None:
         """Tell the feeds of tags that were silent when an earlier process ended; then rest."""
-        for gap in await self._store.gaps():
-            if gap.ended_at is None and gap.tag is not None:
+        for gap in await self._store.open_gaps():
+            if gap.tag is not None:
                 for feed in self._feeds.values():
                     feed.know_silent([gap.tag])
         await asyncio.Event().wait()
@@ -334,16 +334,11 @@ class _Collector:
             await self._intake.look()
             self._tell_progress()
             with contextlib.suppress(HistorianError):  # told by whoever has readings to store
-                self._open_gaps = await asyncio.to_thread(self._count_gaps)
+                self._open_gaps = await asyncio.to_thread(
+                    self._historian.count_unfilled, self._plant
+                )
                 await self._beat()
             await asyncio.sleep(_BEAT_S)
-
-    def _count_gaps(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for gap in self._historian.gaps(self._plant):
-            if not gap.is_filled:
-                counts[gap.source] = counts.get(gap.source, 0) + 1
-        return counts
 
     def progress(self) -> Progress:
         """How collecting stands now."""

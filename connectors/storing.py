@@ -134,9 +134,13 @@ class Store:
         more = {"tag": gap.tag, "source": gap.source, "filled_until": gap.filled_until}
         await self.ask(partial(add, gap.reason, is_filled=gap.is_filled, **more))
 
-    async def gaps(self) -> list[Gap]:
-        """The plant's gap rows, in time order."""
-        return await self.ask(partial(self._historian.gaps, self._plant))
+    async def unfilled_gaps(self) -> list[Gap]:
+        """The plant's gaps that are not filled, in time order."""
+        return await self.ask(partial(self._historian.gaps, self._plant, unfilled=True))
+
+    async def open_gaps(self) -> list[Gap]:
+        """Those of them that have no end yet."""
+        return await self.ask(partial(self._historian.gaps, self._plant, still_open=True))
 
     async def newest(
         self, source: str, tag: str | None = None, until: datetime | None = None
@@ -230,7 +234,7 @@ class Store:
             case Silence():
                 await self._begin(mark, is_left_over=is_left_over)
             case Heard(source, at, tag):
-                for gap in await self._open_gaps(source, tag):
+                for gap in await self._gaps_open_of(source, tag):
                     await self.store_gap(replace(gap, ended_at=max(gap.started_at, at)))
                 self._on_gap()
             case Note():
@@ -241,7 +245,7 @@ class Store:
     async def _begin(self, silence: Silence, *, is_left_over: bool) -> None:
         """Open a gap where the silence begins, unless one is open."""
         source, at, tag = silence.source, silence.at, silence.tag
-        if await self._open_gaps(source, tag):
+        if await self._gaps_open_of(source, tag):
             return
         newest = await self.newest(source, tag, at)
         if newest is None and tag is None:
@@ -254,11 +258,9 @@ class Store:
             told = f"the plant's time is {at}, before the newest stored reading of {beyond}"
             self._tell("clock", source, f"{told}; what is stored already stays as it is")
 
-    async def _open_gaps(self, source: str, tag: str | None) -> list[Gap]:
+    async def _gaps_open_of(self, source: str, tag: str | None) -> list[Gap]:
         return [
-            gap
-            for gap in await self.gaps()
-            if gap.ended_at is None and gap.tag == tag and gap.source in ("", source)
+            gap for gap in await self.open_gaps() if gap.tag == tag and gap.source in ("", source)
         ]
 
     async def _is_told(self, note: Note) -> bool:

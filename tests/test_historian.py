@@ -226,6 +226,35 @@ def test_travel_adds_up_how_far_an_mv_moved(historian: Historian) -> None:
     assert historian.travel(PLANT, PUMP, at(40), at(60)) is None
 
 
+def test_gaps_that_are_not_filled_are_found_among_those_that_are(historian: Historian) -> None:
+    """Filled ones gather for years; asked for are those still to fill, or still open."""
+    lost = Gap(at(60), at(90), "connection lost", source="opcua")
+    silent = Gap(at(70), None, "no readings", LEVEL, source="lab")
+    for each in (
+        Gap(at(0), at(30), "connection lost", is_filled=True, source="opcua"),
+        lost,
+        silent,
+    ):
+        historian.add_gap(
+            PLANT,
+            each.started_at,
+            each.ended_at,
+            each.reason,
+            tag=each.tag,
+            is_filled=each.is_filled,
+            source=each.source,
+        )
+    historian.add_gap("other", at(0), None, "connection lost")
+    assert historian.gaps(PLANT, unfilled=True) == [lost, silent]
+    assert historian.gaps(PLANT, at(100), unfilled=True) == [silent]
+    assert historian.gaps(PLANT, still_open=True) == [silent]
+    assert historian.count_unfilled(PLANT) == {"opcua": 1, "lab": 1}
+    assert historian.count_filled(PLANT) == 1
+    historian.add_gap(PLANT, at(70), at(80), "no readings", tag=LEVEL, is_filled=True, source="lab")
+    assert historian.gaps(PLANT, still_open=True) == []
+    assert historian.count_unfilled(PLANT) == {"opcua": 1}
+
+
 def test_gaps_are_rows_too(historian: Historian) -> None:
     """A gap is opened, closed and marked as filled under its start."""
     historian.add_gap(PLANT, at(0), None, "connection lost")

@@ -115,8 +115,7 @@ class _PlannerLoop:
         if newest is None:
             return Planned(None, "no reading is stored yet")
         now, speed = plant_moment(plant, beats, newest, wall)
-        gaps = historian.gaps(plant)
-        if is_first_history_awaited(gaps):
+        if is_first_history_awaited(historian.gaps(plant, unfilled=True)):
             waiting = "waiting for the plant's history"
             self._tell(None, now, speed, waiting, told_judged(beats))
             return Planned(None, waiting)
@@ -125,7 +124,7 @@ class _PlannerLoop:
             return Planned(None, "no step is due yet")
         self._done_until = due
         controller = self._following_active_model(now)
-        filled = sum(gap.is_filled for gap in gaps)
+        filled = historian.count_filled(plant)
         if filled != self._filled_gaps:
             # Readings have arrived behind those already followed: follow all of them anew.
             controller.use(controller.model, forget=True)

@@ -99,5 +99,5 @@ def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bo
         return newest - active.activated_at >= timedelta(hours=_RETRAIN_AFTER_H)
     oldest = historian.facts().oldest
     enough = max(timedelta(hours=_FIRST_TRAINING_H), history_needed(plant))
-    is_complete = not is_first_history_awaited(historian.gaps(plant))
+    is_complete = not is_first_history_awaited(historian.gaps(plant, unfilled=True))
     return is_complete and oldest is not None and newest - oldest >= enough

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, Select, func, select, true
+from sqlalchemy import Connection, Engine, Row, Select, func, select, text, true
 
 from twin.historian.bulk import Rows, insert_samples, not_registered, sample_rows
 from twin.historian.database import fetch, reading, upserting, writing
@@ -32,6 +32,8 @@ _BATCH_ROWS = 20_000
 _REST_S = 0.003
 
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
+# In words, as databases find an index for a part of a table by its condition's words.
+_IS_UNFILLED = text("gap.is_filled = 0")
 # How far back a tag's reading before a moment is looked for first: PostgreSQL keeps days apart.
 _NEAR_US = 2 * 86_400_000_000
 _FEW_TAGS = 100
@@ -240,16 +242,44 @@ class SampleStore(SkippingStore):
         with writing(self._engine) as connection:
             connection.execute(upsert)
 
-    def gaps(self, plant: Plant | str, since: datetime | None = None) -> list[Gap]:
-        """The gaps in time order; with `since`, those that last beyond it."""
+    def gaps(
+        self,
+        plant: Plant | str,
+        since: datetime | None = None,
+        *,
+        unfilled: bool = False,
+        still_open: bool = False,
+    ) -> list[Gap]:
+        """The gaps in time order; with `since`, those that last beyond it.
+
+        Years of filled gaps cost nothing where only the `unfilled` ones are asked for, or only
+        those of these that are `still_open`.
+        """
         order = (gap.c.started_at, gap.c.source, gap.c.tag)
         query = select(gap).where(gap.c.plant == plant_name(plant)).order_by(*order)
+        if unfilled or still_open:
+            query = query.where(_IS_UNFILLED)
+        if still_open:
+            query = query.where(gap.c.ended_at.is_(None))
         if since is not None:
             query = query.where(gap.c.ended_at.is_(None) | (gap.c.ended_at > microseconds(since)))
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         name = plant_name(plant)
         return readable(self._read(name, "gap", row.started_at, row, _gap) for row in rows)
+
+    def count_unfilled(self, plant: Plant | str) -> dict[str, int]:
+        """How many gaps are not filled, by source ("": of all); without sources that have none."""
+        query = select(gap.c.source, func.count()).where(gap.c.plant == plant_name(plant))
+        query = query.where(_IS_UNFILLED).group_by(gap.c.source)
+        with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def count_filled(self, plant: Plant | str) -> int:
+        """How many gaps are filled."""
+        query = select(func.count()).where(gap.c.plant == plant_name(plant), gap.c.is_filled == 1)
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
 
     def _plant_of_readings(self, plant: Plant | str | None) -> str:
         if plant is not None:

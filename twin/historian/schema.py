@@ -124,6 +124,15 @@ gap = Table(
     Column("filled_until", Whole),
     Column("reason", Text, nullable=False),
     CheckConstraint("is_filled IN (0, 1)", name="is_filled"),
+    # Gaps gather for years, and most are filled.
+    Index(
+        "ix_gap_unfilled",
+        "plant",
+        "source",
+        "ended_at",
+        sqlite_where=text("is_filled = 0"),
+        postgresql_where=text("is_filled = 0"),
+    ),
     sqlite_strict=True,
 )
 

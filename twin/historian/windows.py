@@ -125,9 +125,7 @@ class WindowStore(SampleStore, AnnotationStore):
         A gap that was asked for to its end and is not filled cannot be: all of it counts.
         """
         found = [
-            gap
-            for gap in self.gaps(plant, since=start)
-            if not gap.is_filled and gap.started_at < end
+            gap for gap in self.gaps(plant, since=start, unfilled=True) if gap.started_at < end
         ]
         stretches = [(gap, _missing(gap, end)) for gap in found]
         return {
