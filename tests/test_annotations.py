@@ -217,7 +217,7 @@ def test_a_person_annotates_lists_and_withdraws(plantwright: CommandLine) -> Non
     """Three commands; times are the plant's zone, and who and why come along."""
     assert plantwright("db", "upgrade", "four_tank").code == 0
     period = ("--from", "2026-01-05T13:00", "--to", "2026-01-05T14:00+01:00")
-    who = ("--by", "Ada", "--reason", "probe cleaned")
+    who = ("--by", "Ada", "--reason", "probe cleaned [/x]")
     added = plantwright(
         "annotate", "add", "four_tank", "--kind", "bad-data", *period, *who, "--json"
     )
@@ -227,7 +227,9 @@ def test_a_person_annotates_lists_and_withdraws(plantwright: CommandLine) -> Non
         (number, "bad-data", "Ada", [])
     ]
     assert datetime.fromisoformat(listed[0]["ended_at"]) == NOON + timedelta(hours=1)
-    assert "probe" in plantwright("annotate", "list", "four_tank").out
+    shown = plantwright("annotate", "list", "four_tank").out
+    assert "probe" in shown
+    assert "[/x]" in shown, "and never taken for a style of the table"
     taken = ("annotate", "withdraw", "four_tank", str(number), *who, "--json")
     assert plantwright(*taken).record["withdrawn"] is True
     again = plantwright(*taken)

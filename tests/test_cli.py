@@ -25,7 +25,7 @@ from test_opcua import odd_server, usual_values
 
 from connectors.stop import StopLatch
 from dashboard.claims import only_one
-from dashboard.cli import app, certs_app, db_app
+from dashboard.cli import annotate_app, app, certs_app, db_app
 from twin.clock import WALL_TIME, wall_now
 from twin.historian import Historian, head_revision, upgrade
 from twin.records import Clearance, Decision, ProposalStatus, Stage, WriteOutcome, WriteStatus
@@ -115,7 +115,9 @@ def in_json_too(call: CommandLine, words: list[str], text: Answer) -> None:
 def commands() -> list[list[str]]:
     """Every command there is, as typed."""
     found = []
-    for typer_app, before in ((app, []), (db_app, ["db"]), (certs_app, ["certs"])):
+    for typer_app, before in (
+        (app, []), (db_app, ["db"]), (certs_app, ["certs"]), (annotate_app, ["annotate"]),
+    ):  # fmt: skip
         for each in typer_app.registered_commands:
             assert each.callback is not None
             found.append([*before, each.name or each.callback.__name__])
@@ -127,7 +129,9 @@ def test_every_command_tells_its_use(call: CommandLine, words: list[str]) -> Non
     """--help: what it does in a sentence, its options, exit code 0; each knows --json."""
     answer = call(*words, "--help")
     assert answer.code == 0
-    assert answer.out.startswith(f"Usage: plantwright {' '.join(words)}")
+    usage = answer.out.splitlines()[0]  # under `python -m` the program has a longer name
+    assert usage.startswith("Usage: ")
+    assert f"plantwright {' '.join(words)} " in usage
     assert "--json" in answer.out
 
 

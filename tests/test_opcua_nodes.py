@@ -55,6 +55,9 @@ def test_a_node_told_in_text_is_that_node_and_no_other(text: str) -> None:
         ("nsu=urn:nobody;s=x", "does not know the namespace urn:nobody"),
         (f"nsu={OTHER}", "after nsu=URI; comes"),
         (f"nsu={OTHER};x", "after nsu=URI; comes"),
+        ("nsu=;s=x", "after nsu=URI; comes"),
+        ("ns=2;s=x", "write nsu=URI; instead"),
+        ("i=" + "9" * 5000, "whole number"),
     ],
 )
 def test_a_text_that_names_no_node_says_why(text: str, why: str) -> None:

@@ -596,6 +596,15 @@ def test_further_sources_have_their_own_tags(tmp_path):
     assert not plant.opcua.security.is_none, "what the file does not say is encrypted"
 
 
+@pytest.mark.parametrize("node", ["nsu=urn:x", "ns=2;s=level", "i=-1", "g=6b29", "b=***"])
+def test_a_node_that_no_server_can_have_is_a_fault_of_the_file(tmp_path, node):
+    """Told with its line before anybody connects, and not only in the collector's log."""
+    path = tmp_path / "plant.yaml"
+    path.write_text(changed("node: tank.level", f'node: "{node}"'))
+    with pytest.raises(PlantFileError, match=r"tank\.level\]\.node \(line \d+\): .* is no node"):
+        read_plant(path)
+
+
 def test_an_mv_is_the_main_sources(tmp_path):
     """Only the main source is written to, so nothing of another can be an MV, nor its heartbeat."""
     text = changed("title: One", f"sources: [{_LAB}]\ntitle: One")

@@ -1,15 +1,11 @@
 """The plant file's nodes at this server: where they are, and whether each can hold its tag.
 
-A node is told as in the plant file: a plain text is a string identifier in the source's own
-namespace; `s=TEXT`, `i=NUMBER`, `g=GUID`, `b=BASE64` say the kind of identifier, `nsu=URI;` before
-one of them another namespace (OPC 10000-6, 5.3.1.10). Indexes of namespaces are never told: they
-may change with every start of a server.
+How a node is told there stands in `twin.plant.node_text`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +16,7 @@ from asyncua import ua
 from connectors.opcua.link import Link
 from connectors.opcua.values import judge_node, tells_changes
 from twin.errors import Fault, NodeFault
-
-_LARGEST_NUMBER = 2**32 - 1
+from twin.plant.node_text import is_plain, node_parts
 
 
 @dataclass(frozen=True)
@@ -58,15 +53,13 @@ class Namespaces:
 
     def node_id(self, text: str) -> Any:
         """The id at this server of the node told as `text`; raises UnusableNode."""
-        uri, rest = self.own, text
-        if text.startswith("nsu="):
-            uri, separator, rest = text.removeprefix("nsu=").partition(";")
-            if not separator or rest[:2] not in _FORMS:
-                raise UnusableNode(f"node {text}: after nsu=URI; comes s=, i=, g= or b=")
+        try:
+            told, identifier = node_parts(text)
+        except ValueError as wrong:
+            raise UnusableNode(f"node {text}: {wrong}") from wrong
+        uri = self.own if told is None else told
         if uri not in self.uris:
             raise UnusableNode(f"node {text}: the server does not know the namespace {uri}")
-        kind = _FORMS.get(rest[:2])
-        identifier = kind(text, rest[2:]) if kind is not None else rest
         return ua.NodeId(identifier, self.uris.index(uri))
 
     def text(self, node_id: Any) -> str:
@@ -78,34 +71,6 @@ class Namespaces:
             letter = {int: "i", uuid.UUID: "g"}.get(type(identifier), "s")
             plain = f"{letter}={identifier}"
         return f"nsu={self.uris[node_id.NamespaceIndex]};{plain}"
-
-
-def _number(text: str, identifier: str) -> int:
-    if not (identifier.isascii() and identifier.isdigit() and int(identifier) <= _LARGEST_NUMBER):
-        raise UnusableNode(f"node {text}: i= needs a whole number up to {_LARGEST_NUMBER}")
-    return int(identifier)
-
-
-def _guid(text: str, identifier: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(identifier)
-    except ValueError:
-        raise UnusableNode(f"node {text}: g= needs a GUID, 32 hexadecimal digits") from None
-
-
-def _opaque(text: str, identifier: str) -> bytes:
-    try:
-        return base64.b64decode(identifier, validate=True)
-    except (binascii.Error, ValueError):
-        raise UnusableNode(f"node {text}: b= needs bytes as Base64") from None
-
-
-_FORMS = {
-    "s=": lambda _, identifier: identifier,
-    "i=": _number,
-    "g=": _guid,
-    "b=": _opaque,
-}
 
 
 async def check_nodes(
@@ -135,5 +100,4 @@ async def check_nodes(
 
 
 def _shown(text: str) -> str:
-    is_plain = not text.startswith("nsu=") and text[:2] not in _FORMS
-    return f"s={text}" if is_plain else text
+    return f"s={text}" if is_plain(text) else text

@@ -76,7 +76,7 @@ def tell(as_json: bool, record: Mapping[str, Any], text: str | Table) -> None:
     if as_json:
         print(json.dumps(record, default=_plain, allow_nan=False))
     elif isinstance(text, Table):
-        Console().print(text)
+        Console(markup=False).print(text)  # a person's [words] are words
     else:
         print(legible_lines(text))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 
 from dashboard.cli.door import console, tell
@@ -168,5 +169,5 @@ def _next_on_grid(start: datetime, end: datetime, step_s: float) -> datetime:
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is told how much is done, and of how much."""
     with Progress(console=console) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

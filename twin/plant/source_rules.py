@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twin.plant.document import Finding, Place
 from twin.plant.endpoint import is_loopback, is_mqtt_address, is_opcua_address
+from twin.plant.node_text import node_parts
 from twin.plant.shape import Plant, Role, Tag, nearest
 from twin.plant.sources import FileSource, MqttSource, OpcUaSource, Source
 
@@ -72,6 +73,9 @@ def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Findin
     if source is not None and not tag.node:
         remedy = "Give the topic." if isinstance(source, MqttSource) else "Give the tag's node."
         yield Finding((*at, "node"), f"is missing: the tag is read from {source.name}.", remedy)
+    if isinstance(source, OpcUaSource) and (fault := _node_fault(tag.node)):
+        message = f"{tag.node!r} is no node: {fault}."
+        yield Finding((*at, "node"), message, "Write it as nsu=URI;s=NAME, or as a plain NAME.")
     if isinstance(source, MqttSource) and set("+") & set(tag.node.partition("#")[0]):
         message = f"{tag.node!r} holds a wildcard; a tag has one topic."
         yield Finding((*at, "node"), message, "Write TOPIC, or TOPIC#KEY for JSON.")
@@ -87,6 +91,14 @@ def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Findin
     elif isinstance(tag.column, str) and not plant.files.has_header:
         message = f"{tag.column!r} is a name, but the tables have no header."
         yield Finding((*at, "column"), message, "Give the column's number from 1.")
+
+
+def _node_fault(text: str) -> str:
+    try:
+        node_parts(text)
+    except ValueError as wrong:
+        return str(wrong)
+    return ""
 
 
 def _tables(plant: Plant, files: FileSource) -> Iterator[Finding]:
