@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from counted_source import CountingSource, counting_plant
 from one_tank import until
+from test_faults import resident_mib
 from test_ingest import collecting
 
 from connectors.buffering import Buffering
@@ -163,25 +164,32 @@ def number_of(source: CountingSource, row: Reading, week: timedelta) -> int:
 
 
 class SlowHistorian(Historian):
-    """A database that takes a second for every batch, however small."""
+    """A database that takes `pause_s` for every batch, however small."""
+
+    pause_s = 5.0
 
     def store(self, *given: object, **named: object) -> int:
-        time.sleep(1.0)
+        time.sleep(self.pause_s)
         return super().store(*given, **named)  # type: ignore[arg-type]  # the same as it was given
 
 
 def test_a_slow_database_lets_no_memory_grow(tmp_path: Path) -> None:
-    """The spool takes what waits; in the end every number is stored."""
+    """The spool takes what waits, memory stands; in the end every number is stored."""
     Historian.create(tmp_path / "plant.db").close()
-    plant = counting_plant(50)
-    source = source_of(plant, 0.01)
+    plant = counting_plant(200)
+    source = source_of(plant, 0.02)
 
     async def story() -> None:
         with SlowHistorian.open(tmp_path / "plant.db") as historian:
             async with collecting(plant, historian, connect=source.connect()) as told:
-                await until(lambda: told[-1].spool.rows > 5_000, "a full spool")
-                assert told[-1].waiting - told[-1].spool.rows < 10_000  # in memory
+                await until(lambda: told[-1].spool.rows > 60_000, "a full spool", 60)
+                stood_mib = resident_mib()
+                await until(lambda: told[-1].spool.rows > 120_000, "more in the spool", 60)
+                assert resident_mib() < stood_mib + 10  # as objects they would take 25 MiB
+                assert told[-1].waiting - told[-1].spool.rows < 20_000  # in memory
+                historian.pause_s = 0.5
                 source.last = source.number
+                await until(lambda: told[-1].waiting == 0, "an empty spool", 60)
                 await until(lambda: are_all(historian, source), "every number", 60)
 
     asyncio.run(story())

@@ -18,8 +18,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from asyncua import ua
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
+from connectors import feed
 from connectors.emulator import Emulator, load_truth
 from connectors.ingest import PROCESS, Buffering, Progress, collect, holes
 from connectors.intake import Intake
@@ -430,6 +432,35 @@ def test_a_wrong_node_stops_no_other_and_is_a_gap(historian: Historian) -> None:
                 assert not source.is_healthy
                 await until(lambda: "tank.sensor" in gaps_of_tags(historian, plant), "its gap")
             assert "node" in gaps_of_tags(historian, plant)["tank.sensor"].reason
+
+    asyncio.run(story())
+
+
+def test_a_wrong_node_that_is_mended_is_taken_in(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for again while the link stands; with its first reading its gap ends."""
+    monkeypatch.setattr(feed, "_MEND_EVERY_S", 0.2)  # ten minutes are too long for a test
+
+    async def story() -> None:
+        async with live_tank(60) as emulator:
+            plant = misspelt(emulator.plant, "tank.sensor")
+            assert plant.opcua is not None
+            async with collecting(plant, historian) as told:
+                await until(lambda: "tank.sensor" in gaps_of_tags(historian, plant), "its gap")
+                connects = told[-1].sources[0].reconnects
+                index = await emulator.server.get_namespace_index(plant.opcua.namespace)
+                node_id = ua.NodeId("tank.sensor.typo", index)
+                node = await emulator.server.nodes.objects.add_variable(node_id, "typo", 0.0)
+                at = emulator.truth.now + timedelta(minutes=1)
+                await node.write_value(ua.DataValue(ua.Variant(7.5), SourceTimestamp=at))
+                await until(lambda: told[-1].sources[0].faulty == (), "the node")
+                await until(
+                    lambda: gaps_of_tags(historian, plant)["tank.sensor"].ended_at == at,
+                    "the end of its gap",
+                )
+                assert told[-1].sources[0].reconnects == connects
+                assert stored(plant, historian)["tank.sensor", at].value == 7.5
 
     asyncio.run(story())
 
