@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         default=Path(".plantwright"), description="folder of database, models, logs, stop latch"
     )
     database: str | None = Field(
-        default=None, description="SQLAlchemy database URL: SQLite or PostgreSQL"
+        default=None,
+        repr=False,  # it may hold a password
+        description="SQLAlchemy database URL: SQLite or PostgreSQL",
     )
     endpoint: str | None = Field(
         default=None, description="OPC UA endpoint to use instead of the plant file's"
@@ -115,7 +117,7 @@ class Settings(BaseSettings):
 
         Beside a database file that was named, so that no two databases share a spool.
         """
-        is_named_file = self.database is not None and not self.database.startswith("postgresql")
+        is_named_file = bool(self.database) and not str(self.database).startswith("postgresql")
         spool = None if is_named_file else self.spool(plant).resolve()
         return Buffering(spool, self.spool_quota_mb * 1_000_000, self.backfill_readings_per_s)
 

@@ -145,3 +145,23 @@ def test_a_process_is_gone_soon_after_its_last_word(tmp_path: Path) -> None:
     assert status == 0
     way_out_s = usage.ru_utime + usage.ru_stime - used.user - used.system
     assert way_out_s < _LONGEST_WAY_OUT_CPU_S
+
+
+@pytest.mark.parametrize("database", [None, "sqlite:///named.db", "postgresql+psycopg://u@h/n"])
+def test_a_process_that_we_start_buffers_where_we_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str | None
+) -> None:
+    """`run` and `collect` share one spool: what waits in it is stored by whoever comes next."""
+    ours = Settings(state_dir=tmp_path, database=database)
+    for name, value in ours.environment().items():
+        monkeypatch.setenv(name, value)
+    plant = ours.plant("four_tank")
+    theirs = Settings()
+    assert theirs.buffering(plant) == ours.buffering(plant)
+    assert theirs.database_url(plant) == ours.database_url(plant)
+
+
+def test_settings_show_no_password() -> None:
+    """Not in a log, a traceback or a failed comparison."""
+    settings = Settings(database="postgresql+psycopg://u:hush@h/n")
+    assert "hush" not in f"{settings!r} {settings}"
