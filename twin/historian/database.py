@@ -8,7 +8,7 @@ is named here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,6 +96,15 @@ def fetch(
     try:
         cursor.execute(query.replace("?", kind_of(connection.engine.url).MARK), parameters)
         return [*cursor.fetchall()]
+    finally:
+        cursor.close()
+
+
+def change(connection: Connection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Do a statement once for each row of parameters, which stand in it as `?`; by the driver."""
+    cursor = driver_cursor(connection)
+    try:
+        cursor.executemany(statement.replace("?", kind_of(connection.engine.url).MARK), rows)
     finally:
         cursor.close()
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Table, delete, insert, select, text
+from sqlalchemy import Connection, Table, select
 
-from twin.historian.database import fetch
-from twin.historian.schema import rollup_1h, rollup_1m, rollup_due, upkeep
+from twin.historian.database import change, fetch
+from twin.historian.schema import rollup_1h, rollup_1m, upkeep
 from twin.readings import Whole
 from twin.records import Samples
 from twin.resampling import good, known_between
@@ -34,10 +34,10 @@ COLUMNS = (
     "bucket", "n", "n_good", "total", "low", "high", "first", "last", "area", "known_s",
 )  # fmt: skip
 BUCKET, N, N_GOOD, TOTAL, LOW, HIGH, FIRST, LAST, AREA, KNOWN_S = range(len(COLUMNS))
-_WHOLE = ("bucket", "n", "n_good")
+_INSIDE = "WHERE tag_id = ? AND bucket >= ? AND bucket < ?"
 
-_MARK = text(
-    "INSERT INTO rollup_due (tag_id, since, until) VALUES (:tag_id, :since, :until) "
+_MARK = (
+    "INSERT INTO rollup_due (tag_id, since, until) VALUES (?, ?, ?) "
     "ON CONFLICT (tag_id, since) DO UPDATE SET until = CASE "
     "WHEN excluded.until > rollup_due.until THEN excluded.until ELSE rollup_due.until END"
 )
@@ -71,18 +71,15 @@ def mark_late(connection: Connection, plant: str, tag_ids: Whole, times_us: Whol
 
 def mark(connection: Connection, stretches: Iterable[Stretch]) -> None:
     """Remember stretches whose buckets must be computed."""
-    rows = [{"tag_id": s.tag_id, "since": s.since, "until": s.until} for s in stretches]
+    rows = [(s.tag_id, s.since, s.until) for s in stretches]
     if rows:
-        connection.execute(_MARK, rows)
+        change(connection, _MARK, rows)
 
 
 def unmark(connection: Connection, done: Stretch) -> None:
     """Forget a stretch."""
-    connection.execute(
-        delete(rollup_due).where(
-            rollup_due.c.tag_id == done.tag_id, rollup_due.c.since == done.since
-        )
-    )
+    forget = "DELETE FROM rollup_due WHERE tag_id = ? AND since = ?"
+    change(connection, forget, [(done.tag_id, done.since)])
 
 
 def floor(us: int, width_us: int) -> int:
@@ -158,12 +155,8 @@ def minutes(
 
 def read(connection: Connection, table: Table, tag_id: int, start_us: int, end_us: int) -> Buckets:
     """One tag's stored buckets that begin in [`start_us`, `end_us`)."""
-    query = (
-        select(*(table.c[name] for name in COLUMNS))
-        .where(table.c.tag_id == tag_id, table.c.bucket >= start_us, table.c.bucket < end_us)
-        .order_by(table.c.bucket)
-    )
-    rows = [tuple(row) for row in connection.execute(query)]
+    query = f"SELECT {', '.join(COLUMNS)} FROM {table.name} {_INSIDE} ORDER BY bucket"
+    rows = fetch(connection, query, (tag_id, start_us, end_us))
     return np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
 
 
@@ -180,14 +173,17 @@ def replace(
     only new ones are added.
     """
     since = stretch.since if whole_from_us is None else max(stretch.since, whole_from_us)
-    inside = (table.c.tag_id == stretch.tag_id) & (table.c.bucket < stretch.until)
-    connection.execute(delete(table).where(inside, table.c.bucket >= since))
+    tag_id, name = stretch.tag_id, table.name
+    change(connection, f"DELETE FROM {name} {_INSIDE}", [(tag_id, since, stretch.until)])
     if since > stretch.since:
-        older = select(table.c.bucket).where(inside, table.c.bucket >= stretch.since)
-        standing = connection.execute(older).scalars().all()
+        older = f"SELECT bucket FROM {name} {_INSIDE}"
+        rows = fetch(connection, older, (tag_id, stretch.since, stretch.until))
+        standing = [row[0] for row in rows]
         buckets = buckets[~np.isin(buckets[:, BUCKET], np.array(standing, dtype=np.float64))]
     if len(buckets):
-        connection.execute(insert(table), [*_rows(stretch.tag_id, buckets)])
+        places = ", ".join("?" * (1 + len(COLUMNS)))
+        into = f"INSERT INTO {name} (tag_id, {', '.join(COLUMNS)}) VALUES ({places})"
+        change(connection, into, _rows(tag_id, buckets))
 
 
 def roll_hours(connection: Connection, rolled: Stretch, whole_from_us: int | None) -> None:
@@ -228,10 +224,7 @@ def _stretches(late: Sequence[tuple[int, int]]) -> Iterator[Stretch]:
         tag_id, first, last = number, ts, ts
 
 
-def _rows(tag_id: int, buckets: Buckets) -> Iterator[dict[str, float | int | None]]:
-    for numbers in buckets.tolist():
-        row = {
-            name: int(number) if name in _WHOLE else number if math.isfinite(number) else None
-            for name, number in zip(COLUMNS, numbers, strict=True)
-        }
-        yield {"tag_id": tag_id, **row}
+def _rows(tag_id: int, buckets: Buckets) -> Iterator[tuple[float | int | None, ...]]:
+    for bucket, n, n_good, *numbers in buckets.tolist():
+        known = [number if math.isfinite(number) else None for number in numbers]
+        yield (tag_id, int(bucket), int(n), int(n_good), *known)

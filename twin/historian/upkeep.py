@@ -40,7 +40,7 @@ MOST_S = 20.0
 _TRANSACTION_S = 0.03
 _PIECE_READINGS = 10_000
 _PIECE_MINUTES = 2_000
-_AT_ONCE = 100  # stretches looked up at a time
+_AT_ONCE = 30  # stretches looked up at a time: about as many as a transaction takes
 # Between two transactions the lock rests this long, so that waiting writers get in.
 _REST_S = 0.003
 
@@ -190,10 +190,8 @@ class _Piece:
 
     def _next(self, tag_id: int, start: int, end: int) -> int:
         """The first reading from `start` on; `end` where there is none before it."""
-        query = select(func.min(sample.c.ts)).where(
-            sample.c.tag_id == tag_id, sample.c.ts >= start, sample.c.ts < end
-        )
-        found = self._connection.execute(query).scalar()
+        query = "SELECT min(ts) FROM sample WHERE tag_id = ? AND ts >= ? AND ts < ?"
+        ((found,),) = fetch(self._connection, query, (tag_id, start, end))
         return end if found is None else int(found)
 
 
