@@ -528,6 +528,9 @@ def test_a_tag_that_the_plant_does_not_historise_is_a_gap_of_its_own(historian: 
             async with collecting(plant, historian):
                 await until(lambda: len(historian.gaps(plant)) == 2, "the rows")
                 await until(lambda: len(stored(plant, historian)) == 5 * 216 + 1, "the others")
+                await until(
+                    lambda: any(gap.is_filled for gap in historian.gaps(plant)), "what was filled"
+                )
             whole, missing = sorted(historian.gaps(plant), key=lambda gap: gap.tag or "")
             assert (whole.tag, whole.is_filled) == (None, True)
             assert (missing.tag, missing.is_filled) == ("tank.sensor", False)
