@@ -177,7 +177,7 @@ def sqlite_rates(folder: Path, turns: Turns) -> Rates:
         closing(sqlite3.connect(folder / f"bare_{name}", isolation_level=None)) as connection,
     ):
         historian.register(plant)
-        for setting in ("synchronous = NORMAL", "foreign_keys = ON", "cache_size = -16000"):
+        for setting in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -16000"):
             connection.execute(f"PRAGMA {setting}")
         into = "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?) {}"
 
@@ -231,7 +231,8 @@ def postgres_rates(url: URL, turns: Turns) -> Rates:
                     copy.set_types(("int4", "int8", "float8", "int8", "int8", "int2"))
                     for row in rows:
                         copy.write_row(row)
-                cursor.execute(into_last, [list(column) for column in zip(*newest(rows))])  # noqa: B905 - of one length
+                columns = zip(*newest(rows), strict=True)
+                cursor.execute(into_last, [list(column) for column in columns])
 
         return by_turns(plant, turns, lambda r: historian.store(r, plant), bare)
 
@@ -239,12 +240,14 @@ def postgres_rates(url: URL, turns: Turns) -> Rates:
 def create(url: URL, *names: str) -> None:
     """New, empty databases in the place of old ones."""
     import psycopg
+    from psycopg import sql
 
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as maintenance:
         for name in names:
-            maintenance.execute(f"DROP DATABASE IF EXISTS {name}")  # type: ignore[call-overload]
-            maintenance.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            database = sql.Identifier(name)
+            maintenance.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(database))
+            maintenance.execute(sql.SQL("CREATE DATABASE {}").format(database))
 
 
 def median_ms(asked: int, work: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -49,7 +49,7 @@ class Budget:
     seconds: float
 
 
-FULL = Budget(pairs=5, seconds=30.0)
+FULL = Budget(pairs=3, seconds=20.0)
 QUICK = Budget(pairs=1, seconds=6.0)
 
 #: Values per second (0: as fast as it can) until told to end.

@@ -18,6 +18,7 @@ from connectors.progress import SourceProgress, SourceState
 from connectors.sources import (
     Connect,
     Guarded,
+    HoldingBack,
     Live,
     Mending,
     Past,
@@ -46,6 +47,7 @@ _TOLD_AGAIN = timedelta(hours=1)  # of plant time without that fault of that tag
 _AWAY = "not connected"
 _NOT_RUNNING = "the collector was not running"
 _FROZEN = "no readings of any tag though the link is live"
+_NO_ROOM = "no room for readings here; the source holds them back"
 _NONE_NEWER = "readings come, but none is newer than before; check the clock of the source"
 _SILENT = "no readings though the link is live"
 _NO_NODE = "its node cannot be used on this server"
@@ -218,7 +220,7 @@ class Feed:
 
     # -- readings --------------------------------------------------------------------------------
 
-    def _take(self, readings: list[Reading]) -> asyncio.Future[None] | None:
+    def _take(self, readings: list[Reading]) -> asyncio.Future[None]:
         """Hand readings on, after what was missed before them, and mark whom we hear again."""
         now_s = asyncio.get_running_loop().time()
         newest = max(each.source_time for each in readings)
@@ -226,8 +228,11 @@ class Feed:
             self._tell_missed(readings)
         if self._heard is None or newest > self._heard:  # a stamp long ago ends no gap
             self._heard = newest
+        holds_back = isinstance(self._session, HoldingBack)
+        kept = self._intake.take(self.source.name, readings, holds_back)
+        if kept.cancelled() and holds_back:
+            return kept
         self._readings += len(readings)
-        kept = self._intake.take(self.source.name, readings)
         # What a broker remembers of a device is no life of that device.
         if live := [each for each in readings if not each.marks & Mark.BACKFILLED]:
             self._see_life(live, now_s)
@@ -325,6 +330,8 @@ class Feed:
         shortest_s = min(self._tags[tag].max_age_s for tag in stale)
         if (now_s - arrived_s) * clock.speed > shortest_s + late_s:
             reason = _NONE_NEWER if self._repeated_s > arrived_s else _FROZEN
+            if self._intake.losing and isinstance(self._session, HoldingBack):
+                reason = _NO_ROOM
             self._mark(Silence(self.source.name, clock.now(), reason))
             self._set(SourceState.FROZEN, reason)
             return

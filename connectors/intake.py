@@ -2,6 +2,7 @@
 
 What comes while there is no room is lost, and becomes a lost stretch before anything newer of that
 source: the oldest readings are kept, for the newest are what a plant's own history still knows.
+A source that can hold back what was refused loses nothing.
 What becomes of what is on the disk is `connectors.storing`'s.
 """
 
@@ -70,18 +71,22 @@ class Intake:
         """How many readings are in memory only."""
         return self._rows
 
-    def take(self, source: str, readings: Sequence[Reading]) -> asyncio.Future[None] | None:
+    def take(
+        self, source: str, readings: Sequence[Reading], holds_back: bool = False
+    ) -> asyncio.Future[None]:
         """Keep readings of a source; the answer is done when they are on the disk.
 
-        Where there is no room for them their loss is kept, and the answer is None.
+        Where there is no room for them the answer is cancelled, and their loss is kept unless the
+        source holds them back to offer them again.
         """
-        why = self._why_no_room(len(readings))
-        if why:
-            self._lose(source, readings, why)
-            return None
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if why := self._why_no_room(len(readings)):
+            if not holds_back:
+                self._lose(source, readings, why)
+            kept.cancel()
+            return kept
         if lost := self._lost.pop(source, None):
             self._append(lost)
-        kept = asyncio.get_running_loop().create_future()
         self._append(Batch(source, readings), kept)
         return kept
 

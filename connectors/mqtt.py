@@ -50,9 +50,10 @@ _HOLE_SAMPLES = 3.0  # a longer silence than so many samples is one of the broke
 
 _WAITED_KEPT = 100_000  # readings kept for telling what a gap still lacks, some 20 MB
 _QUIET_S = 1.0  # no message for so long: nothing waits any more
+_OFFERED_AGAIN_S = 0.5  # between offers of readings for which there was no room
 _QUEUE_ENDED = "the broker's queue for us ended before we were back"
 
-#: Safe with whoever listens: None at once, else when the future is done.
+#: Safe with whoever listens: None at once, else when the future is done. Cancelled: no room now.
 Kept = asyncio.Future[None] | None
 OnReadings = Callable[[list[Reading]], Kept]
 
@@ -70,6 +71,9 @@ class MqttSession:
         SecurityFault: no login is told, or the broker's certificate will not do.
         UsageError: the library aiomqtt is not installed.
     """
+
+    #: The broker keeps what is not acknowledged, so what found no room is not lost.
+    holds_back = True
 
     def __init__(
         self,
@@ -201,8 +205,9 @@ class MqttSession:
         """Call `on_readings` with what is published from now on, and first with what waited.
 
         It runs in this event loop and must be quick. Messages are acknowledged once the future it
-        returns is done (None: at once). Where messages were lost, `on_missed` is told why before
-        the readings that came after them.
+        returns is done (None: at once). Where that is cancelled the same readings are offered
+        again until there is room; the broker keeps what comes meanwhile. Where messages were
+        lost, `on_missed` is told why before the readings that came after them.
 
         Raises NodeFault naming every tag whose topic the broker refuses; unless `is_strict` they
         are left out and named in `faulty`, as long as there are others.
@@ -301,7 +306,7 @@ class MqttSession:
             while len(waiting) and len(messages) < _MESSAGES_AT_ONCE:
                 messages.append(await anext(waiting))
             for has_waited, group in groupby(messages, self._has_waited):
-                self._take(list(group), has_waited)
+                await self._take(list(group), has_waited)
             for topic in {each.topic.value for each in messages} - self._topics.tags.keys():
                 await self._client.unsubscribe(topic)  # of an earlier plant file
 
@@ -309,7 +314,7 @@ class MqttSession:
         """Whether the broker took it for an earlier connection of ours."""
         return self._subscription not in getattr(message.properties, "SubscriptionIdentifier", ())
 
-    def _take(self, messages: Sequence[Message], has_waited: bool) -> None:
+    async def _take(self, messages: Sequence[Message], has_waited: bool) -> None:
         """Hand on what messages say, and acknowledge them when that is safe."""
         self._heard_s = time.monotonic()
         sent = [
@@ -325,6 +330,10 @@ class MqttSession:
                 if each.is_good:
                     self.clock.trust(each.source_time)
         kept = self._on_readings(readings) if readings else None
+        while kept is not None and kept.cancelled():
+            await asyncio.sleep(_OFFERED_AGAIN_S)
+            self._heard_s = time.monotonic()  # it is we who hold it up
+            kept = self._on_readings(readings)
         if kept is None:
             self._acknowledge(messages)
         else:

@@ -15,7 +15,8 @@ from twin.clock import PlantClock
 from twin.plant import OpcUaSource, Plant, Source
 from twin.records import Reading
 
-#: Takes readings. What it returns is done when they are safe on the disk (None: at once).
+#: Takes readings. What it returns is done when they are safe on the disk (None: at once), and
+#: cancelled where there was no room for them.
 OnReadings = Callable[[list[Reading]], asyncio.Future[None] | None]
 #: Hears why readings were missed, and of which tags (none named: of any).
 OnMissed = Callable[[str, Sequence[str]], None]
@@ -71,6 +72,13 @@ class Published(Protocol):
     def silent_s(self) -> float:
         """Seconds since the last publish, with or without readings."""
         ...
+
+
+@runtime_checkable
+class HoldingBack(Protocol):
+    """A connection that offers readings again for which there was no room."""
+
+    holds_back: bool
 
 
 @runtime_checkable

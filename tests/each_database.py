@@ -205,3 +205,13 @@ def is_writing(url: URL) -> bool:
         except sqlite3.OperationalError:
             return True
     return False
+
+
+@contextmanager
+def locked(file: Path | None) -> Iterator[None]:
+    """Another program holds this SQLite database, so nothing can be stored."""
+    assert file is not None
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")

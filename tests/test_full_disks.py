@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from counted_source import CountingSource, counting_plant
+from each_database import locked
 from one_tank import until
 from test_collecting_faults import are_all
 from test_ingest import collecting, is_filled
@@ -96,16 +96,6 @@ def covers(gaps: list[Gap], source: CountingSource, number: int) -> bool:
     return any(gap.started_at <= at <= (gap.ended_at or at) for gap in gaps)
 
 
-@contextmanager
-def locked(historian: Historian) -> Iterator[None]:
-    """Another program holds the database, so nothing can be stored."""
-    assert historian.path is not None
-    with closing(sqlite3.connect(historian.path, isolation_level=None)) as lock:
-        lock.execute("BEGIN IMMEDIATE")
-        yield
-        lock.execute("ROLLBACK")
-
-
 def is_live(told: list[Progress]) -> bool:
     return any(each.state is SourceState.LIVE for each in told[-1].sources)
 
@@ -135,7 +125,7 @@ def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Pa
         options = {"connect": source.connect(), "buffering": buffering}
         async with collecting(source.plant, historian, **options) as told:
             await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
-            with locked(historian):
+            with locked(historian.path):
                 await until(lambda: told[-1].database_trouble != "", "the lock to be seen", 60)
                 filler.take(but=100_000)
                 await until(lambda: told[-1].spool.losing != "", "a full disk", 60)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from asyncua import ua
+from each_database import locked
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
 from connectors import feed
@@ -278,12 +278,9 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(tmp_path: Path) -> No
             plant = emulator.plant
             async with collecting(plant, impatient) as told:
                 await until(lambda: historian.count(plant) > 0, "the first readings")
-                lock = sqlite3.connect(tmp_path / "plant.db", isolation_level=None)
-                lock.execute("BEGIN IMMEDIATE")
-                await until(lambda: told[-1].database_trouble != "", "the trouble to be seen")
-                await until(lambda: told[-1].waiting > 30, "readings in memory")
-                lock.execute("ROLLBACK")
-                lock.close()
+                with locked(tmp_path / "plant.db"):
+                    await until(lambda: told[-1].database_trouble != "", "the trouble to be seen")
+                    await until(lambda: told[-1].waiting > 30, "readings in memory")
                 await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
                 await until(lambda: is_filled(historian, plant), "the backfill")
             messages = [each.message for each in historian.events(plant, kind="database")]
@@ -304,14 +301,11 @@ def test_a_spool_that_is_too_small_becomes_a_gap_and_is_filled(historian: Histor
             small = Buffering(quota_bytes=3_000)
             async with collecting(plant, impatient, buffering=small) as told:
                 await until(lambda: historian.count(plant) > 0, "the first readings")
-                lock = sqlite3.connect(historian.path, isolation_level=None)
-                lock.execute("BEGIN IMMEDIATE")
-                await until(lambda: emulator.truth.now >= ends_at, "the last sample")
-                assert "quota" in told[-1].spool.losing
-                assert told[-1].spool.is_high
-                assert told[-1].spool.share < 1.5
-                lock.execute("ROLLBACK")
-                lock.close()
+                with locked(historian.path):
+                    await until(lambda: emulator.truth.now >= ends_at, "the last sample")
+                    assert "quota" in told[-1].spool.losing
+                    assert told[-1].spool.is_high
+                    assert told[-1].spool.share < 1.5
                 await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
                 await until(lambda: is_filled(historian, plant), "the backfill")
                 await until(lambda: told[-1].spool.losing == "", "room again")

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+from each_database import locked
 from live_broker import OPEN, SAVES_AT_ONCE, Broker, device, publish_all, topic_plant
 from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
 
+from connectors.buffering import Buffering
 from connectors.ingest import Progress, collect
 from connectors.progress import SourceState
 from twin.historian import Historian
@@ -29,7 +31,7 @@ from twin.state import plant_state
 
 pytestmark = pytest.mark.mosquitto
 
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=20)
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 
 
 @pytest.fixture
@@ -146,6 +148,28 @@ def test_what_is_sent_while_no_collector_runs_is_filled_in(
                 "the filled gap",
             )
         holds_all(plant, historian, 300)
+
+    asyncio.run(story())
+
+
+def test_what_finds_no_room_waits_at_the_broker(broker: Broker, historian: Historian) -> None:
+    """The database away and a spool that is full: nothing is acknowledged, so nothing is lost."""
+    plant = topic_plant(broker.port, {"a": "a"})
+
+    async def story() -> None:
+        async with collecting(plant, historian, buffering=Buffering(quota_bytes=1_000)) as told:
+            await publish_all(broker.port, "a", [message(n) for n in range(20)])
+            await until(lambda: historian.count(plant) == 20, "the first messages")
+            with locked(historian.path):
+                sent = 20
+                while not told[-1].spool.losing:
+                    await publish_all(broker.port, "a", [message(n) for n in range(sent, sent + 9)])
+                    sent += 9
+                    assert sent < 5_000
+                await publish_all(broker.port, "a", [message(n) for n in range(sent, sent + 99)])
+            await until(lambda: historian.count(plant) == sent + 99, "every message", 60)
+        holds_all(plant, historian, sent + 99)
+        assert not [gap for gap in historian.gaps(plant) if "quota" in gap.reason]
 
     asyncio.run(story())
 

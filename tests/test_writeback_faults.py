@@ -75,6 +75,9 @@ def test_a_killed_writers_work_is_taken_over(runner: asyncio.Runner, site: Site)
             async with writing(site, on_waiting=waits.append):
                 await until(lambda: site.status(lost) is ProposalStatus.FAILED, "its end", 40)
                 await until(lambda: len(heartbeats(site)) > before, "a heartbeat")
+                (end,) = site.historian.outcomes(site.plant, 1, lost)
+                allowed = end.finished_at + timedelta(seconds=10)  # of its rate, from then on
+                await until(lambda: session.clock.now() > allowed, "room for a move")
                 newer = await site.propose(session, {PUMP: 5.25})  # its rate: it may have moved
                 await until(lambda: bool(site.historian.outcomes(site.plant, 1, newer)), "a write")
                 settled = (WriteStatus.VERIFIED, WriteStatus.FAILED, WriteStatus.REFUSED)

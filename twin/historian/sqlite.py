@@ -45,7 +45,7 @@ def connect(url: URL, patience: Patience, is_writing: str) -> Engine:
         connection.isolation_level = None  # this module says BEGIN itself
         connection.text_factory = _text
         for setting in (
-            "synchronous = NORMAL",
+            "synchronous = FULL",  # a commit survives a power cut: the spool deletes after it
             "foreign_keys = ON",
             "cache_size = -16000",  # 16 MB
             "journal_size_limit = 67108864",  # a backfill leaves no larger log behind
