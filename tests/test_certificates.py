@@ -265,6 +265,61 @@ def test_a_certificate_with_a_damaged_part_is_none(
         TrustStore(tmp_path).entries()
 
 
+SIGNED_BY_RSA = bytes.fromhex("2a864886f70d01010b")  # sha256WithRSAEncryption (RFC 8017, A.2.4)
+SIGNED_BY_NOBODY_KNOWS = SIGNED_BY_RSA[:-1] + b"\x63"
+
+
+def test_an_algorithm_that_nobody_knows_is_a_refusal_with_its_reason(tmp_path: Path) -> None:
+    """Certificate or revocation list: what cannot be checked is not trusted, nor a traceback."""
+    pair, issuer = server_pair(), authority()
+    odd = pair.der.replace(SIGNED_BY_RSA, SIGNED_BY_NOBODY_KNOWS)
+    with pytest.raises(ValueError, match=r"not known here.*1\.2\.840\.113549\.1\.1\.99"):
+        chain_of(odd)
+    trusted_authority(tmp_path)
+    path = tmp_path / "issuers" / "crl" / "works.der"
+    path.write_bytes(path.read_bytes().replace(SIGNED_BY_RSA, SIGNED_BY_NOBODY_KNOWS))
+    with pytest.raises(SecurityFault, match=r"works\.der holds no revocation list.*not known here"):
+        TrustStore(tmp_path).read()
+    path.write_bytes(revocation_list(issuer))
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "odd.der").write_bytes(odd)
+    with pytest.raises(SecurityFault, match=r"odd\.der holds no certificate.*not known here"):
+        TrustStore(tmp_path).read()
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (bytes.fromhex("a003020102"), bytes.fromhex("a003020109")),  # a tenth version
+        (b"\x0c\x0bTest server", b"\x05\x0bTest server"),  # its name is of no text's type
+    ],
+)
+def test_a_certificate_with_odd_bytes_is_refused(true: bytes, false: bytes) -> None:
+    """Found by changing bytes at random, sixty thousand times: these were tracebacks once."""
+    shown = server_pair().der
+    assert true in shown
+    with pytest.raises(ValueError, match=r"version|asn1"):
+        chain_of(shown.replace(true, false))
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (bytes.fromhex("020101300d06"), bytes.fromhex("020109300d06")),  # a tenth version
+        (b"\x0c\x08Works CA", b"\x05\x08Works CA"),
+    ],
+)
+def test_a_revocation_list_with_odd_bytes_trusts_nobody(
+    tmp_path: Path, true: bytes, false: bytes
+) -> None:
+    """The same of a list: it is named."""
+    listed = revocation_list(authority())
+    assert true in listed
+    trusted_authority(tmp_path, revokes=listed.replace(true, false))
+    with pytest.raises(SecurityFault, match=r"works\.der holds no revocation list"):
+        TrustStore(tmp_path).read()
+
+
 def test_rejected_certificates_never_fill_the_disk(tmp_path: Path) -> None:
     """A server that shows a new one at every connect is kept a hundred times."""
     store = TrustStore(tmp_path)

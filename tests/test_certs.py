@@ -83,13 +83,32 @@ def test_a_fingerprint_of_nothing_is_a_wrong_call(
     assert (state / "pki" / "trusted").exists() is False
 
 
-def test_a_damaged_file_is_named(call: CommandLine, state: Path) -> None:
-    """Exit code 1: not the call is wrong, but the store."""
-    (state / "pki" / "trusted").mkdir(parents=True)
-    (state / "pki" / "trusted" / "plc.der").write_bytes(b"\x30\x03abc")
+def test_a_damaged_file_hides_no_other(call: CommandLine, state: Path) -> None:
+    """The good are shown, the bad named with why and what to do; exit code 1: the store is wrong.
+
+    Nor does it keep a person from revoking or accepting what can be read.
+    """
+    TrustStore(state / "pki").reject(server_pair().certificate)
+    call("certs", "own")
+    (state / "pki" / "own" / "write" / "key.pem").chmod(0o644)
+    bad = ("trusted/plc.der", "rejected/odd.pem", "issuers/works.crt", "issuers/crl/works.der")
+    for name in bad:
+        path = state / "pki" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x30\x03abc")
     answer = call("certs", "list")
     assert answer.code == 1
-    assert "plc.der holds no certificate" in answer.err
+    assert "rejected: CN=Test server" in answer.out
+    assert "own collect" in answer.out
+    for name in ("write/key.pem", *bad):
+        assert name in answer.err
+    assert answer.err.count("Replace it or move it away.") == len(bad)
+    told = call("certs", "list", "--json")
+    assert (told.code, len(told.record["faults"])) == (1, len(bad) + 1)
+    assert [each["state"] for each in told.record["certificates"]] == ["own collect", "rejected"]
+    digits = told.record["certificates"][1]["fingerprint"]
+    for verb, became in (("accept", "trusted"), ("revoke", "revoked")):
+        assert call("certs", verb, digits, "--json").record["state"] == became
 
 
 def test_a_subject_cannot_write_on_the_terminal(call: CommandLine, state: Path) -> None:

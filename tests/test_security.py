@@ -28,6 +28,7 @@ from secured_server import (
 )
 
 from connectors.opcua import Session
+from connectors.opcua.browse import browse
 from connectors.opcua.guard import Guard
 from connectors.opcua.link import Link
 from connectors.security import WRITE, Access, TrustStore
@@ -123,7 +124,7 @@ def test_a_server_with_a_faulty_certificate_is_refused_though_accepted(tmp_path:
             for endpoint in server.iserver.endpoints:
                 endpoint.ServerCertificate = b"no certificate"
             told = await refused(secured_plant(port), access_in(tmp_path))
-            assert "shows no readable certificate" in told
+            assert "shows no certificate that can be used" in told
             assert users.seen == []
 
     run(work)
@@ -178,6 +179,16 @@ def test_nothing_weaker_than_the_plant_file_says_is_ever_used(tmp_path: Path) ->
             told = await refused(secured_plant(port), access_in(tmp_path, pair))
             assert "does not offer Basic256Sha256 with SignAndEncrypt" in told
             assert "Basic256Sha256 with Sign, None with None" in told
+            assert "`security: {mode: ...}` in the plant file" in told
+            with pytest.raises(SecurityFault) as browsing:
+                await browse(
+                    f"opc.tcp://127.0.0.1:{port}/",
+                    security=Security(),
+                    access=access_in(tmp_path, pair),
+                    wall_now=wall_now,
+                )
+            assert "set --policy and --mode" in str(browsing.value), "there is no plant file then"
+            assert "plant file" not in str(browsing.value)
         async with secured_server(port, None, policies=[OPEN], users=users):
             assert "It offers None with None" in await refused(
                 secured_plant(port), access_in(tmp_path, pair)
@@ -373,6 +384,71 @@ def test_an_expiry_ahead_is_a_warning_of_the_session(tmp_path: Path) -> None:
             days_on[0] = 5 * 365 - 10
             assert "the server's certificate expired on" in session.security_warning
             assert "certificate.der expires on" in session.security_warning
+
+    run(work)
+
+
+@pytest.mark.parametrize("by", ["a person", "its issuer"])
+def test_trust_that_is_taken_back_ends_a_link_that_stands(tmp_path: Path, by: str) -> None:
+    """Within seconds, also under one who only asks now and then; and it is not let in again."""
+    issuer, port = authority(), free_port()
+    pair = server_pair(issuer=issuer)
+    access = access_in(tmp_path, *([pair] if by == "a person" else []))
+    lists = tmp_path / "pki" / "issuers" / "crl"
+    lists.mkdir(parents=True)
+    (lists.parent / "works.crt").write_bytes(issuer.der)
+    (lists / "works.crl.der").write_bytes(revocation_list(issuer))
+
+    async def work() -> None:
+        async with (
+            secured_server(port, pair),
+            Session(secured_plant(port), access=access) as session,
+        ):
+            await session.read()
+            if by == "a person":
+                TrustStore(access.pki).revoke(fingerprint(pair.certificate))
+            else:
+                (lists / "works.crl.der").write_bytes(revocation_list(issuer, pair))
+            lost = await asyncio.wait_for(session.until_lost(), 30)
+            assert "trusted no more" in lost
+            with pytest.raises(EndpointUnavailable, match="trusted no more"):
+                await session.read()
+            assert "revoked" in await refused(secured_plant(port), access)
+
+    run(work)
+
+
+def test_what_is_no_revocation_ends_no_link(tmp_path: Path) -> None:
+    """Neither an expiry nor a store that cannot be read: those are warnings while a link stands."""
+    pair, port = server_pair(ends=40 * DAY), free_port()
+    days_on = [0]
+    access = access_in(tmp_path, pair)
+
+    async def work() -> None:
+        guard = Guard(
+            f"opc.tcp://127.0.0.1:{port}/",
+            "opcua",
+            Security(),
+            access,
+            lambda: wall_now() + days_on[0] * DAY,
+        )
+        async with secured_server(port, pair):
+            link = Link(f"opc.tcp://127.0.0.1:{port}/", 4.0, guard)
+            try:
+                await link.open()
+                days_on[0] = 50
+                assert guard.distrust() == ""
+                odd = access.pki / "trusted" / "odd.der"
+                odd.write_bytes(b"no certificate")
+                assert guard.distrust() == ""
+                assert any("still trusted cannot be told" in each for each in guard.warnings)
+                odd.unlink()
+                assert guard.distrust() == ""
+                assert not any("cannot be told" in each for each in guard.warnings)
+                TrustStore(access.pki).revoke(fingerprint(pair.certificate))
+                assert "revoked here" in guard.distrust()
+            finally:
+                await link.close()
 
     run(work)
 

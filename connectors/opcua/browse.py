@@ -123,7 +123,7 @@ async def browse(
         SecurityFault: certificates, policy or login will not do.
         NodeFault: there is no such node to begin at.
     """
-    guard = Guard(endpoint, "opcua", security, access, wall_now)
+    guard = Guard(endpoint, "opcua", security, access, wall_now, is_planned=False)
     link = Link(endpoint, _REQUEST_TIMEOUT_S, guard)
     try:
         async with asyncio.timeout(_OPENING_S):

@@ -47,7 +47,8 @@ _OF_OUR_LOGIN = ("BadUserAccessDenied", "BadIdentityToken", "BadUserSignatureInv
 class Guard:
     """Makes a client ready to connect to `endpoint` as `security` says, or not at all.
 
-    `source` is the name under which the secrets are told.
+    `source` is the name under which the secrets are told. `is_planned`: a plant file says all
+    this, else a person does by the options of `browse`; remedies name the one or the other.
     """
 
     def __init__(
@@ -57,7 +58,10 @@ class Guard:
         security: Security,
         access: Access | None,
         wall_now: Callable[[], datetime],
+        *,
+        is_planned: bool = True,
     ) -> None:
+        self._is_planned = is_planned
         self._endpoint = endpoint
         self._source = source
         self._security = security
@@ -66,13 +70,34 @@ class Guard:
         self._own: Identity | None = None
         self._warnings: tuple[str, ...] = ()
         self._expiring: dict[str, x509.Certificate] = {}  # whose, and the certificate
+        self._taken: tuple[Shown, datetime] | None = None  # what was found good, and when
+        self._untold = ""  # why it cannot be told whether it still is
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know while this link stands, as sentences: now, as time goes on."""
         now = self._wall_now()
         soon = {whose: expiry_warning(each, now) for whose, each in self._expiring.items()}
-        return (*self._warnings, *(f"{whose} {day}." for whose, day in soon.items() if day))
+        told = (*self._warnings, *(f"{whose} {day}." for whose, day in soon.items() if day))
+        return (*told, self._untold) if self._untold else told
+
+    def distrust(self) -> str:
+        """Why the server would be refused by now, in the midst of a link; empty where it would not.
+
+        That its certificate has expired meanwhile ends no link: it is judged as of the moment when
+        it was taken. Nor does a trust store that cannot be read: that is a warning.
+        """
+        if self._taken is None or self._access is None:
+            return ""
+        try:
+            verdict = judge(self._taken[0], TrustStore(self._access.pki).read(), self._taken[1])
+        except SecurityFault as fault:
+            whose = f"{self._endpoint}: whether the server is still trusted cannot be told"
+            self._untold = f"{whose}: {fault}"
+            return ""
+        self._untold = ""
+        said = "; ".join(verdict.reasons)
+        return f"the server's certificate is trusted no more: {said}" if said else ""
 
     async def prepare(self, client: Any, request_timeout_s: float) -> None:
         """Give `client` policy, certificates and login.
@@ -131,12 +156,12 @@ class Guard:
         if not is_loopback(self._endpoint):
             raise SecurityFault(
                 f"{self._endpoint} is not on this machine, so security policy None is not allowed. "
-                "Set `security` in the plant file to what the server offers."
+                f"Set {self._setting('policy')} to what the server offers."
             )
         if self._security.login != "anonymous":
             raise SecurityFault(
                 f"{self._endpoint}: a {self._security.login} is never shown over security policy "
-                "None. Set another `security` policy in the plant file."
+                f"None. Set {self._setting('policy')} to what the server offers."
             )
         self._warnings = (
             f"{self._endpoint} is neither encrypted nor signed (security policy None): any program "
@@ -156,23 +181,27 @@ class Guard:
         if not fits:
             raise SecurityFault(
                 f"{self._endpoint} does not offer {self._security.policy} with {mode}. It offers "
-                f"{_listed(offered)}. Turn it on at the server, or set `security` in the plant "
-                "file; nothing weaker is tried by itself."
+                f"{_listed(offered)}. Turn it on at the server, or set {self._setting('policy')} "
+                f"and {self._setting('mode')} to what it offers; nothing weaker is tried by itself."
             )
         login = self._security.login
         if login == "password" and mode != "SignAndEncrypt":
             raise SecurityFault(
-                f"{self._endpoint}: a password goes over an encrypted link only. Set `mode: "
-                "SignAndEncrypt` in the plant file."
+                f"{self._endpoint}: a password goes over an encrypted link only. Set "
+                f"{self._setting('mode')} to SignAndEncrypt."
             )
         takes = {token.TokenType.name for token in fits[0].UserIdentityTokens or ()}
         if _TOKENS[login].name not in takes:
             raise SecurityFault(
                 f"{self._endpoint} takes no login by {login} here; it takes "
-                f"{', '.join(sorted(takes)) or 'none'}. Change `login` in the plant file, or turn "
+                f"{', '.join(sorted(takes)) or 'none'}. Change {self._setting('login')}, or turn "
                 "it on at the server."
             )
         return fits[0]
+
+    def _setting(self, name: str) -> str:
+        """What a person changes, and where."""
+        return f"`security: {{{name}: ...}}` in the plant file" if self._is_planned else f"--{name}"
 
     def _judged(
         self, sent: bytes | None, application_uri: str, access: Access, own: Identity
@@ -180,15 +209,17 @@ class Guard:
         """The server's own certificate where it will do; an unknown one is kept for a person."""
         try:
             chain = chain_of(sent or b"")
-        except ValueError:
-            chain = []
-        if not chain:
+            if not chain:
+                raise ValueError("it shows none")
+        except ValueError as fault:
             raise SecurityFault(
-                f"{self._endpoint}: the server shows no readable certificate. Mend the server."
-            )
+                f"{self._endpoint}: the server shows no certificate that can be used "
+                f"({fit_to_show(str(fault))}). Have it issued again for that server."
+            ) from fault
         store, now, leaf = TrustStore(access.pki), self._wall_now(), chain[0]
         host = urlsplit(self._endpoint).hostname or ""
-        verdict = judge(Shown(chain, application_uri, host), store.read(), now)
+        shown = Shown(chain, application_uri, host)
+        verdict = judge(shown, store.read(), now)
         if verdict.is_unknown:
             store.reject(leaf)
         if verdict.reasons:
@@ -207,6 +238,7 @@ class Guard:
         self._warnings = tuple(f"{whose}: {each}." for each in verdict.warnings)
         ours = f"Our own certificate {own.certificate_path}"
         self._expiring = {whose: leaf, ours: own.certificate}
+        self._taken = shown, now
         return as_der(leaf)
 
     async def _log_in(self, client: Any, access: Access) -> None:

@@ -31,6 +31,9 @@ _SESSION_TIMEOUT_MS = 30_000.0
 _CHANNEL_S = 3_600.0  # asyncua's default, and the most that many servers grant
 _DISCONNECT_S, _ABANDON_S = 3.0, 0.5  # of a link that stands, and of one found dead
 _LOOK_S = 0.25  # how often a link is looked at for signs of death
+# So long at most a link stands on after trust in its server was taken back: reading the trust store
+# costs a few milliseconds.
+_TRUST_LOOK_S = 2.0
 
 
 class Link:
@@ -57,6 +60,7 @@ class Link:
         self._client.session_timeout = _SESSION_TIMEOUT_MS
         self._client.secure_channel_timeout = round(1e3 * channel_s)
         self._client.name = self._client.description = "Plantwright"
+        self._trusting: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._loss_reason = ""
         self._published_s: dict[int, float] = {}  # by subscription
@@ -80,12 +84,24 @@ class Link:
         except LINK_ERRORS as reason:
             self._guard.explain(reason)
             raise
+        self._trusting = asyncio.create_task(self._end_without_trust())
         await self.limits.read(self._client)
+
+    async def _end_without_trust(self) -> None:
+        """End the link, also under whoever only asks and writes, once its server is refused."""
+        reason = ""
+        while not reason:
+            await asyncio.sleep(_TRUST_LOOK_S)
+            reason = await asyncio.to_thread(self._guard.distrust)
+        self.lose(reason)
+        self._client.disconnect_socket()
 
     async def close(self) -> None:
         """Leave within seconds, whatever the server does."""
         within_s = _ABANDON_S if self._lost.is_set() else _DISCONNECT_S
         self.lose("closed by us")
+        if self._trusting is not None:
+            self._trusting.cancel()
         try:
             with contextlib.suppress(*LINK_ERRORS):
                 await asyncio.wait_for(self._client.disconnect(), within_s)
@@ -98,8 +114,9 @@ class Link:
         try:
             yield
         except LINK_ERRORS as reason:
+            told = self._loss_reason or text(reason)
             raise EndpointUnavailable(
-                f"{self.endpoint}: {what} got no answer ({text(reason)}). Check the server."
+                f"{self.endpoint}: {what} got no answer ({told}). Check the server."
             ) from reason
 
     async def namespaces(self) -> list[str]:

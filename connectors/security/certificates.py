@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,7 +31,10 @@ _BEGUN_BEFORE = timedelta(hours=1)  # a server's clock may be late
 _SHOWN = 200  # characters of a stranger's text
 # What is asked of a certificate, and decoded only then.
 _PARTS = ("subject", "issuer", "extensions", "signature_hash_algorithm", "not_valid_before_utc")
+_LIST_PARTS = ("issuer", "extensions", "signature_hash_algorithm", "next_update_utc")
 _SUFFIXES = (".der", ".cer", ".crt", ".pem")
+
+_Found = TypeVar("_Found")
 
 CLIENT_USE = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_USE = ExtendedKeyUsageOID.SERVER_AUTH
@@ -72,19 +77,12 @@ def days_left(certificate: x509.Certificate, now: datetime) -> float:
 
 def read_certificate(path: Path) -> x509.Certificate:
     """The certificate in a DER or PEM file; raises SecurityFault where there is none."""
-    try:
-        content = path.read_bytes()
-        if content.lstrip().startswith(b"-----"):
-            return _whole(x509.load_pem_x509_certificate(content))
-        return _whole(x509.load_der_x509_certificate(content))
-    except OSError as fault:
-        raise SecurityFault(
-            f"{path}: the certificate cannot be read ({fault.strerror}). Check who may read it."
-        ) from fault
-    except ValueError as fault:
-        raise SecurityFault(
-            f"{path} holds no certificate in DER or PEM form. Replace it or move it away."
-        ) from fault
+    return _read(path, "certificate", _loaded)
+
+
+def read_revocations(path: Path) -> x509.CertificateRevocationList:
+    """The revocation list in a DER or PEM file; raises SecurityFault where there is none."""
+    return _read(path, "revocation list", _loaded_list)
 
 
 def certificate_files(folder: Path) -> list[Path]:
@@ -100,14 +98,14 @@ def certificate_files(folder: Path) -> list[Path]:
 
 
 def chain_of(sent: bytes) -> list[x509.Certificate]:
-    """The certificates of a message, the sender's own first; raises ValueError if it is damaged.
+    """The certificates of a message, the sender's own first; raises ValueError if one is no use.
 
     OPC UA appends the issuers' certificates to the sender's (OPC 10000-6, 6.2.6).
     """
     chain: list[x509.Certificate] = []
     while sent:
         size = _der_size(sent)
-        chain.append(_whole(x509.load_der_x509_certificate(sent[:size])))
+        chain.append(_loaded(sent[:size]))
         sent = sent[size:]
     return chain
 
@@ -183,17 +181,54 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
         return x509.SubjectAlternativeName([])
 
 
-def _whole(certificate: x509.Certificate) -> x509.Certificate:
-    """The same; ValueError where a part of it is damaged or of a kind that nobody reads."""
+def _read(path: Path, what: str, load: Callable[[bytes], _Found]) -> _Found:
     try:
+        return load(path.read_bytes())
+    except OSError as fault:
+        raise SecurityFault(
+            f"{path}: the {what} cannot be read ({fault.strerror}). Check who may read it."
+        ) from fault
+    except ValueError as fault:
+        raise SecurityFault(
+            f"{path} holds no {what} in DER or PEM form that can be used "
+            f"({fit_to_show(str(fault))}). Replace it or move it away."
+        ) from fault
+
+
+def _loaded(content: bytes) -> x509.Certificate:
+    """The certificate; ValueError where a part of it is damaged or of a kind that nobody reads."""
+    load = x509.load_pem_x509_certificate if _is_pem(content) else x509.load_der_x509_certificate
+    with _as_value_error():
+        certificate = load(content)
         for part in _PARTS:
             getattr(certificate, part)
         certificate.public_key()
+    return certificate
+
+
+def _loaded_list(content: bytes) -> x509.CertificateRevocationList:
+    """The same of a revocation list."""
+    load = x509.load_pem_x509_crl if _is_pem(content) else x509.load_der_x509_crl
+    with _as_value_error():
+        revocations = load(content)
+        for part in _LIST_PARTS:
+            getattr(revocations, part)
+    return revocations
+
+
+def _is_pem(content: bytes) -> bool:
+    return content.lstrip().startswith(b"-----")
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Some of what the library says of odd certificates is no ValueError of its own."""
+    try:
+        yield
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as fault:
         raise ValueError(f"an extension cannot be read: {fault}") from fault
-    except UnsupportedAlgorithm as fault:
-        raise ValueError(f"an algorithm is not known: {fault}") from fault
-    return certificate
+    except (UnsupportedAlgorithm, x509.InvalidVersion) as fault:
+        raise ValueError(f"it is of a kind that is not known here: {fault}") from fault
 
 
 def _der_size(sent: bytes) -> int:

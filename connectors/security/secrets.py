@@ -77,8 +77,8 @@ class Secrets:
         if found is not None:
             return found
         raise SecurityFault(
-            f"{source}: the plant file asks for a login, and no {names[0]} and {names[1]} are "
-            f"told for `{identity}`. Set them in {self.path} (mode 0600) or as "
+            f"{source}: it is logged in to, and no {names[0]} and {names[1]} are told "
+            f"for `{identity}`. Set them in {self.path} (mode 0600) or as "
             f"{_variable(f'{source}_{identity}', names[0])} and "
             f"{_variable(f'{source}_{identity}', names[1])}."
         )

@@ -23,12 +23,14 @@ from connectors.security.certificates import (
     certificate_files,
     fingerprint,
     read_certificate,
+    read_revocations,
 )
 from connectors.security.own import private_folder
 from twin.errors import SecurityFault, UsageError
 
 TRUSTED, REJECTED, REVOKED, ISSUERS = "trusted", "rejected", "revoked", "issuers"
 
+_STATES = (TRUSTED, ISSUERS, REJECTED, REVOKED)
 _REVOCATION_LISTS = "crl"
 _LEAST_DIGITS = 8  # of a fingerprint: 32 bits tell a few certificates apart beyond doubt
 _REJECTED_KEPT = 100  # a server with ever new certificates must not fill the disk
@@ -69,16 +71,42 @@ class TrustStore:
             frozenset(fingerprint(each.certificate) for each in self.entries(TRUSTED)),
             frozenset(fingerprint(each.certificate) for each in self.entries(REVOKED)),
             tuple(each.certificate for each in self.entries(ISSUERS)),
-            tuple(_revocation_list(path) for path in lists),
+            tuple(read_revocations(path) for path in lists),
         )
 
     def entries(self, *states: str) -> list[Kept]:
-        """The certificates in these folders (in all of them by default)."""
+        """The certificates in these folders (in all of them by default).
+
+        A file that cannot be read raises SecurityFault.
+        """
         return [
             Kept(state, read_certificate(path), path)
-            for state in states or (TRUSTED, ISSUERS, REJECTED, REVOKED)
+            for state in states or _STATES
             for path in certificate_files(self.pki / state)
         ]
+
+    def readable(self, *states: str) -> tuple[list[Kept], list[str]]:
+        """The same as far as it can be read, and what is wrong with the rest.
+
+        Without `states` revocation lists are looked at too.
+        """
+        kept: list[Kept] = []
+        faults: list[str] = []
+        for state in states or (*_STATES, f"{ISSUERS}/{_REVOCATION_LISTS}"):
+            try:
+                paths = certificate_files(self.pki / state)
+            except SecurityFault as fault:
+                faults.append(str(fault))
+                continue
+            for path in paths:
+                try:
+                    if path.parent.name == _REVOCATION_LISTS:
+                        read_revocations(path)
+                    else:
+                        kept.append(Kept(state, read_certificate(path), path))
+                except SecurityFault as fault:
+                    faults.append(str(fault))
+        return kept, faults
 
     def reject(self, certificate: x509.Certificate) -> None:
         """Keep the certificate of one who is not trusted, so that a person may accept it."""
@@ -101,7 +129,7 @@ class TrustStore:
     def _move(self, found: Kept, state: str) -> Kept:
         path = self._keep(state, found.certificate)
         wanted = fingerprint(found.certificate)
-        for other in self.entries():
+        for other in self.readable()[0]:
             if other.state != state and fingerprint(other.certificate) == wanted:
                 other.path.unlink()
         return Kept(state, found.certificate, path)
@@ -127,30 +155,17 @@ class TrustStore:
                 f"{given!r}: give the first {_LEAST_DIGITS} or more hexadecimal digits of a "
                 "SHA-256 fingerprint; `plantwright certs list` shows them."
             )
-        found = {fingerprint(kept.certificate): kept for kept in reversed(self.entries(*states))}
+        kept_here, faults = self.readable(*states)  # another file's fault must not keep trust up
+        found = {fingerprint(kept.certificate): kept for kept in reversed(kept_here)}
         fits = [kept for each, kept in found.items() if each.startswith(digits)]
         if len(fits) != 1:
             said = "more than one certificate" if fits else f"no certificate that is {what}"
+            unread = f" {len(faults)} file(s) could not be read." if faults and not fits else ""
             raise UsageError(
-                f"{given}: {said} has this fingerprint. `plantwright certs list` shows them all."
+                f"{given}: {said} has this fingerprint.{unread} `plantwright certs list` shows "
+                "them all."
             )
         return fits[0]
-
-
-def _revocation_list(path: Path) -> x509.CertificateRevocationList:
-    try:
-        content = path.read_bytes()
-        if content.lstrip().startswith(b"-----"):
-            return x509.load_pem_x509_crl(content)
-        return x509.load_der_x509_crl(content)
-    except OSError as fault:
-        raise SecurityFault(
-            f"{path}: the revocation list cannot be read ({fault.strerror}). Check who may read it."
-        ) from fault
-    except ValueError as fault:
-        raise SecurityFault(
-            f"{path} holds no revocation list in DER or PEM form. Replace it or move it away."
-        ) from fault
 
 
 def _age_key(path: Path) -> float:

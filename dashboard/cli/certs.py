@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dashboard.cli.door import tell
+from dashboard.cli.door import refuse, tell
 from dashboard.cli.options import JsonOption, settings_of
 from twin.clock import wall_now
+from twin.errors import SecurityFault
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -28,15 +29,23 @@ EmulatorOption = Annotated[
 def list_(emulator: EmulatorOption = False, as_json: JsonOption = False) -> None:
     """Show certificates: our own, trusted, rejected, revoked.
 
-    Each with fingerprint, subject, application URI and the day until which it is valid.
+    Each with fingerprint, subject, application URI and the day until which it is valid. Files that
+    cannot be read are named below them, with exit code 1.
     """
     from connectors.security.own import kept_identity, kept_names
 
     store, now = _store(emulator), wall_now()
-    identities = [kept_identity(store.pki, name) for name in kept_names(store.pki)]
-    found = [_facts(f"own {i.name}", i.certificate, i.certificate_path, now) for i in identities]
-    found += [_facts(kept.state, kept.certificate, kept.path, now) for kept in store.entries()]
-    _tell_all(as_json, store, found)
+    found, faults = [], []
+    for name in kept_names(store.pki):
+        try:
+            ours = kept_identity(store.pki, name)
+        except SecurityFault as fault:
+            faults.append(str(fault))
+        else:
+            found.append(_facts(f"own {name}", ours.certificate, ours.certificate_path, now))
+    kept, unreadable = store.readable()
+    found += [_facts(each.state, each.certificate, each.path, now) for each in kept]
+    _tell_all(as_json, store, found, faults + unreadable)
 
 
 def own(as_json: JsonOption = False) -> None:
@@ -50,7 +59,7 @@ def own(as_json: JsonOption = False) -> None:
     store, now = _store(False), wall_now()
     identities = [own_identity(store.pki, name, now) for name in IDENTITIES]
     found = [_facts(f"own {i.name}", i.certificate, i.certificate_path, now) for i in identities]
-    _tell_all(as_json, store, found)
+    _tell_all(as_json, store, found, [])
 
 
 def accept(
@@ -107,12 +116,22 @@ def _facts(state: str, certificate: Certificate, path: Path, now: datetime) -> d
     }
 
 
-def _tell_all(as_json: bool, store: TrustStore, found: list[dict[str, Any]]) -> None:
-    text = "\n".join(_text(facts) for facts in found) or (
-        f"No certificates in {store.pki} yet. `plantwright certs own` makes ours; servers' are "
-        "kept there when they are first called."
-    )
-    tell(as_json, {"folder": store.pki, "certificates": found}, text)
+def _tell_all(
+    as_json: bool, store: TrustStore, found: list[dict[str, Any]], faults: list[str]
+) -> None:
+    text = "\n".join(_text(facts) for facts in found)
+    if not found and not faults:
+        text = (
+            f"No certificates in {store.pki} yet. `plantwright certs own` makes ours; servers' are "
+            "kept there when they are first called."
+        )
+    record = {"folder": store.pki, "certificates": found, "faults": faults}
+    if not faults:
+        tell(as_json, record, text)
+        return
+    if text and not as_json:
+        tell(False, record, text)
+    refuse(as_json, record, "\n".join(faults))
 
 
 def _text(facts: dict[str, Any]) -> str:
