@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from connectors.backfill import Backfill
+from connectors.ending import end_tasks
 from connectors.intake import Intake
 from connectors.parcels import Heard, Lost, Note, Silence
 from connectors.progress import SourceProgress, SourceState
@@ -130,7 +131,8 @@ class Feed:
         loop = asyncio.get_running_loop()
         if not self._is_main:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._clocks.is_known.wait(), _MAIN_CLOCK_S)
+                async with asyncio.timeout(_MAIN_CLOCK_S):
+                    await self._clocks.is_known.wait()
         began_s, pause_s = loop.time(), _FIRST_PAUSE_S
         while True:
             longest_s = _LONGEST_PAUSE_S
@@ -163,7 +165,8 @@ class Feed:
         self._has_lived = True
         self._unheard -= {*session.faulty}
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_heard.wait(), _FIRST_LIVE_S)
+            async with asyncio.timeout(_FIRST_LIVE_S):
+                await self._all_heard.wait()
         # Not the clock's now: that may run ahead of a plant that is late with its samples.
         self._mark(Heard(self.source.name, self._first_live or session.clock.now()))
         self._is_marked = False
@@ -181,9 +184,7 @@ class Feed:
                 ended.result()
             return lost.result()
         finally:
-            for task in (lost, *tasks):
-                task.cancel()
-            await asyncio.gather(lost, *tasks, return_exceptions=True)
+            await end_tasks(lost, *tasks)
             self.share = None
 
     def _begin(self, session: Live) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from connectors.backfill import Backfill, holes
 from connectors.buffering import Buffering
+from connectors.ending import end_tasks
 from connectors.feed import PROCESS, Clocks, Feed
 from connectors.intake import Intake
 from connectors.parcels import Note
@@ -170,7 +171,8 @@ class _Waiting:
             link = f"waiting for {waits_for}, which collects this plant"
             self._on_progress(Progress(link=link, waits_for=waits_for))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), _WAIT_S)
+            async with asyncio.timeout(_WAIT_S):
+                await self._stop.wait()
         return self._stop.is_set()
 
 
@@ -272,9 +274,7 @@ class _Collector:
             for ended in (task for task in endless if task.done()):
                 ended.result()
         finally:
-            for task in (stopped, *others, *links):
-                task.cancel()
-            await asyncio.gather(stopped, *others, *links, return_exceptions=True)
+            await end_tasks(stopped, *others, *links)
             await self._finish(spooling, storing)
 
     async def _finish(self, spooling: asyncio.Task[None], storing: asyncio.Task[None]) -> None:

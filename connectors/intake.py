@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
+from connectors.ending import end_tasks
 from connectors.parcels import Batch, Lost, Parcel, rows_of
 from connectors.spool import BALLAST_BYTES, HIGH_WATER, HIGH_WATER_OVER, Spool
 from twin.errors import SpoolUnavailable
@@ -114,8 +115,7 @@ class Intake:
         self._is_ending = True
         self._has_work.set()
         await asyncio.wait([spooling], timeout=within_s)
-        spooling.cancel()
-        await asyncio.gather(spooling, return_exceptions=True)
+        await end_tasks(spooling)
 
     async def look(self) -> None:
         """Tell what was lost once there is room again, and a high water; get the ballast back.

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from connectors.ending import end_tasks
 from connectors.security import Access, PasswordLogin, TrustStore
 from connectors.security.judging import WARN_DAYS
 from connectors.topics import Sent, Topics
@@ -130,8 +131,7 @@ class MqttSession:
 
     async def __aexit__(self, *_: object) -> None:
         if self._receiving is not None:
-            self._receiving.cancel()
-            await asyncio.gather(self._receiving, return_exceptions=True)
+            await end_tasks(self._receiving)
         with contextlib.suppress(_library().MqttError, OSError):
             await self._client.__aexit__(None, None, None)
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from connectors.ending import end_tasks
 from connectors.parcels import Batch, Heard, Lost, Note, Parcel, Silence, rows_of, span_of
 from connectors.spool import Spool
 from twin.errors import HistorianError, RecordRefused, SpoolUnavailable, UnknownTag
@@ -91,7 +92,8 @@ class Store:
             await self.ask(self._prepare)
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_work.wait(), _TIDY_AFTER_S)
+                async with asyncio.timeout(_TIDY_AFTER_S):
+                    await self._has_work.wait()
             if not self._has_work.is_set():
                 await self._tidy()
                 await self._has_work.wait()
@@ -104,9 +106,9 @@ class Store:
         """Let what still waits be stored, if the database lets us in time; the rest stays."""
         self._is_ending = True
         self._has_work.set()
-        await asyncio.wait([storing], timeout=within_s)
-        storing.cancel()
-        await asyncio.gather(storing, return_exceptions=True)
+        if self.is_allowed.is_set():
+            await asyncio.wait([storing], timeout=within_s)
+        await end_tasks(storing)
         if self._jobs:  # a thread cannot be cancelled, and uses what is closed next
             await asyncio.wait(self._jobs)
 

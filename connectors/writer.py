@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from connectors.advice import Advice
+from connectors.ending import end_tasks
 from connectors.handback import HandBacks
 from connectors.lease import WriterLease
 from connectors.opcua import Session
@@ -128,9 +129,7 @@ async def _serve(
         if not leased.done():
             await duty.end(session)
     finally:
-        for task in (leased, *beside):
-            task.cancel()
-        await asyncio.gather(leased, *beside, return_exceptions=True)
+        await end_tasks(leased, *beside)
 
 
 class _Duty:
@@ -206,4 +205,5 @@ class _Duty:
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()

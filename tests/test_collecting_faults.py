@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from counted_source import CountingSource, counting_plant
@@ -18,9 +20,11 @@ from one_tank import until
 from test_faults import resident_mib
 from test_ingest import collecting
 
+from connectors import ending
 from connectors.buffering import Buffering
 from connectors.ingest import Progress
 from connectors.progress import SourceState
+from connectors.sources import Live
 from connectors.spool import Spool
 from twin.errors import DatabaseUnavailable
 from twin.historian import Gap, Historian
@@ -193,6 +197,42 @@ def test_a_slow_database_lets_no_memory_grow(tmp_path: Path) -> None:
                 await until(lambda: are_all(historian, source), "every number", 60)
 
     asyncio.run(story())
+
+
+def test_a_stop_ends_what_misses_being_told_once(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may drop a cancellation, while it connects or later: all ends all the same."""
+    monkeypatch.setattr(ending, "_AGAIN_S", 0.2)
+    plant = counting_plant()
+    source = source_of(plant)
+    is_connecting = asyncio.Event()
+    missed: list[str] = []
+
+    async def for_ever(what: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            missed.append(what)
+
+    async def never_lost() -> str:
+        await for_ever("being live")
+        return await asyncio.Future()
+
+    @asynccontextmanager
+    async def opened(*given: Any) -> AsyncIterator[Live]:
+        is_connecting.set()
+        await for_ever("connecting")
+        async with source.connect()(*given) as session:
+            session.until_lost = never_lost  # type: ignore[method-assign]  # of this one
+            yield session
+
+    async def story() -> None:
+        async with collecting(plant, historian, connect=opened):
+            await asyncio.wait_for(is_connecting.wait(), 20)
+
+    asyncio.run(story())
+    assert missed == ["connecting", "being live"]
 
 
 def test_two_collectors_take_turns(historian: Historian, tmp_path: Path) -> None:

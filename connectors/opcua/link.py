@@ -104,7 +104,8 @@ class Link:
             self._trusting.cancel()
         try:
             with contextlib.suppress(*LINK_ERRORS):
-                await asyncio.wait_for(self._client.disconnect(), within_s)
+                async with asyncio.timeout(within_s):
+                    await self._client.disconnect()
         finally:
             self._client.disconnect_socket()
 
@@ -168,7 +169,8 @@ class Link:
             if str(self._client.state.value) == "disconnected":
                 self.lose("the connection broke")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._lost.wait()
         return self._loss_reason
 
 
