@@ -2,6 +2,8 @@
 
 A gap stays a row when it is filled, and stays unfilled where the source remembers nothing of it.
 `filled_until` says how far it was asked; a gap that was asked to its end is not asked again.
+A tag whose history gives no answer holds up no other: what is missing of it waits in a row of its
+own, and is asked for again.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from connectors.buffering import READINGS_PER_S
+from connectors.buffering import ASK_AGAIN_S, READINGS_PER_S
 from connectors.sources import Past
 from connectors.storing import FIRST_START, Store
-from twin.errors import EndpointUnavailable, NodeFault
+from twin.errors import EndpointUnavailable, Fault, NodeFault
 from twin.historian import Gap
 from twin.plant import Plant
 from twin.plant import Source as SourcePart
@@ -31,7 +33,10 @@ _NO_HISTORY = "the plant's history has no readings of it"
 
 @dataclass
 class _Filling:
-    """How far a gap is filled: `last` is the newest reading known of it or before."""
+    """How far a gap is filled: `last` is the newest reading known of it or before.
+
+    Where it `waits`, nobody answered for any tag left: it stays as it is for now.
+    """
 
     gap: Gap
     end: datetime
@@ -39,10 +44,14 @@ class _Filling:
     at: datetime
     last: datetime
     found: int = 0
+    waits: bool = False
 
 
 class Backfill:
-    """One source's gaps. `tell` writes to the audit; `on_share` hears how much of a gap is done."""
+    """One source's gaps. `tell` writes to the audit; `on_share` hears how much of a gap is done.
+
+    What got no answer is asked for again after `ask_again_s`, or when there are new gaps.
+    """
 
     def __init__(
         self,
@@ -53,6 +62,7 @@ class Backfill:
         tell: Callable[[str, str], None],
         on_share: Callable[[float | None], None],
         readings_per_s: float = READINGS_PER_S,
+        ask_again_s: float = ASK_AGAIN_S,
     ) -> None:
         self._plant = plant
         self._source = source
@@ -60,6 +70,9 @@ class Backfill:
         self._tell = tell
         self._on_share = on_share
         self._readings_per_s = readings_per_s
+        self._ask_again_s = ask_again_s
+        self._some_wait = False
+        self._told: set[str] = set()  # of what goes on the audit hears once
         self._has_gaps = asyncio.Event()
         self._has_gaps.set()  # those of an earlier process
 
@@ -69,9 +82,13 @@ class Backfill:
 
     async def keep_filling(self, past: Past) -> None:
         """Fill gaps whenever there are new ones, the newest first, for ever."""
+        self._told.clear()
         while True:
-            await self._has_gaps.wait()
+            with contextlib.suppress(TimeoutError):
+                within_s = self._ask_again_s if self._some_wait else None
+                await asyncio.wait_for(self._has_gaps.wait(), within_s)
             self._has_gaps.clear()
+            self._some_wait = False
             for gap in reversed(
                 [gap for gap in await self._store.unfilled_gaps() if self._is_mine(gap, past)]
             ):
@@ -95,10 +112,16 @@ class Backfill:
             while filling.at < filling.end and filling.tags:
                 await self._fill_slice(past, filling)
         except EndpointUnavailable as fault:
-            self._tell("backfill", str(fault))
+            self._tell_once(str(fault))
             return False
-        await self._settle(filling)
+        if not filling.waits:
+            await self._settle(filling)
         return True
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell("backfill", text)
 
     async def _begun(self, past: Past, gap: Gap) -> _Filling:
         """Where filling goes on."""
@@ -119,13 +142,13 @@ class Backfill:
         slice_s = _SLICE_READINGS * self._plant.sample_s / len(filling.tags)
         to = min(filling.at + timedelta(seconds=slice_s), filling.end)
         overlap = timedelta(seconds=_OVERLAP_SAMPLES * self._plant.sample_s)
-        times, without = await self._read(past, filling, filling.at - overlap, to)
-        for tag in without:
-            filling.tags.remove(tag)
-            if tag != filling.gap.tag:
-                of_tag = replace(filling.gap, tag=tag, source=self._source.name)
-                missing = self._unfillable(of_tag, filling.gap.started_at, filling.end)
-                await self._store.store_gap(missing)
+        times, faults = await self._read(past, filling, filling.at - overlap, to)
+        if faults and len(faults) == len(filling.tags) and all(each.may_pass for each in faults):
+            filling.waits = self._some_wait = True
+            filling.tags.clear()
+            return
+        for fault in faults:
+            await self._go_without(filling, fault)
         await self._tell_holes(filling, sorted(t for t in times if filling.last < t <= to))
         filling.found += len(times)
         filling.at = to
@@ -135,8 +158,8 @@ class Backfill:
 
     async def _read(
         self, past: Past, filling: _Filling, start: datetime, end: datetime
-    ) -> tuple[set[datetime], list[str]]:
-        """Store the past of a slice: its source times, and of which tags there is no history."""
+    ) -> tuple[set[datetime], list[Fault]]:
+        """Store the past of a slice: its source times, and the faults of tags without."""
         seconds = max((filling.end - filling.gap.started_at).total_seconds(), 1.0)
         times: set[datetime] = set()
         began_s, count = time.monotonic(), 0
@@ -151,9 +174,23 @@ class Backfill:
                     ahead_s = count / self._readings_per_s - (time.monotonic() - began_s)
                     await asyncio.sleep(max(0.0, ahead_s))
         except NodeFault as fault:
-            self._tell("backfill", str(fault))
-            return times, [each.where for each in fault.faults if each.where in filling.tags]
+            self._tell_once(str(fault))
+            return times, [each for each in fault.faults if each.where in filling.tags]
         return times, []
+
+    async def _go_without(self, filling: _Filling, fault: Fault) -> None:
+        """From here on the gap is filled without a tag; what is missing of it is a row."""
+        tag = fault.where
+        filling.tags.remove(tag)
+        if tag == filling.gap.tag:
+            return
+        of_tag = replace(filling.gap, tag=tag, source=self._source.name)
+        if fault.may_pass:
+            self._some_wait = True
+            await self._store.store_gap(replace(of_tag, ended_at=filling.end))
+        else:
+            missing = self._unfillable(of_tag, filling.gap.started_at, filling.end)
+            await self._store.store_gap(missing)
 
     async def _tell_holes(self, filling: _Filling, times: Sequence[datetime]) -> None:
         """Store what even the history lacks, up to the newest of the sorted `times`."""

@@ -12,6 +12,10 @@ QUOTA_BYTES = 2_000_000_000
 #: and live readings keep half of one core's database.
 READINGS_PER_S = 50_000.0
 
+#: A history that gave no answer is asked again in so long: a device behind a gateway is seldom back
+#: sooner, and it costs one request per gap that waits.
+ASK_AGAIN_S = 60.0
+
 
 @dataclass(frozen=True)
 class Buffering:
@@ -23,3 +27,4 @@ class Buffering:
     spool: Path | None = None
     quota_bytes: int = QUOTA_BYTES
     backfill_readings_per_s: float = READINGS_PER_S
+    backfill_again_s: float = ASK_AGAIN_S

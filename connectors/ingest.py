@@ -219,8 +219,7 @@ class _Collector:
             may_go_straight=self._store.may_go_straight,
         )
         self._backfills = {
-            source.name: self._backfill(source, buffering.backfill_readings_per_s)
-            for source in plant.all_sources
+            source.name: self._backfill(source, buffering) for source in plant.all_sources
         }
         self._feeds = {
             source.name: Feed(
@@ -235,14 +234,15 @@ class _Collector:
             for source in plant.all_sources
         }
 
-    def _backfill(self, source: Source, readings_per_s: float) -> Backfill:
+    def _backfill(self, source: Source, buffering: Buffering) -> Backfill:
         return Backfill(
             self._plant,
             source,
             self._store,
             tell=lambda kind, message: self._feeds[source.name].tell(kind, message),
             on_share=partial(self._tell_share, source.name),
-            readings_per_s=readings_per_s,
+            readings_per_s=buffering.backfill_readings_per_s,
+            ask_again_s=buffering.backfill_again_s,
         )
 
     # -- running ---------------------------------------------------------------------------------

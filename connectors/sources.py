@@ -51,7 +51,10 @@ class Past(Protocol):
     def history(
         self, start: datetime, end: datetime, tags: Sequence[str] | None = None
     ) -> AsyncGenerator[list[Reading], None]:
-        """Batches of past readings, both ends included; NodeFault at the end names tags without."""
+        """Batches of past readings, both ends included; NodeFault at the end names tags without.
+
+        Where a fault of it may pass, the tag's past is there but did not come, or not to its end.
+        """
         ...
 
 

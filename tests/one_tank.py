@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -201,16 +202,26 @@ async def live_tank(
             running.cancel()
 
 
-def forget(server: Any, name: str) -> None:
+@dataclass
+class Forgotten:
+    """What a server says of one node's history instead of telling it, until it `is_over`."""
+
+    code: int = ua.StatusCodes.BadHistoryOperationUnsupported
+    answers: int = 0
+    is_over: bool = False
+
+
+def forget(server: Any, name: str, forgotten: Forgotten | None = None) -> None:
     """Let the server keep no history of one node, as most do of most nodes."""
-    service = server.iserver.history_manager
+    service, said = server.iserver.history_manager, forgotten or Forgotten()
     inner = service.read_history
 
     async def read_history(params: Any) -> list[Any]:
         results: list[Any] = await inner(params)
         for wanted, result in zip(params.NodesToRead, results, strict=True):
-            if wanted.NodeId.Identifier == name:
-                result.StatusCode = ua.StatusCode(ua.StatusCodes.BadHistoryOperationUnsupported)
+            if wanted.NodeId.Identifier == name and not said.is_over:
+                said.answers += 1
+                result.StatusCode = ua.StatusCode(said.code)
                 result.HistoryData = ua.HistoryData()
         return results
 

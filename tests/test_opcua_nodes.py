@@ -58,6 +58,9 @@ def test_a_node_told_in_text_is_that_node_and_no_other(text: str) -> None:
         ("nsu=;s=x", "after nsu=URI; comes"),
         ("ns=2;s=x", "write nsu=URI; instead"),
         ("i=" + "9" * 5000, "whole number"),
+        ("s=", "nothing comes after s="),
+        ("b=", "nothing comes after b="),
+        (f"nsu={OTHER};s=", "nothing comes after s="),
     ],
 )
 def test_a_text_that_names_no_node_says_why(text: str, why: str) -> None:

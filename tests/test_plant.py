@@ -596,7 +596,7 @@ def test_further_sources_have_their_own_tags(tmp_path):
     assert not plant.opcua.security.is_none, "what the file does not say is encrypted"
 
 
-@pytest.mark.parametrize("node", ["nsu=urn:x", "ns=2;s=level", "i=-1", "g=6b29", "b=***"])
+@pytest.mark.parametrize("node", ["nsu=urn:x", "ns=2;s=level", "i=-1", "g=6b29", "b=***", "s="])
 def test_a_node_that_no_server_can_have_is_a_fault_of_the_file(tmp_path, node):
     """Told with its line before anybody connects, and not only in the collector's log."""
     path = tmp_path / "plant.yaml"

@@ -117,6 +117,29 @@ def test_each_fault_of_writing_is_told(
         assert word in faults, faults
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("heartbeat_node: plc.heartbeat", "opcua.heartbeat_node"),
+        ("stop_node: plc.stop", "opcua.stop_node"),
+        ("speed_node: plc.speed", "opcua.speed_node"),
+        ("id_node: advice.id", "opcua.advisory.id_node"),
+        ("valid_until_node: advice.until", "opcua.advisory.valid_until_node"),
+        ("heartbeat_node: advice.heartbeat", "opcua.advisory.heartbeat_node"),
+        ("valve.setpoint: advice.valve", "opcua.advisory.value_nodes.valve.setpoint"),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["s=", "ns=2;s=stop", "i=one"])
+def test_a_node_beside_the_tags_that_no_server_can_have_is_a_fault_of_its_line(
+    tmp_path: Path, line: str, place: str, wrong: str
+) -> None:
+    """A stop node with a slip of the pen is found by a person at a desk, not by the stop."""
+    key = line.partition(": ")[0]
+    (fault,) = faults_of(tmp_path, LOOP.replace(line, f"{key}: {wrong!r}", 1))
+    number = next(at for at, each in enumerate(LOOP.splitlines(), 1) if line in each)
+    assert fault.startswith(f"{place} (line {number}): {wrong!r} is no node: ")
+
+
 def test_a_mode_that_is_read_elsewhere_cannot_be_written(tmp_path: Path) -> None:
     """Only the main source is written to."""
     broker = "  - {kind: mqtt, name: lab, broker: 'mqtt://127.0.0.1:1883'}\n"

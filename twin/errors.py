@@ -37,12 +37,16 @@ class PlantwrightError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of a file: where it stands, what is wrong, what to do."""
+    """One fault of a file or a node: where it stands, what is wrong, what to do.
+
+    It may pass without anybody's doing where `may_pass`: asking again later makes sense.
+    """
 
     where: str
     message: str
     line: int | None = None
     remedy: str = ""
+    may_pass: bool = False
 
     def __str__(self) -> str:
         place = f" (line {self.line})" if self.line is not None else ""

@@ -14,7 +14,17 @@ from connectors.opcua.limits import TOO_MUCH, Service
 from connectors.opcua.link import Link
 from connectors.opcua.requests import history_request
 from connectors.opcua.values import is_unanswered
-from twin.errors import EndpointUnavailable, Fault, NodeFault
+from twin.errors import Fault, NodeFault
+
+#: What a server says of a node whose history it has, but cannot bring just now, beside
+#: `is_unanswered` (OPC 10000-4, 7.39.2).
+_BUSY = (
+    ua.StatusCodes.BadNotConnected,
+    ua.StatusCodes.BadDeviceFailure,
+    ua.StatusCodes.BadResourceUnavailable,
+    ua.StatusCodes.BadOutOfMemory,
+    ua.StatusCodes.BadInternalError,
+)
 
 
 async def read_history(
@@ -23,7 +33,9 @@ async def read_history(
     """Batches of (name, data value) from `start` to `end`, both included, roughly in time order.
 
     Raises:
-        NodeFault: at the end, naming all nodes of which the server keeps no history.
+        NodeFault: at the end, naming all nodes of which the server keeps no history, or gave no
+            answer just now (the fault may pass: a gateway's device is away). Of these some values
+            may have been yielded.
         EndpointUnavailable: the link broke; what was yielded stands.
     """
     faults: list[Fault] = []
@@ -89,10 +101,9 @@ def _sort(link: Link, pending: Mapping[str, Any], told: list[Any] | None) -> _An
             continue
         if status.value == ua.StatusCodes.BadNoContinuationPoints and len(pending) > 1:
             answers.again.append(name)  # the server remembers where it was for so many only
-        elif is_unanswered(status):
-            raise EndpointUnavailable(
-                f"{link.endpoint}: the history of {name} got no answer ({status.name})."
-            )
+        elif is_unanswered(status) or status.value in _BUSY:
+            told_of = f"its history got no answer: {status.name}."
+            answers.faults.append(Fault(name, told_of, may_pass=True))
         elif status.is_bad():
             answers.faults.append(Fault(name, f"no history: {status.name}."))
         else:

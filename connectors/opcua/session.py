@@ -347,7 +347,8 @@ class Session:
         of that past: it is left out, and `on_misdated` hears of the latter.
 
         Raises:
-            NodeFault: at the end, naming all tags of which the server keeps no history.
+            NodeFault: at the end, naming all tags of which the server keeps no history, or gave
+                no answer just now (`Fault.may_pass`).
             EndpointUnavailable: the link broke; what was yielded stands.
         """
         nodes = self._node_ids(tags)

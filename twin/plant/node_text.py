@@ -30,6 +30,8 @@ def node_parts(text: str) -> tuple[str | None, Identifier]:
             raise ValueError("after nsu=URI; comes s=, i=, g= or b=")
     elif text.startswith("ns=") and ";" in text:
         raise ValueError("an index of a namespace may change; write nsu=URI; instead of ns=")
+    if rest in _FORMS:
+        raise ValueError(f"nothing comes after {rest}")
     return uri, _FORMS[rest[:2]](rest[2:]) if rest[:2] in _FORMS else rest
 
 

@@ -24,6 +24,7 @@ def source_findings(plant: Plant) -> Iterator[Finding]:
             yield Finding((*at, "name"), f"{source.name!r} is used twice.", "Rename one.")
         names.append(source.name)
         yield from _address(source, at)
+        yield from _own_nodes(source, at)
         if at != ("opcua",):
             yield from _only_of_the_main(source, at)
     for position, tag in enumerate(plant.tags):
@@ -55,6 +56,27 @@ def _address(source: Source, at: Place) -> Iterator[Finding]:
         yield Finding((*at, "security", "login"), message, "Choose a policy or log in anonymously.")
 
 
+def _own_nodes(source: Source, at: Place) -> Iterator[Finding]:
+    """What is wrong with nodes that are no tags: heartbeat, stop, speed and advisory nodes."""
+    if not isinstance(source, OpcUaSource):
+        return
+    keys = ("heartbeat_node", "stop_node", "speed_node")
+    told: list[tuple[Place, str | None]] = [((*at, key), getattr(source, key)) for key in keys]
+    if (advisory := source.advisory) is not None:
+        inside = (*at, "advisory")
+        keys = ("id_node", "valid_until_node", "heartbeat_node")
+        told += [((*inside, key), getattr(advisory, key)) for key in keys]
+        told += [((*inside, "value_nodes", mv), node) for mv, node in advisory.value_nodes.items()]
+    for place, node in told:
+        if node and (fault := _node_fault(node)):
+            yield _no_node(place, node, fault)
+
+
+def _no_node(place: Place, node: str, fault: str) -> Finding:
+    remedy = "Write it as nsu=URI;s=NAME, or as a plain NAME."
+    return Finding(place, f"{node!r} is no node: {fault}.", remedy)
+
+
 def _only_of_the_main(source: Source, at: Place) -> Iterator[Finding]:
     if isinstance(source, OpcUaSource):
         for key in ("heartbeat_node", "stop_node", "speed_node", "advisory"):
@@ -74,8 +96,7 @@ def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Findin
         remedy = "Give the topic." if isinstance(source, MqttSource) else "Give the tag's node."
         yield Finding((*at, "node"), f"is missing: the tag is read from {source.name}.", remedy)
     if isinstance(source, OpcUaSource) and (fault := _node_fault(tag.node)):
-        message = f"{tag.node!r} is no node: {fault}."
-        yield Finding((*at, "node"), message, "Write it as nsu=URI;s=NAME, or as a plain NAME.")
+        yield _no_node((*at, "node"), tag.node, fault)
     if isinstance(source, MqttSource) and set("+") & set(tag.node.partition("#")[0]):
         message = f"{tag.node!r} holds a wildcard; a tag has one topic."
         yield Finding((*at, "node"), message, "Write TOPIC, or TOPIC#KEY for JSON.")
