@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from sqlalchemy import URL
 from twin.dynamics.past import past_to_learn
 from twin.errors import UnknownTag
 from twin.historian import AnnotationKind, Historian, Wide
+from twin.historian.windows import Edges
 from twin.records import BAD, GOOD, Reading
 from twin.state import window, window_start
 
@@ -78,6 +82,39 @@ def test_a_long_past_comes_in_chunks_that_fit_together(historian: Historian) -> 
     np.testing.assert_array_equal(wide.times_s, NOON.timestamp() + np.arange(1, 4 * 86_400 + 1))
     np.testing.assert_array_equal(wide.values[:, 0], np.arange(1, 4 * 86_400 + 1) // 50)
     np.testing.assert_array_equal(wide.age_s[:, 0], np.arange(1, 4 * 86_400 + 1) % 50)
+
+
+@pytest.mark.parametrize("step_s", [10.0, 37 / 3, 60.0])
+@pytest.mark.parametrize("known_at", [None, at(1500)])
+def test_rows_wider_than_the_readings_say_what_held_at_them(
+    historian: Historian, step_s: float, known_at: datetime | None
+) -> None:
+    """Not all readings are looked at then; those left out decide nothing, good, bad or late."""
+    rng = random.Random(1000)
+    readings = [
+        replace(
+            level(s + rng.choice((0.0, 0.25)), float(s), BAD if s % 700 < 200 else GOOD),
+            arrival_time=at(s + rng.choice((1, 1, 900))),
+        )
+        for s in range(-50, 3600)
+        if not 1000 < s < 1300 and rng.random() < 0.9
+    ]
+    historian.store(readings)
+    wide = whole(historian.windows(PLANT, [LEVEL], NOON, at(3600), step_s, known_at))
+    known = [r for r in readings if known_at is None or r.arrival_time <= known_at]
+    for i, edge_s in enumerate(wide.times_s.tolist()):
+        until = [r for r in known if r.source_time.timestamp() <= edge_s]
+        good = [r for r in until if r.is_good][-1:]
+        ages_s = [edge_s - r.source_time.timestamp() for r in good]
+        is_near = bool(good) and ages_s[0] <= 60
+        assert wide.is_good[i, 0] == (is_near and until[-1].is_good)
+        assert wide.age_s[i, 0] == (ages_s[0] if is_near else math.inf)
+        np.testing.assert_equal(wide.values[i, 0], good[0].value if is_near else math.nan)
+    edges = Edges.of(wide.times_s)
+    looked_at = historian.stretch(PLANT, LEVEL, NOON, at(3600), known_at, edges)
+    in_all = historian.stretch(PLANT, LEVEL, NOON, at(3600), known_at)
+    is_file = historian.path is not None
+    assert is_file == (2 * len(looked_at.values) < len(in_all.values))
 
 
 def test_a_backtest_sees_a_late_value_when_it_had_arrived(historian: Historian) -> None:

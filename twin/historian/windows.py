@@ -6,6 +6,7 @@ Judging the present is not done here.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from twin.clock import utc
 from twin.historian.annotations import AnnotationKind, AnnotationStore
@@ -30,6 +32,20 @@ _CHUNK_CELLS = 250_000
 _PART_READINGS = 100_000
 _GOOD = "value IS NOT NULL AND quality < 1073741824"
 _IF_GOOD = f"CASE WHEN {_GOOD} THEN value ELSE ? END"
+# Looking one up in a file costs as much as reading so many in a row.
+_LOOKUP_READINGS = 4
+# The readings of one tag that decide what it is at each edge (`Edges`): the newest until then, and
+# the newest good one, if they come after the edge before: each reading is looked at twice at most,
+# however many are not good.
+_NEWEST = (
+    "(SELECT ts FROM sample WHERE tag_id = ? AND ts <= edge.value AND ts > edge.value - ?"
+    "{arrived} AND {which} ORDER BY ts DESC LIMIT 1)"
+)
+_DECISIVE = (
+    f"SELECT ts, {_IF_GOOD} FROM sample WHERE tag_id = ? AND +ts > ? AND ts IN ("
+    f"SELECT {_NEWEST.replace('{which}', _GOOD)} FROM json_each(?) AS edge UNION ALL "
+    f"SELECT {_NEWEST.replace('{which}', '1 = 1')} FROM json_each(?) AS edge) ORDER BY ts"
+)
 _AN_INSTANT = timedelta(microseconds=1)
 _LONG = timedelta(days=1)
 
@@ -75,6 +91,26 @@ class Columns:
     marks: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Where even steps begin and end, also as a database takes them.
+
+    `json_us`: the last whole microsecond until each, as a JSON list; `apart_us`: the widest step.
+    """
+
+    seconds: Series
+    json_us: str
+    apart_us: int
+
+    @classmethod
+    def of(cls, edges_s: Series) -> Edges:
+        """At least two edges, in s since 1970."""
+        edges_us = np.rint(edges_s * 1e6)
+        edges_us -= edges_us / 1e6 > edges_s
+        whole = json.dumps(edges_us.astype(np.int64).tolist())
+        return cls(edges_s, whole, int(np.diff(edges_us).max()))
+
+
 class WindowStore(SampleStore, AnnotationStore):
     """The part of the historian that tells the past row by row."""
 
@@ -106,7 +142,8 @@ class WindowStore(SampleStore, AnnotationStore):
         for first in range(0, rows, at_once):
             count = min(at_once, rows - first)
             edges_s = start_s + step_s * np.arange(first, first + count + 1, dtype=np.float64)
-            parts = [column.rows(edges_s) for column in columns]
+            edges = Edges.of(edges_s)
+            parts = [column.rows(edges) for column in columns]
             yield Wide(
                 tags=tuple(tags),
                 times_s=edges_s[1:],
@@ -166,16 +203,25 @@ class WindowStore(SampleStore, AnnotationStore):
         start: datetime,
         end: datetime,
         known_at: datetime | None = None,
+        edges: Edges | None = None,
     ) -> Samples:
-        """One tag's readings after `start` up to `end`; NaN where not good."""
+        """One tag's readings after `start` up to `end`; NaN where not good.
+
+        With `edges` from `start` to `end`, only those that decide what the tag is at each may come:
+        the newest until then, and the newest good one.
+        """
         arrived, until = _arrived(known_at)
+        number, span = self._ids(plant, [tag])[tag], (microseconds(start), microseconds(end))
         query = (
             f"SELECT ts, {_IF_GOOD} FROM sample "
             f"WHERE tag_id = ? AND ts > ? AND ts <= ?{arrived} ORDER BY ts"
         )
-        span = (microseconds(start), microseconds(end))
-        values = (math.inf, self._ids(plant, [tag])[tag], *span, *until)
+        values: tuple[object, ...] = (math.inf, number, *span, *until)
         with reading(self._engine) as connection:
+            if edges is not None and _is_dense(connection, number, span, len(edges.seconds)):
+                newest = (number, edges.apart_us, *until, edges.json_us)
+                query = _DECISIVE.format(arrived=arrived)
+                values = (math.inf, number, span[0], *newest, *newest)
             rows = fetch(connection, query, values)
         return _samples(rows)
 
@@ -236,11 +282,13 @@ class _Column:
         self._known_at = known_at
         self._before = historian.newest_before(plant, tag, start, known_at)
 
-    def rows(self, edges_s: Series) -> tuple[Series, Series, Series]:
+    def rows(self, edges: Edges) -> tuple[Series, Series, Series]:
         """Value, whether the newest reading is good, and age, at each edge but the first."""
-        tag, end = self._tag, datetime.fromtimestamp(edges_s[-1], tz=self._read_until.tzinfo)
+        tag, edges_s = self._tag, edges.seconds
+        end = datetime.fromtimestamp(edges_s[-1], tz=self._read_until.tzinfo)
+        decisive = None if tag.aggregate == "mean" else edges  # a mean takes all readings
         read = self._historian.stretch
-        new = read(self._plant, tag.name, self._read_until, end, self._known_at)
+        new = read(self._plant, tag.name, self._read_until, end, self._known_at, decisive)
         self._read_until = end
         times_s = np.concatenate([self._before.times_s, new.times_s])
         series = Samples(times_s, np.concatenate([self._before.values, new.values]))
@@ -277,6 +325,14 @@ def _arrived(known_at: datetime | None) -> tuple[str, tuple[int, ...]]:
     if known_at is None:
         return "", ()
     return " AND ts + delay <= ?", (microseconds(known_at),)
+
+
+def _is_dense(connection: Connection, tag_id: int, span: tuple[int, int], edges: int) -> bool:
+    """Whether looking up what decides at each edge costs less than reading all: in a file."""
+    if connection.dialect.name != "sqlite":
+        return False
+    enough = "SELECT 1 FROM sample WHERE tag_id = ? AND ts > ? AND ts <= ? LIMIT 1 OFFSET ?"
+    return bool(fetch(connection, enough, (tag_id, *span, _LOOKUP_READINGS * edges)))
 
 
 def _samples(rows: Sequence[tuple[int, float]]) -> Samples:
