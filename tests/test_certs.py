@@ -156,12 +156,16 @@ def test_a_login_is_told_for_one_identity_or_for_all(tmp_path: Path) -> None:
         ("other: {user: a, password: s3cret}", "no user and password"),
         ("opcua: {user: a}", "user is told and password is missing"),
         ("opcua: {password: s3cret}", "password is told and user is missing"),
-        ("opcua: {user: a, password: 0123}", "put quotes around each `password`"),
-        ("opcua: s3cret", "below each source's name"),
-        ("- s3cret", "below each source's name"),
+        ("opcua: {user: a, password: null}", "user is told and password is missing"),
+        ("opcua: s3cret", r"source \(line 1\).*Below each source's name"),
+        ("- s3cret", r"file \(line 1\).*Below each source's name"),
+        ("opcua:\n  user: [s3cret]", r"`user` \(line 2\): one text is needed"),
+        ("opcua:\n  write: s3cret", r"`write` \(line 2\)"),
+        ("opcua: {user: a, s3cret}", r"key \(line 1\): it is not known here. Known are user"),
+        ("\nopuca: {user: a, password: s3cret}", r"Line 2 of .* names a source that reads much"),
         ("opcua: {user: a,\n password: s3cret: }", r"\(line 2\) is no YAML"),
         ("opcua: {user: a, password: 's3cret", "is no YAML"),
-        ("opcua: {user: s3cret, password: 2026-99-99}", "put quotes around each"),
+        ("opcua: {user: a, s3cret: 2026-99-99}", r"key \(line 1\)"),
         ("[" * 3000, "is no YAML text"),
     ],
 )
@@ -173,6 +177,37 @@ def test_a_secret_file_with_a_fault_says_which_and_never_what(
         secrets(tmp_path, text).password("opcua", "write")
     assert "s3cret" not in str(told.value)
     assert told.value.__cause__ is None
+
+
+def test_every_fault_of_a_secret_file_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+    """Doubled and misspelt keys, of whichever source: a person mends the file once."""
+    text = """opcua:
+  user: reader
+  passwort: s3cret
+  write: {usr: operator, password: s3cret, password: s3cret2}
+gateway: {user: a, password: s3cret}
+gateway: {user: b, password: s3cret}
+"""
+    with pytest.raises(SecurityFault) as told:
+        secrets(tmp_path, text).password("opcua", "write")
+    said = str(told.value)
+    for words in (
+        "secrets.yaml: 4 faults",
+        "key (line 3): it is not known here. Did you mean password?",
+        "key (line 4): it is not known here. Did you mean user?",
+        "`password` (line 4): it is told twice (lines 4 and 4). Keep one.",
+        "source (line 6): it is told twice (lines 5 and 6). Keep one.",
+    ):
+        assert words in said
+    assert "s3cret" not in said
+
+
+def test_a_secret_is_taken_as_it_is_typed(tmp_path: Path) -> None:
+    """What YAML reads as a number, a date or a yes is still the person's own text."""
+    for typed in ("0123", "1_000", "2026-99-99", "yes", "1e3", "0x1F", '"~"', "'12:30'"):
+        told = secrets(tmp_path, f"opcua: {{user: {typed}, password: {typed}}}")
+        found = told.password("opcua", "write")
+        assert found.user == found.password.get_secret_value() == typed.strip("'\"")
 
 
 def test_a_secret_that_others_can_read_is_none(tmp_path: Path) -> None:

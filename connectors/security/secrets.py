@@ -16,21 +16,18 @@ before the file.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import SecretStr
 
-from connectors.security.own import IDENTITIES, refuse_if_open_to_others
+from connectors.security.own import refuse_if_open_to_others
+from connectors.security.secret_file import CERTIFICATE, PASSWORD, Told, parsed
 from twin.errors import SecurityFault
-
-_PASSWORD = ("user", "password")
-_CERTIFICATE = ("certificate", "key")
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,17 @@ class Secrets:
 
     def password(self, source: str, identity: str) -> PasswordLogin:
         """The user and password for a source; raises SecurityFault where none is told."""
-        user, password = self._pair(source, identity, _PASSWORD)
+        user, password = self._pair(source, identity, PASSWORD)
         return PasswordLogin(user, SecretStr(password))
 
     def told_password(self, source: str) -> PasswordLogin | None:
         """The user and password told for a source and every identity; None where there is none."""
-        found = self._found(source, "", _PASSWORD)
+        found = self._found(source, "", PASSWORD)
         return None if found is None else PasswordLogin(found[0], SecretStr(found[1]))
 
     def certificate(self, source: str, identity: str) -> CertificateLogin:
         """The user certificate and key for a source; raises SecurityFault where none is told."""
-        files = [Path(each) for each in self._pair(source, identity, _CERTIFICATE)]
+        files = [Path(each) for each in self._pair(source, identity, CERTIFICATE)]
         certificate, key = (self.path.parent / each for each in files)  # absolute ones stay so
         return CertificateLogin(certificate, key)
 
@@ -78,19 +75,18 @@ class Secrets:
             return found
         raise SecurityFault(
             f"{source}: it is logged in to, and no {names[0]} and {names[1]} are told "
-            f"for `{identity}`. Set them in {self.path} (mode 0600) or as "
+            f"for `{identity}`.{self._alike(source)} Set them in {self.path} (mode 0600) or as "
             f"{_variable(f'{source}_{identity}', names[0])} and "
             f"{_variable(f'{source}_{identity}', names[1])}."
         )
 
     def _found(self, source: str, identity: str, names: tuple[str, str]) -> tuple[str, str] | None:
-        filed = self._filed(source)
-        own = filed.get(identity) if identity in IDENTITIES else None
+        filed = self._filed().get(source, Told(0))
         places = [
             self._environed(f"{source}_{identity}", names),
-            self._pair_of(own if isinstance(own, dict) else {}, names),
+            [filed.identities.get(identity, {}).get(name, "") for name in names],
             self._environed(source, names),
-            self._pair_of(filed, names),
+            [filed.parts.get(name, "") for name in names],
         ]
         for first, second in places:
             if first and second:
@@ -103,23 +99,23 @@ class Secrets:
                 )
         return None
 
-    def _environed(self, stem: str, names: tuple[str, str]) -> tuple[str, str]:
-        first, second = (self.environment.get(_variable(stem, name), "") for name in names)
-        return first, second
+    def _alike(self, source: str) -> str:
+        """Where the file has a source whose name reads like this one's."""
+        told = self._filed()
+        alike = difflib.get_close_matches(source, told, n=1)
+        if not alike:
+            return ""
+        return f" Line {told[alike[0]].line} of {self.path} names a source that reads much like it."
 
-    def _pair_of(self, told: Mapping[str, Any], names: tuple[str, str]) -> tuple[str, str]:
-        for name in names:
-            if not isinstance(told.get(name, ""), str):  # 0123 would be read as 83
-                raise SecurityFault(f"{self.path}: put quotes around each `{name}` in it.")
-        first, second = (told.get(name, "") for name in names)
-        return first, second
+    def _environed(self, stem: str, names: tuple[str, str]) -> list[str]:
+        return [self.environment.get(_variable(stem, name), "") for name in names]
 
-    def _filed(self, source: str) -> Mapping[str, Any]:
-        """What the file says of a source; nothing where there is no file."""
+    def _filed(self) -> dict[str, Told]:
+        """What the file says, by source; nothing where there is no file."""
         try:
             with self.path.open("rb") as file:
                 refuse_if_open_to_others(self.path, os.fstat(file.fileno()).st_mode)
-                content = file.read()
+                return parsed(self.path, file.read())
         except FileNotFoundError:
             return {}
         except OSError as fault:
@@ -127,32 +123,6 @@ class Secrets:
                 f"{self.path}: the secret file cannot be read ({fault.strerror}). Check who may "
                 "read it."
             ) from fault
-        told = self._parsed(content)
-        return told.get(source) or {}
-
-    def _parsed(self, content: bytes) -> Mapping[str, Mapping[str, Any]]:
-        try:
-            told = yaml.safe_load(content) or {}
-        except yaml.MarkedYAMLError as fault:
-            mark = fault.problem_mark or fault.context_mark
-            line = f" (line {mark.line + 1})" if mark is not None else ""
-            # The parser's own text quotes the line, and that may hold a password.
-            raise SecurityFault(f"{self.path}{line} is no YAML. Correct it.") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-            raise SecurityFault(f"{self.path} is no YAML text. Correct it.") from None
-        except ValueError:  # such as 2026-99-99, which reads as a date and is none
-            raise SecurityFault(
-                f"{self.path} is no YAML: put quotes around each user and password in it."
-            ) from None
-        is_whole = isinstance(told, dict) and all(
-            isinstance(name, str) and isinstance(each, dict) for name, each in told.items()
-        )
-        if not is_whole:
-            raise SecurityFault(
-                f"{self.path}: below each source's name stand `user` and `password`, or "
-                "`certificate` and `key`. Correct it."
-            )
-        return told
 
 
 def _variable(stem: str, name: str) -> str:

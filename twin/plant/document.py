@@ -15,6 +15,9 @@ Place = tuple[str | int, ...]  # keys and list positions from the top of the fil
 
 _MAX_BYTES = 2_000_000  # a plant of ten thousand tags
 _MAX_NODES = 500_000  # with repeated anchors written out
+# What YAML makes more of than a text.
+_PARSED = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "int", "float"))
+_TEXT = "tag:yaml.org,2002:str"
 _MAX_SHOWN = 64  # letters of a name or key in a message; no sound one is longer
 
 
@@ -84,6 +87,7 @@ def read_document(path: Path) -> tuple[Document, list[Finding]]:
         if _size(root, {}) > _MAX_NODES:
             raise _unreadable(path, f"has more than {_MAX_NODES} entries when written out.")
         repeated = list(_repeated_keys(root, (), set()))
+        _leave_as_typed(loader, root)
         content = loader.construct_document(root)
     except yaml.MarkedYAMLError as fault:
         line = None if fault.problem_mark is None else fault.problem_mark.line + 1
@@ -99,6 +103,29 @@ def read_document(path: Path) -> tuple[Document, list[Finding]]:
             path, "has no keys at its top level.", 1, "Start from a shipped plant's plant.yaml."
         )
     return Document(path, content, root), repeated
+
+
+def _leave_as_typed(loader: yaml.SafeLoader, root: yaml.Node) -> None:
+    """Take what reads as a date or number of YAML's and is none, such as 2026-02-30, as text.
+
+    It is then judged where it stands, with its line, beside all other faults.
+    """
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [each for entry in node.value for each in entry]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif node.tag in _PARSED:
+            try:
+                loader.construct_object(node)
+            except ValueError:
+                node.tag = _TEXT
+                loader.recursive_objects.pop(node, None)
 
 
 def _text(path: Path) -> str:
