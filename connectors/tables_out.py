@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from connectors.whole_file import whole_or_not
+from twin.errors import PlantwrightError
 from twin.historian import Columns, Historian, Wide
 from twin.plant import Plant
 
@@ -43,10 +44,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `rows` lines of `tags` tags."""
+    """What was written: `rows` lines of `tags` tags, with `numbers` values that are known."""
 
     path: str
     rows: int
+    numbers: int
     tags: int
     start: datetime
     end: datetime
@@ -56,7 +58,8 @@ class ExportReport:
         """The report as a person reads it."""
         span = f"from {self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%S} UTC"
         size = f"{self.size_bytes / 1e6:.1f} MB"
-        return f"{Path(self.path).name}: {self.rows} rows of {self.tags} tag(s) {span}, {size}."
+        told = f"{Path(self.path).name}: {self.rows} rows of {self.tags} tag(s) {span}, {size}."
+        return told if self.numbers else f"{told}\nNot one value in it is known: all are empty."
 
 
 class Writer(Protocol):
@@ -84,16 +87,23 @@ def export(
 
     Raises:
         UnknownTag: a tag is not the plant's, or nothing was ever stored of it.
+        PlantwrightError: there are no rows; no file appears, and an older one stands.
         OSError: the file can't be written; none of that name appears, and an older one stands.
     """
     with whole_or_not(path) as part:
         writer = open_writer(part, plant, asked)
         try:
-            rows = _write(plant, historian, asked, writer, progress)
+            rows, numbers = _write(plant, historian, asked, writer, progress)
         finally:
             writer.close()
+        if not rows:
+            raise PlantwrightError(
+                f"{path} is not written: of {_some(asked.tags)} nothing is stored from "
+                f"{asked.start:%Y-%m-%d %H:%M:%S} to {asked.end:%Y-%m-%d %H:%M:%S} UTC. Give "
+                "another --from, --to or --tags."
+            )
     size = path.stat().st_size
-    return ExportReport(str(path), rows, len(asked.tags), asked.start, asked.end, size)
+    return ExportReport(str(path), rows, numbers, len(asked.tags), asked.start, asked.end, size)
 
 
 class CsvWriter:
@@ -132,23 +142,30 @@ def usable(part: Wide) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
 
 def _write(
     plant: Plant, historian: Historian, asked: Asked, writer: Writer, progress: Progress | None
-) -> int:
+) -> tuple[int, int]:
+    """How many rows were written, and how many values of them are known."""
     tell = progress or (lambda _done, _total: None)
-    rows = 0
+    rows = numbers = 0
     if asked.step_s is not None:
         span = (asked.start - timedelta(seconds=asked.step_s), asked.end)
         total = int((asked.end - span[0]).total_seconds() / asked.step_s)
         for wide in historian.windows(plant, asked.tags, *span, asked.step_s):
             writer.rows(wide)
             rows += len(wide.times_s)
+            numbers += int(np.isfinite(usable(wide)).sum())
             tell(rows, total)
-        return rows
+        return rows, numbers
     for done, tag in enumerate(asked.tags):
         for part in historian.columns(plant, tag, asked.start, asked.end):
             writer.readings(tag, part)
             rows += len(part.times_us)
+            numbers += int(np.isfinite(part.values).sum())
         tell(done + 1, len(asked.tags))
-    return rows
+    return rows, numbers
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _iso(us: int) -> str:

@@ -238,7 +238,7 @@ def test_a_draft_that_could_not_be_written_is_refused_before_the_walk(
     for name, told in (
         ("there.yaml", "exists already"),
         ("folder.yaml", "is a folder"),
-        ("nowhere/plant.yaml", "nothing can be written"),
+        ("nowhere/plant.yaml", "there is no folder"),
     ):
         refused = plantwright("browse", endpoint, "--output", str(tmp_path / name), "--json")
         assert (refused.code, told in refused.record["message"]) == (2, True)

@@ -388,10 +388,26 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
         assert refused.code == 2
         assert told in refused.record["message"]
         assert not (tmp_path / "no.csv").exists()
+    stood = path.read_bytes()
+    for more, code, told in (
+        ((), 2, "exists already"),
+        (
+            ("--force", "--from", "2026-01-05T13:30+00:00", "--to", "2026-01-06"),
+            1,
+            "is not written",
+        ),
+    ):
+        refused = plantwright("export", "four_tank", str(path), *more, "--json")
+        assert (refused.code, told in refused.record["message"]) == (code, True)
+        assert path.read_bytes() == stood
+    assert plantwright("export", "four_tank", str(path), "--force").code == 0
     wide = (str(tmp_path / "wide.csv"), "--wide", "10", "--tags", tag, "--from", "2026-01-05T12:01")
     zone = "+00:00"
     answer = plantwright("export", "four_tank", *wide[:-1], wide[-1] + zone, "--json")
     assert (answer.code, answer.record["rows"]) == (0, 4)
+    empty = (str(tmp_path / "empty.csv"), "--wide", "60", "--from", "2025-01-05", "--to")
+    answer = plantwright("export", "four_tank", *empty, "2025-01-06")
+    assert (answer.code, "Not one value in it is known" in answer.out) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,8 +14,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dashboard.cli.door import console, tell
-from dashboard.cli.options import JsonOption, above_zero, settings_of
-from twin.errors import UsageError
+from dashboard.cli.options import ForceOption, JsonOption, above_zero, check_output, settings_of
 from twin.plant import Security
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def browse(
     ] = "*",
     limit: Annotated[int | None, typer.Option(help="At most so many variables.")] = None,
     output: Annotated[Path | None, typer.Option(help="Draft a plant file here.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
+    force: ForceOption = False,
     policy: Annotated[
         Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "None"],
         typer.Option(help="Security policy; None for a server on this machine only."),
@@ -61,7 +59,7 @@ def browse(
 
     above_zero(limit=limit)
     if output is not None:
-        _check_output(output, force)
+        check_output(output, force)
     security = Security(policy, mode, login)
     found = _found(endpoint, security, under, match, limit)
     usable = [each for each in found.variables if not each.left_out]
@@ -77,16 +75,6 @@ def browse(
         "output": str(output) if output is not None and usable else None,
     }
     tell(as_json, record, _told(found, output if usable else None))
-
-
-def _check_output(output: Path, force: bool) -> None:
-    """Refuse a file that could not be written, before the long walk."""
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder. Give the name of a file.")
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists already. Choose another name, or add --force.")
-    if not os.access(output.parent, os.W_OK | os.X_OK):  # also where there is none
-        raise UsageError(f"{output}: nothing can be written to {output.parent}. Name another.")
 
 
 def _found(endpoint: str, security: Security, under: str, match: str, limit: int | None) -> Browsed:

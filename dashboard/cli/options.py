@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -26,6 +28,7 @@ PlantArgument = Annotated[
     str, typer.Argument(help="Path of a plant.yaml, or a shipped plant's name.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file if there is one.")]
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
@@ -95,6 +98,18 @@ def moment_of(plant: Plant, given: str, option: str) -> datetime:
     if not first <= moment.year < end:
         raise UsageError(f"{option} {given}: give a time of the years {first} to {end - 1}.")
     return moment
+
+
+def check_output(file: Path, force: bool) -> None:
+    """Refuse a file that could not be written, or is there, before the long work for it."""
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder. Give the name of a file.")
+    if not file.parent.is_dir():
+        raise UsageError(f"{file}: there is no folder {file.parent}. Make it or name another.")
+    if file.exists() and not force:
+        raise UsageError(f"{file} exists already. Choose another name, or add --force.")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{file}: nothing can be written to {file.parent}. Name another.")
 
 
 def tags_of(plant: Plant, given: str) -> tuple[str, ...]:

@@ -17,9 +17,11 @@ from rich.progress import Progress
 from dashboard.cli.door import console, tell
 from dashboard.cli.options import (
     DatabaseOption,
+    ForceOption,
     JsonOption,
     PlantArgument,
     above_zero,
+    check_output,
     moment_of,
     opened,
     settings_of,
@@ -82,6 +84,7 @@ def export(
     wide: Annotated[
         float | None, typer.Option(metavar="STEP_S", help="Even rows so many seconds apart.")
     ] = None,
+    force: ForceOption = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,6 +99,7 @@ def export(
     if wide is not None and wide > _LONGEST_STEP_S:
         raise UsageError(f"--wide {wide:g}: give at most {_LONGEST_STEP_S} s, a year.")
     open_writer = _writer_of(file)
+    check_output(file, force)
     found, _, historian = opened(plant, database)
     with historian, _bar(f"Writing {legible(file.name)}") as progress:
         names = all_tags(found, historian, tags_of(found, tags))
@@ -110,10 +114,6 @@ def export(
 
 
 def _writer_of(file: Path) -> Callable[[Path, Plant, Asked], Writer]:
-    if not file.parent.is_dir():
-        raise UsageError(f"{file}: there is no folder {file.parent}. Make it or name one.")
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder. Give the name of a file.")
     if file.suffix == ".csv":
         from connectors.tables_out import CsvWriter
 
