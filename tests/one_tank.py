@@ -47,7 +47,7 @@ def _pump_tags(pump: str) -> tuple[Tag, Tag]:
     return setpoint, Tag(name=f"{pump}.mode", role=Role.AUX, unit="", node=f"{pump}.mode")
 
 
-def one_tank(port: int, **source: object) -> Plant:
+def one_tank(port: int, *, sample_s: float = 10.0, **source: object) -> Plant:
     """A plant file's content with its server on this machine's `port`."""
     opcua = {
         "endpoint": f"opc.tcp://127.0.0.1:{port}/one_tank",
@@ -62,6 +62,7 @@ def one_tank(port: int, **source: object) -> Plant:
     return Plant(
         plant="one_tank",
         title="One tank",
+        sample_s=sample_s,
         tags=(
             *(tag for pump in PUMPS for tag in _pump_tags(pump)),
             Tag(
@@ -179,13 +180,14 @@ async def live_tank(
     ends_at: datetime | None = None,
     past: dict[str, Any] | None = None,
     secured: Secured | None = None,
+    sample_s: float = 10.0,
     **source: object,
 ) -> AsyncIterator[Emulator]:
     """One tank on a free port, its past lived, running at `speed` until `ends_at`.
 
     `past` is what an emulator before this one remembered, as a plant with a good memory would.
     """
-    plant = plant or one_tank(free_port(), **source)
+    plant = plant or one_tank(free_port(), sample_s=sample_s, **source)
     assert plant.opcua is not None
     start = NOON - timedelta(days=plant.opcua.history_days)
     truth = truth or Tank(plant, seed=0, start=start)

@@ -57,7 +57,7 @@ class Panel:
 
 @pytest.fixture(scope="module")
 def emulator(runner: asyncio.Runner) -> Iterator[Emulator]:
-    living = live_tank(SPEED, advisory=NODES)
+    living = live_tank(SPEED, sample_s=2.0, advisory=NODES)
     yield runner.run(living.__aenter__())
     runner.run(living.__aexit__(None, None, None))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from held_pumps import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from one_tank import PUMPS, until
-from written_plant import Site, new_site, tell, told, writing
+from written_plant import Site, fresh_samples, new_site, tell, told, writing
 
 from connectors.emulator import Emulator
 from connectors.opcua import Session
@@ -154,8 +153,7 @@ def test_what_a_failed_write_took_and_cannot_give_back_stays_ours(
         assert ask(site, session, DRAIN) is None, "a person may ask for it too"
         site.truth.refusal = None
         await shown(site, session, "drain", REMOTE)
-        moved = site.truth.now
-        await until(lambda: site.truth.now > moved + timedelta(seconds=40), "fresh samples")
+        await fresh_samples(site)
         for _ in range(2):
             await rounds.one()
         assert site.truth.modes == {"pump": AUTO, "drain": AUTO}
@@ -203,8 +201,7 @@ def test_what_a_person_set_in_remote_while_we_were_away_is_theirs(
         await hold(site, session)
         ask(site, session)
         site.truth.setpoints["pump"] = setpoint
-        changed = site.truth.now
-        await until(lambda: site.truth.now > changed + timedelta(seconds=20), "fresh samples")
+        await fresh_samples(site)
         rounds = Rounds(site, session)
         for _ in range(2):
             await rounds.one()
@@ -274,8 +271,7 @@ async def _fail(
         rounds = Rounds(site, session) if restarts else rounds
         await rounds.one()
     site.truth.refusal, site.truth.drops_writes = None, False
-    moved = site.truth.now
-    await until(lambda: site.truth.now > moved + timedelta(seconds=40), "fresh samples")
+    await fresh_samples(site)
     await rounds.one()
     assert not site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])
     assert site.historian.held(site.plant) == {}

@@ -40,6 +40,13 @@ from twin.records import (
 SPEED = 30.0
 
 
+def be_impatient(site: Site) -> None:
+    """The PLC waits a minute for a heartbeat, half a second by the wall for each of four."""
+    assert site.plant.opcua is not None
+    source = replace(site.plant.opcua, heartbeat_timeout_s=60.0)
+    site.plant = replace(site.plant, opcua=source)
+
+
 def away(*_: object) -> bool:
     """What every question to a database that is gone comes to."""
     raise DatabaseUnavailable("the disk is gone")
@@ -333,6 +340,7 @@ def test_the_writing_process_beats_stops_and_writes(
     """Heartbeats go out, a set latch shows on the PLC's stop node, a release clears it again."""
     latch = StopLatch(tmp_path / "stop")
     site.is_stopped = latch.is_stopped
+    be_impatient(site)
 
     async def story(session: Session) -> None:
         stop, outcomes = asyncio.Event(), list[WriteOutcome]()
@@ -387,6 +395,7 @@ def test_a_release_clears_the_plcs_stop_also_after_a_restart(
 
 def test_a_stop_set_at_the_plant_is_never_cleared_by_us(runner: asyncio.Runner, site: Site) -> None:
     """A writer that starts or reconnects without a latch leaves a stop that is not its own."""
+    be_impatient(site)
 
     async def story(session: Session) -> None:
         await session.write("plc.stop", 1)

@@ -121,8 +121,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def emulator(runner: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """One server for all stories of a file, at its `SPEED`: starting one takes seconds."""
-    living = live_tank(request.module.SPEED)
+    """One server for all stories of a file, at its `SPEED`: starting one takes seconds.
+
+    It samples often, so that no story waits long for a reading that is newer than a write.
+    """
+    living = live_tank(request.module.SPEED, sample_s=2.0)
     yield runner.run(living.__aenter__())
     runner.run(living.__aexit__(None, None, None))
 
@@ -150,14 +153,19 @@ def tell(runner: asyncio.Runner, site: Site, story: Callable[[Session], Awaitabl
     """Run a story over a session that begins after the plant has shown its present state."""
 
     async def whole() -> None:
-        shown = site.truth.now
-        await until(lambda: site.truth.now > shown + timedelta(seconds=20), "fresh samples")
+        await fresh_samples(site)
         async with Session(site.plant) as session:
             await session.write("plc.stop", 0)
             site.truth.writes.clear()
             await story(session)
 
     runner.run(whole())
+
+
+async def fresh_samples(site: Site) -> None:
+    """Wait until the server shows what the plant is now: with a second sample the first is out."""
+    seen = site.truth.now + timedelta(seconds=2 * site.plant.sample_s)
+    await until(lambda: site.truth.now >= seen, "fresh samples")
 
 
 def told(site: Site, kind: str) -> list[str]:
