@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from each_database import Server, seen_by_hand
+from each_database import Server, raw_postgres, seen_by_hand
 from small_plant import LEVEL, NOON, PUMP, at, level, small_plant
 from sqlalchemy import URL, create_engine
 
@@ -87,6 +87,34 @@ def test_two_processes_that_meet_a_new_day_make_it_once(historian: Historian) ->
         assert historian.store([level(0, 1.0)]) == 1
         assert second.store([level(1, 2.0)]) == 1
     assert parts(historian) == {"sample_20260105": 2}
+
+
+@on_server
+def test_a_backup_in_the_way_of_a_new_day_refuses_no_reading(historian: Historian) -> None:
+    """While it reads all tables, what has no day waits in the default part; later it moves."""
+    historian.store([level(0, 1.0)])
+    with raw_postgres(historian.url) as backup, backup.transaction():
+        for part in ("sample", "sample_default", *made(historian)):
+            backup.execute(f"LOCK TABLE ONLY {part} IN ACCESS SHARE MODE")  # as pg_dump does
+        assert historian.store([level(2 * DAY_S, 2.0), level(2 * DAY_S + 1, 2.5)]) == 2
+        assert historian.last_readings(PLANT)[LEVEL].value == 2.5
+        assert parts(historian) == {"sample_20260105": 1, "sample_default": 2}
+    with Historian.open(historian.url) as another:
+        another.store([level(2 * DAY_S + 2, 3.0)], PLANT)
+    assert parts(historian) == {"sample_20260105": 1, "sample_20260107": 3}
+
+
+@on_server
+def test_a_day_of_which_very_much_waits_stays_where_it_is(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving it would hold up everybody; the days around it are made, and nothing is lost."""
+    monkeypatch.setattr(days, "_MOST_WAITING", 2)
+    late = [level(s, 1.0).__class__(LEVEL, 1.0, 0, at(s), at(2 * DAY_S)) for s in range(3)]
+    historian.store(late)
+    historian.store([level(3, 2.0)])
+    assert made(historian) == ["sample_20260106"]
+    assert parts(historian) == {"sample_default": 4}
 
 
 @on_server

@@ -1,20 +1,25 @@
 """PostgreSQL keeps the samples of each day (UTC) in a partition of its own; SQLite has none.
 
 A whole day is then forgotten at once, and a question about an hour looks at one day. What comes of
-a day without a partition waits in `sample_default`, and moves when its day is made. Where the
-table is a hypertable of TimescaleDB, that keeps the parts and nothing is done here.
+a day without a partition waits in `sample_default`, and moves when its day is made. Making and
+dropping a day takes locks that a backup or a long question is in the way of: then it is left for
+later. Where the table is a hypertable of TimescaleDB, that keeps the parts and nothing is done
+here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from twin.historian import hypertable
 from twin.historian.bulk import Rows
+from twin.historian.database import reading, writing
 
 DAY_US = 86_400_000_000
 
@@ -23,6 +28,15 @@ DAY_US = 86_400_000_000
 _MOST_DAYS = 1000
 # Chosen: so many rows of one day in a batch are a record of that day, not a wrong stamp.
 _RECORD_ROWS = 100
+# More rows than this of one day stay in the default partition: moving so many takes about 0.5 s.
+_MOST_WAITING = 50_000
+# Who asks for a lock on a table holds up all who come after, readers too.
+_LOCK_MS = 100
+# A large default partition is looked through for a new day's rows; everybody waits meanwhile.
+_MAKING_MS = 2_000
+# After a lock was refused. Days are made one ahead, so there is a day to get one in.
+_AGAIN_S = 60.0
+_LOCK_REFUSED = ("55P03", "57014")  # PostgreSQL: lock not available, query cancelled
 # Counting so many takes about a second.
 _MANY_ROWS = 10_000_000
 _FIRST = date(1970, 1, 1)
@@ -31,6 +45,37 @@ _PARTS = (
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
     "WHERE inhparent = to_regclass('sample') ORDER BY child.relname"
 )
+
+
+class Days:
+    """The days of one database, made as readings of them come."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._keeps_days: bool | None = None
+        self._known: set[int] = set()
+        self._again_at = 0.0
+
+    def prepare(self, rows: Rows) -> None:
+        """Make the days that these rows call for, before they are stored.
+
+        Where that cannot be done now the rows wait in the default partition: no reading is ever
+        refused for want of a day.
+        """
+        if self._keeps_days is None:
+            with reading(self._engine) as connection:
+                self._keeps_days = has_days(connection)
+        if not self._keeps_days or time.monotonic() < self._again_at:
+            return
+        new = missing_days(rows, self._known)
+        if not new:
+            return
+        with writing(self._engine) as connection:
+            is_made = make_days(connection, new)
+        if is_made:
+            self._known |= new
+        else:
+            self._again_at = time.monotonic() + _AGAIN_S
 
 
 def has_days(connection: Connection) -> bool:
@@ -56,19 +101,59 @@ def missing_days(rows: Rows, known: set[int]) -> set[int]:
     return (records | live | {day + 1 for day in live}) - known
 
 
-def make_days(connection: Connection, days: Iterable[int]) -> None:
-    """Make the partitions of these days that are not there yet, with what waited for them."""
+def make_days(connection: Connection, days: Iterable[int]) -> bool:
+    """Make the partitions of these days that are not there yet, with what waited for them.
+
+    False where others use the table for longer than they may be held up, and some are not made. A
+    day of which very much waits gets none.
+    """
     there = set(connection.exec_driver_sql(_PARTS).scalars())
     new = [day for day in sorted(days) if _name(day) not in there]
-    for day in new[: max(0, _MOST_DAYS - len(there))]:
-        part, start, end = _name(day), day * DAY_US, (day + 1) * DAY_US
-        for statement in (
-            f"CREATE TABLE {part} (LIKE sample INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
-            f"WITH waiting AS (DELETE FROM {_DEFAULT} WHERE ts >= {start} AND ts < {end} "
-            f"RETURNING *) INSERT INTO {part} SELECT * FROM waiting",
-            f"ALTER TABLE sample ATTACH PARTITION {part} FOR VALUES FROM ({start}) TO ({end})",
-        ):
-            connection.exec_driver_sql(statement)
+    return all(
+        _unless_in_use(connection, _making(day))
+        for day in new[: max(0, _MOST_DAYS - len(there))]
+        if not _is_much_waiting(connection, day)
+    )
+
+
+def _making(day: int) -> list[str]:
+    part, start, end = _name(day), day * DAY_US, (day + 1) * DAY_US
+    return [
+        "LOCK TABLE ONLY sample IN SHARE UPDATE EXCLUSIVE MODE",
+        f"LOCK TABLE {_DEFAULT} IN ACCESS EXCLUSIVE MODE",
+        f"CREATE TABLE {part} (LIKE sample INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
+        f"WITH waiting AS (DELETE FROM {_DEFAULT} WHERE ts >= {start} AND ts < {end} "
+        f"RETURNING *) INSERT INTO {part} SELECT * FROM waiting",
+        f"ALTER TABLE sample ATTACH PARTITION {part} FOR VALUES FROM ({start}) TO ({end})",
+    ]
+
+
+def _is_much_waiting(connection: Connection, day: int) -> bool:
+    """Whether more of a day waits in the default partition than can be moved in a moment."""
+    of_tag = (
+        f"SELECT 1 FROM {_DEFAULT} WHERE tag_id = tag.id "
+        f"AND ts >= {day * DAY_US} AND ts < {(day + 1) * DAY_US} LIMIT {_MOST_WAITING + 1}"
+    )
+    rows = f"SELECT 1 FROM tag, LATERAL ({of_tag}) AS of_tag LIMIT {_MOST_WAITING + 1}"
+    query = f"SELECT count(*) FROM ({rows}) AS waiting"
+    return int(connection.exec_driver_sql(query).scalar_one()) > _MOST_WAITING
+
+
+def _unless_in_use(connection: Connection, statements: Sequence[str]) -> bool:
+    """Do all of it; nothing, and False, where others would wait too long for it."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MS}")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_MAKING_MS}")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("SET LOCAL lock_timeout = DEFAULT")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = DEFAULT")
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) not in _LOCK_REFUSED:
+            raise
+        return False
+    return True
 
 
 def drop_days(connection: Connection, before_us: int) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Row, Select, func, select, text, true
 
 from twin.historian.bulk import Rows, insert_samples, not_registered, sample_rows
 from twin.historian.database import fetch, reading, upserting, writing
-from twin.historian.days import has_days, make_days, missing_days
+from twin.historian.days import Days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.unreadable import SkippingStore, readable
@@ -69,8 +69,7 @@ class SampleStore(SkippingStore):
         super().__init__(engine)
         self._tag_ids: dict[str, dict[str, int]] = {}
         self._stored_for: set[str] = set()
-        self._keeps_days: bool | None = None
-        self._days: set[int] = set()  # that are made
+        self._days = Days(engine)
 
     def register(self, plant: Plant) -> None:
         """Make the plant's tags known; role and unit follow the plant file. Repeatable."""
@@ -292,21 +291,12 @@ class SampleStore(SkippingStore):
         return next(iter(self._stored_for))
 
     def _store_batch(self, plant: str, rows: Rows) -> int:
-        new_days = missing_days(rows, self._days) if self._has_days() else set()
+        self._days.prepare(rows)
         with writing(self._engine) as connection:
-            if new_days:
-                make_days(connection, new_days)
             stored = insert_samples(connection, rows)
             if stored:
                 mark_late(connection, plant, rows.tag_ids, rows.times_us)
-        self._days |= new_days
         return stored
-
-    def _has_days(self) -> bool:
-        if self._keeps_days is None:
-            with reading(self._engine) as connection:
-                self._keeps_days = has_days(connection)
-        return self._keeps_days
 
     def _ids(self, plant: Plant | str, tags: Sequence[str] | None) -> dict[str, int]:
         """Tag name -> number, in the order asked for; raises UnknownTag."""
