@@ -26,7 +26,8 @@ from twin.clock import PLANT_YEARS, latest_believable
 from twin.errors import Fault, FileFault
 from twin.historian import Columns, Historian, Wide
 from twin.plant import Plant, nearest
-from twin.records import GOOD, Mark, Reading
+from twin.readings import Readings, Whole
+from twin.records import GOOD, Mark
 
 _KEY = b"plantwright"
 _GROUP_ROWS = 200_000  # rows of one group: some MB; what is read or written at a time
@@ -122,7 +123,8 @@ def import_parquet(
     for batch in _batches(file):
         new = historian.store(batch, plant)
         if new < len(batch):
-            differ += len(differing(plant, historian, batch))
+            is_other = differing(plant, historian, batch)
+            differ += len({*zip(batch.tags[is_other], batch.times_us[is_other], strict=True)})
         stored += new
         done += len(batch)
         if progress is not None:
@@ -254,7 +256,7 @@ _NO_TIME = f"that no plant has, of before {PLANT_YEARS[0]} or after {PLANT_YEARS
 _ALL_MARKS = int(Mark.BACKFILLED | Mark.UNDATED)
 
 
-def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
+def _microseconds(times: Any) -> Any:
     """Times of any unit as microseconds since 1970; ArrowInvalid where 64 bits cannot hold one."""
     return times.cast(options=_TO_MICROSECONDS).cast(pa.int64())
 
@@ -304,34 +306,29 @@ def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
     return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
 
 
-def _batches(file: pq.ParquetFile) -> Iterator[list[Reading]]:
+def _batches(file: pq.ParquetFile) -> Iterator[Readings]:
     for batch in file.iter_batches(_BATCH_ROWS, columns=_columns(file)):
-        columns = {
-            name: _as_moments(series).to_pylist()
-            for name, series in zip(batch.schema.names, batch.columns, strict=True)
-        }
-        times = columns["source_time"]
-        count = len(times)
-        yield [
-            Reading(tag, value, quality, at, arrival, Mark(marks))
-            for tag, value, quality, at, arrival, marks in zip(
-                columns["tag"],
-                columns["value"],
-                columns.get("quality", [GOOD] * count),
-                times,
-                columns.get("arrival_time", times),
-                columns.get("marks", [Mark.BACKFILLED] * count),
-                strict=True,
-            )
-        ]
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        # As text first: a file's own dictionary may name tags that no row has.
+        tags = columns["tag"].cast(pa.string()).dictionary_encode()
+        times_us = _whole(_microseconds(columns["source_time"]))
+        arrivals_us, quality = times_us, np.full_like(times_us, GOOD)
+        marks = np.full_like(times_us, int(Mark.BACKFILLED))
+        if "arrival_time" in columns:
+            arrivals_us = _whole(_microseconds(columns["arrival_time"]))
+        if "quality" in columns:
+            quality = _whole(columns["quality"])
+        if "marks" in columns:
+            marks = _whole(columns["marks"])
+        values = columns["value"].cast(pa.float64()).to_numpy(zero_copy_only=False)  # null: NaN
+        names = tuple(tags.dictionary.to_pylist())
+        yield Readings(names, _whole(tags.indices), times_us, arrivals_us, values, quality, marks)
+
+
+def _whole(numbers: pa.Array) -> Whole:
+    return np.asarray(numbers.cast(pa.int64()), dtype=np.int64)
 
 
 def _columns(file: pq.ParquetFile) -> list[str]:
     """The columns that are read; what else a file holds is not looked at."""
     return [name for name in READING_COLUMNS if name in file.schema_arrow.names]
-
-
-def _as_moments(series: pa.Array) -> pa.Array:
-    """Times in UTC and microseconds, whatever unit and zone the file has; others as they are."""
-    is_time = pa.types.is_timestamp(series.type)
-    return series.cast(options=_TO_MICROSECONDS) if is_time else series

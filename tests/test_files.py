@@ -322,11 +322,11 @@ def test_times_beyond_the_calendar_are_told(table):
 def test_progress_is_told_while_importing(table, historian):
     """Rows done and rows in all, ending with all."""
     told: list[tuple[int, int]] = []
-    path = table("n,flow,x\n" + "a,1,2\n" * 1200)
+    path = table("n,flow,x\n" + "a,1,2\n" * 24_000)
     import_file(
         plant(), historian, path, now=NOW, progress=lambda done, rows: told.append((done, rows))
     )
-    assert told == [(500, 1200), (1000, 1200), (1200, 1200)]
+    assert told == [(10_000, 24_000), (20_000, 24_000), (24_000, 24_000)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -345,7 +345,9 @@ def test_every_cell_becomes_exactly_one_reading(tmp_path_factory, rows):
     path.write_text("n,flow,x\n" + "".join(f"a,{number!r},{text}\n" for number, text in rows))
     readings = [r for batch in read(plant(), path).batches() for r in batch]
     assert len(readings) == 2 * len(rows)
-    for (number, text), flow, level in zip(rows, readings[::2], readings[1::2], strict=True):
+    flows, levels = readings[: len(rows)], readings[len(rows) :]  # tag by tag
+    for (number, text), flow, level in zip(rows, flows, levels, strict=True):
+        assert (flow.tag, level.tag) == ("flow", "level")
         assert flow.value == (number if np.isfinite(number) else None)
         assert level.value is None or level.value == float(text)
         assert flow.is_good == (flow.value is not None)
