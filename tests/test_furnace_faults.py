@@ -23,6 +23,7 @@ from broken_furnace import (
 )
 from furnace_line import HOLD, full_furnace
 from furnace_rounds import (
+    FIVE_MIN,
     FURNACE,
     HISTORY_H,
     MILL,
@@ -228,6 +229,10 @@ def test_records_that_left_the_beam_are_held_for(
     """Every record one slot ahead: no plan until they agree again; then planning goes on alone."""
     with lied_to(honest, tmp_path, beam_counted_twice) as site:
         site.is_stopped = False
+        while len(site.told("plan")) < 2 and site.furnace.now < LATER:
+            site.run(site.furnace.now + FIVE_MIN)
+        site.run(site.furnace.now + FIVE_MIN)
+        site.is_stopped = True  # proposals since then would tell no more
         site.run(LATER)
         held, goes_on = site.told("plan")
         assert held.subject == PlanStatus.HELD_NO_STATE.value

@@ -15,7 +15,7 @@ from furnace_line import FURNACE, PLANT
 from made_furnace import made_residual
 from small_plant import small_plant
 
-from dashboard.comparison import check_whole_steps, comparison_of
+from dashboard.comparison import check_whole_steps, comparison_of, forced_stop, slabs
 from dashboard.comparison.forced_stop import (
     SLABS_AFTER,
     StopEffect,
@@ -243,8 +243,10 @@ def test_hard_limits_count_in_every_minute_that_is_steered() -> None:
     assert (table[OURS], table["fair"]) == ("furnace.fuel, zone_1.ramp, zone_2.ramp", "")
 
 
-def test_limits_are_watched_from_the_takeover_on() -> None:
+def test_limits_are_watched_from_the_takeover_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that no minute can keep is told of the running in and of the forced stop."""
+    for module in (slabs, forced_stop):  # half an hour of running in is as good as six
+        monkeypatch.setattr(module, "RUN_IN_H", 0.5)
     no_furnace = Limits(high=500.0)
     tags = [
         replace(tag, engineering=no_furnace) if tag.name == "zone_4.temperature" else tag

@@ -320,8 +320,8 @@ def test_before_anything_was_seen_nothing_is_planned() -> None:
 def arms() -> dict[str, SlabArm]:
     """A training seed under the fair table and steered."""
     return {
-        "fair": run_arm(PLANT, SEED, FAIR_TABLE, history_h=12.0, hours=8.0),
-        "steered": run_arm(PLANT, SEED, ONLINE, history_h=12.0, hours=8.0),
+        "fair": run_arm(PLANT, SEED, FAIR_TABLE, history_h=12.0, hours=4.0),
+        "steered": run_arm(PLANT, SEED, ONLINE, history_h=12.0, hours=4.0),
     }
 
 
