@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from each_database import Server, is_sqlite, seen_by_hand
+from each_database import by_hand as by_hand_told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
@@ -390,11 +391,67 @@ def test_a_clock_that_is_years_ahead_costs_a_day_not_the_past(
     assert min(rolled(historian, LEVEL, 60)) == cut
     more = [level(60.0 * i, 1.0) for i in range(1, 60)]
     historian.store(more)
-    while historian.maintain(at(3600), PLANT, keep).due:
+    while historian.maintain(at(3720), PLANT, keep).due:
         pass
     assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, at(3600)) == left + more
     hours = by_hand(found + more + wrong, 60.0, 3600, at(ahead + 780))
     same(rolled(historian, LEVEL, 3600), hours)
+
+
+def test_a_watermark_that_ran_ahead_comes_back(historian: Historian) -> None:
+    """Once a clock that was a year ahead is right again, nothing new counts as late."""
+    early = [level(10.0 * i, float(i)) for i in range(60)]
+    wrong = [level(366 * 86_400, 99.0)]
+    historian.store(early + wrong)
+    while historian.maintain(NOON + 367 * DAY, PLANT, Keep(None, None)).due:
+        pass
+    assert historian.maintain(at(700), PLANT, Keep(None, None)).rolled_until == at(600)
+    later = [level(610.0 + 10 * i, float(i)) for i in range(90)]
+    for i, each in enumerate(later):
+        historian.store([each])
+        assert seen_by_hand(historian.url, "SELECT * FROM rollup_due") == []
+        if i % 20 == 19:
+            historian.maintain(each.source_time, PLANT, Keep(None, None))
+    historian.maintain(at(1590), PLANT, Keep(None, None))
+    by_now = [each for each in early + later if each.source_time < at(1500)]
+    found = {b: told for b, told in rolled(historian, LEVEL, 60).items() if b < NOON + DAY}
+    same(found, by_hand(by_now, 60.0, 60, at(1500)))
+    historian.maintain(NOON + 367 * DAY, PLANT, Keep(None, None))  # time has come there
+    check(historian, LEVEL, early + later + wrong, NOON + 367 * DAY - timedelta(seconds=120))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tags", "ended_us"),
+    [
+        ("test", "oops", microseconds(NOON - 6 * DAY)),
+        ("keeep", "[]", microseconds(NOON - 6 * DAY)),
+        ("bad-data", '["tank.demand"]', 1 << 61),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_keeps_its_period(
+    historian: Historian, kind: str, tags: str, ended_us: int
+) -> None:
+    """What it says is unknown, so nothing of its time goes, of no tag; all else does."""
+    found = lived_days(historian, 9)
+    first = NOON - 7 * DAY
+    by_hand_told(
+        historian.url,
+        "INSERT INTO annotation (id, plant, kind, started_at, ended_at, tags, actor, reason, at) "
+        f"VALUES (7, 'small', '{kind}', {microseconds(first)}, {ended_us}, '{tags}', 'Ada', '', 0)",
+    )
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    cut = NOON - 2.5 * DAY
+    left = [
+        each
+        for each in found
+        if microseconds(first) <= microseconds(each.source_time) <= ended_us
+        or each.source_time >= cut
+    ]
+    assert historian.readings(PLANT, [LEVEL], NOON - 99 * DAY, NOON) == left
+    assert len(left) < len(found)
+    assert [(each.kind, each.key) for each in historian.unreadable("small")] == [
+        ("annotation", "7")
+    ]
 
 
 def test_a_plant_that_stood_still_keeps_its_days(historian: Historian) -> None:

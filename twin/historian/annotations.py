@@ -21,7 +21,7 @@ from twin.historian.database import reading, writing
 from twin.historian.operation import add_event
 from twin.historian.samples import plant_name
 from twin.historian.schema import annotation, microseconds, moment
-from twin.historian.unreadable import SkippingStore
+from twin.historian.unreadable import SkippingStore, Unreadable
 from twin.plant import Plant
 
 
@@ -54,6 +54,19 @@ class Annotation:
 
     def holds_for(self, tag: str) -> bool:
         """Whether it says something of this tag."""
+        return not self.tags or tag in self.tags
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPeriod:
+    """A period of which no reading is deleted, in µs since 1970, both ends included."""
+
+    since_us: int
+    until_us: int
+    tags: tuple[str, ...]
+
+    def holds_for(self, tag: str) -> bool:
+        """Whether this tag's readings are kept; those of all tags where none is named."""
         return not self.tags or tag in self.tags
 
 
@@ -133,17 +146,25 @@ class AnnotationStore(SkippingStore):
             RecordUnreadable: one cannot be read; what it says is unknown, and none is passed over.
         """
         with reading(self._engine) as connection:
-            found = standing_annotations(connection, plant_name(plant), kinds)
-        return [each for each in found if since is None or each.ended_at >= since]
+            found = [_annotation(row) for row in _standing(connection, plant_name(plant))]
+        chosen = [each for each in found if kinds is None or each.kind in kinds]
+        lasting = [each for each in chosen if since is None or each.ended_at >= since]
+        return sorted(lasting, key=lambda each: each.started_at)
 
+    def _kept_periods(self, connection: Connection, plant: str) -> list[KeptPeriod]:
+        """What no reading is deleted of, by when it begins.
 
-def standing_annotations(
-    connection: Connection, plant: str, kinds: Collection[AnnotationKind] | None = None
-) -> list[Annotation]:
-    """The plant's annotations that nobody withdrew, by when their period begins."""
-    found = [_annotation(row) for row in _standing(connection, plant)]
-    chosen = [each for each in found if kinds is None or each.kind in kinds]
-    return sorted(chosen, key=lambda each: each.started_at)
+        An annotation that cannot be read is remembered as such, and keeps its period of all tags.
+        """
+        found = []
+        for row in _standing(connection, plant):
+            each = self._read(plant, "annotation", row.id, row, _annotation)
+            if isinstance(each, Unreadable):
+                ends = (row.started_at, row.ended_at)
+                found.append(KeptPeriod(min(ends), max(ends), ()))
+            elif each.kind in KEPT:
+                found.append(KeptPeriod(row.started_at, row.ended_at, each.tags))
+        return sorted(found, key=lambda each: each.since_us)
 
 
 def _standing(connection: Connection, plant: str) -> Sequence[Row[Any]]:

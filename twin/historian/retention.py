@@ -1,23 +1,24 @@
 """How long readings are kept, and deleting the older ones without disturbing anybody.
 
 Never deleted: readings whose rollups are still due, and those of a period that an annotation
-keeps (a test, or "keep"). Days count only if the plant has readings of them, so that a clock which
-is years ahead costs one day of the past, not all of it. Hours are kept for ever. PostgreSQL drops
-whole days. In SQLite, deleted rows leave free pages that new readings fill: a file grows up to the
-size of the kept days, and a backup of it is compact.
+keeps (a test, or "keep"; of one that cannot be read, whatever it says). Days count only if the
+plant has readings of them, so that a clock which is years ahead costs one day of the past, not all
+of it. Hours are kept for ever. PostgreSQL drops whole days. In SQLite, deleted rows leave free
+pages that new readings fill: a file grows up to the size of the kept days, and a backup of it is
+compact.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Column, Connection, Engine, Select, Table, delete, select, update
 
-from twin.historian.annotations import KEPT, Annotation, standing_annotations
+from twin.historian.annotations import KeptPeriod
 from twin.historian.database import fetch, reading, writing
 from twin.historian.days import DAY_US, drop_days
 from twin.historian.operation import add_event
@@ -80,8 +81,12 @@ def deleted_before(connection: Connection, plant: str) -> tuple[int | None, int 
 class Retention:
     """Deletes what a plant's `Keep` lets go."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, kept_periods: Callable[[Connection, str], list[KeptPeriod]]
+    ) -> None:
+        """`kept_periods` of a plant, by when they begin."""
         self._engine = engine
+        self._kept_periods = kept_periods
 
     def clear(self, now: datetime, plant: Plant, keep: Keep, give_up_at: float) -> Deleted:
         """Delete readings and minutes that are too old, until done or `give_up_at` (monotonic).
@@ -92,7 +97,7 @@ class Retention:
         if cut is None:
             return Deleted()
         with writing(self._engine) as connection:
-            days = _drop_days(connection)
+            days = self._drop_days(connection)
         rows = 0
         for table, until in ((sample, cut[0]), (rollup_1m, cut[1])):
             with reading(self._engine) as connection:
@@ -155,7 +160,7 @@ class Retention:
             lock(connection, plant.plant)
             if _is_due(connection, plant):
                 return None
-            kept = standing_annotations(connection, plant.plant, KEPT)  # one may have come just now
+            kept = self._kept_periods(connection, plant.plant)  # one may have come just now
             for start, end in _between([a for a in kept if a.holds_for(name)], until):
                 inside = (table.c.tag_id == number, ts >= start, ts < end)
                 ordered = select(ts).where(*inside).order_by(ts)
@@ -166,27 +171,25 @@ class Retention:
                     return gone
         return 0
 
+    def _drop_days(self, connection: Connection) -> int:
+        """Forget at once the days that no plant of a server keeps anything of; how many."""
+        if connection.dialect.name == "sqlite":
+            return 0
+        known = connection.execute(select(upkeep.c.plant, upkeep.c.raw_from)).all()
+        for plant, _ in known:  # none may store a late reading meanwhile
+            lock(connection, plant)
+        if connection.execute(select(rollup_due.c.tag_id).limit(1)).first() is not None:
+            return 0
+        until = [_BEGINNING if row.raw_from is None else row.raw_from for row in known]
+        for plant, _ in known:
+            until += [each.since_us for each in self._kept_periods(connection, plant)]
+        if min(until) > _BEGINNING:
+            return drop_days(connection, min(until))
+        return 0
+
 
 def _for_long(keep: Keep) -> str:
     return f"kept for {keep.raw_days:g} days" if keep.raw_days else "no longer kept"
-
-
-def _drop_days(connection: Connection) -> int:
-    """Forget at once the days that no plant of a server keeps anything of; how many."""
-    if connection.dialect.name == "sqlite":
-        return 0
-    known = connection.execute(select(upkeep.c.plant, upkeep.c.raw_from)).all()
-    for plant, _ in known:  # none may store a late reading meanwhile
-        lock(connection, plant)
-    if connection.execute(select(rollup_due.c.tag_id).limit(1)).first() is not None:
-        return 0
-    until = [_BEGINNING if row.raw_from is None else row.raw_from for row in known]
-    for plant, _ in known:
-        kept = standing_annotations(connection, plant, KEPT)
-        until += [microseconds(each.started_at) for each in kept]
-    if min(until) > _BEGINNING:
-        return drop_days(connection, min(until))
-    return 0
 
 
 def _moved(before: int | None, to: int) -> int:
@@ -230,15 +233,14 @@ def _lived_since(connection: Connection, plant: Plant, today: int, days: int) ->
     return day * DAY_US
 
 
-def _between(kept: Sequence[Annotation], until: int) -> list[tuple[int, int]]:
-    """The stretches before `until` that no annotation covers."""
+def _between(kept: Sequence[KeptPeriod], until: int) -> list[tuple[int, int]]:
+    """The stretches before `until` that are not kept."""
     free = []
     start = _BEGINNING
     for each in kept:  # by when they begin
-        begins = microseconds(each.started_at)
-        if start < min(begins, until):
-            free.append((start, min(begins, until)))
-        start = max(start, microseconds(each.ended_at) + 1)
+        if start < min(each.since_us, until):
+            free.append((start, min(each.since_us, until)))
+        start = max(start, each.until_us + 1)
     return [*free, (start, until)] if start < until else free
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select, update
 
 from twin.historian import rollups
+from twin.historian.annotations import AnnotationStore
 from twin.historian.database import fetch, writing
 from twin.historian.retention import KEEP, Deleted, Keep, Retention, deleted_before, lock
 from twin.historian.rollups import MINUTE_US, Stretch
@@ -28,11 +29,12 @@ from twin.historian.schema import (
     tag,
     upkeep,
 )
-from twin.historian.unreadable import SkippingStore
 from twin.plant import Plant
 
 #: How far behind the present the watermark stays: most readings have come by then.
 SETTLED = timedelta(seconds=90)
+# Two processes that take turns may have clocks so far apart: the watermark waits for the later one.
+_CLOCKS_DIFFER_US = rollups.HOUR_US
 #: For how long one call works at most; the next carries on.
 MOST_S = 20.0
 # A transaction takes no further piece after this time: with the last one, other writers wait less
@@ -59,7 +61,7 @@ class Upkeep:
     deleted: Deleted
 
 
-class UpkeepStore(SkippingStore):
+class UpkeepStore(AnnotationStore):
     """The part of the historian that keeps rollups right and the database from growing for ever."""
 
     def maintain(
@@ -77,21 +79,27 @@ class UpkeepStore(SkippingStore):
             due = connection.execute(_due_of(plant).with_only_columns(func.count())).scalar_one()
         deleted = Deleted()
         if not due:
-            deleted = Retention(self._engine).clear(now, plant, keep, give_up_at)
+            retention = Retention(self._engine, self._kept_periods)
+            deleted = retention.clear(now, plant, keep, give_up_at)
         rolled_until = None if watermark is None else moment(watermark)
         return Upkeep(rolled_until, done, due, deleted)
 
     def _advance(self, plant: Plant, until_us: int) -> int | None:
-        """Move the watermark; what it passes is due. None while there is nothing to roll."""
+        """Move the watermark; what it passes is due. None while there is nothing to roll.
+
+        One that ran ahead with a wrong clock or stamp comes back: what is rolled beyond is rolled
+        again when time has come there.
+        """
         until = rollups.floor(until_us, MINUTE_US)
         with writing(self._engine) as connection:
             watermark = lock(connection, plant.plant)
-            if watermark is not None and until <= watermark:
+            if watermark is not None and until <= watermark <= until + _CLOCKS_DIFFER_US:
                 return watermark
-            passed = _passed(connection, plant, watermark, until)
-            if watermark is None and not passed:
-                return None
-            rollups.mark(connection, passed)
+            if watermark is None or watermark < until:
+                passed = _passed(connection, plant, watermark, until)
+                if watermark is None and not passed:
+                    return None
+                rollups.mark(connection, passed)
             at = upkeep.c.plant == plant.plant
             connection.execute(update(upkeep).where(at).values(watermark=until))
         return until
