@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,11 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, ROOT, environment, start
 from one_tank import free_port
+
+from dashboard.settings import Settings
+from twin.errors import HistorianError
+from twin.historian import Historian
+from twin.plant import read_plant
 
 _PAGE = (ROOT / "docs" / "guide" / "connect-your-plant.md").read_text(encoding="utf-8")
 _EXAMPLE = (ROOT / "docs" / "examples" / "two_sources.yaml").read_text(encoding="utf-8")
@@ -71,9 +78,10 @@ def test_five_commands_lead_from_an_endpoint_to_stored_data(port: str, tmp_path:
         [word.replace(_PORT_OF_THE_PAGE, port) for word in words] for words in commands()
     )
     assert len({words[0] for words in (ask, accept, check, collect, status)}) == 5
-    until(lambda: "nobody has accepted it yet" in run(ask).stderr)
+    until(lambda: listens(port))
     refused = run(ask)
     assert refused.returncode == 1
+    assert "nobody has accepted it yet" in refused.stderr
     found = re.search(r"certs accept ([0-9a-f]{64})", refused.stderr)
     assert found is not None
     done = run([found[1] if word == "FINGERPRINT" else word for word in accept])
@@ -90,21 +98,35 @@ def test_five_commands_lead_from_an_endpoint_to_stored_data(port: str, tmp_path:
         stderr=subprocess.PIPE,
     )
     try:
-        until(lambda: _stored(run([*status, "--json"]).stdout) > 0)
+        until(lambda: has_readings(state, tmp_path / "plant.yaml"))
+        stored = json.loads(run([*status, "--json"]).stdout)["readings_stored"]
         told = run(status)
     finally:
         collector.send_signal(signal.SIGINT)
         collector.communicate(timeout=60)
+    assert stored > 0
     assert told.returncode == 0
     assert "live; last publish" in told.stdout
     assert "security: Basic256Sha256 SignAndEncrypt" in told.stdout
     assert "WARNING" not in told.stdout
 
 
-def _stored(said: str) -> int:
-    return (
-        int(json.loads(said).get("readings_stored", 0)) if said else 0
-    )  # no database yet: an error
+def listens(port: str) -> bool:
+    """Whether the server is up: until then a command would only find that nobody answers."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+        return True
+    return False
+
+
+def has_readings(state: Path, plant_file: Path) -> bool:
+    """Whether the collector has stored any; before its first start there is no database."""
+    settings = Settings(state_dir=state, database=None)
+    plant = read_plant(str(plant_file))
+    try:
+        with Historian.open(settings.database_url(plant)) as historian:
+            return historian.newest(plant) is not None
+    except HistorianError:
+        return False
 
 
 def test_the_pages_plant_files_are_parts_of_the_example() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -71,22 +72,26 @@ def test_what_takes_long_is_at_least_spelled_right(page: str) -> None:
     """The sh blocks: files are there, and commands and benchmarks know the options shown."""
     for line in _lines("sh", page):
         words = shlex.split(line, comments=True)
-        program = COMMAND[0]
         if words[0] == ".venv/bin/plantwright":
-            helped = [*COMMAND, words[1], "--help"]
+            told = _help_of(*COMMAND, words[1])
         elif words[0] == ".venv/bin/python":
-            helped = [program, words[1], "--help"]
+            told = _help_of(COMMAND[0], words[1])
         else:
             assert words[0] in ("make", "export"), line
             continue
-        told = subprocess.run(
-            helped, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert told.returncode == 0, told.stderr
         for option in (word for word in words if word.startswith("--")):
-            assert option in told.stdout, line
+            assert option in told, line
         for path in (word for word in words[1:] if "/" in word):
             assert (ROOT / path).exists(), line
+
+
+@functools.cache
+def _help_of(*command: str) -> str:
+    told = subprocess.run(
+        [*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout
 
 
 def _answers(port: int) -> bool:
