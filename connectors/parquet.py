@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.files import ImportReport, differing, keep_imported
-from connectors.tables_out import READING_COLUMNS, TIME_COLUMN, Asked, usable
+from connectors.tables_out import READING_COLUMNS, TIME_COLUMN, Asked
 from twin.clock import PLANT_YEARS, latest_believable
 from twin.errors import Fault, FileFault
 from twin.historian import Columns, Historian, Wide
@@ -83,9 +83,9 @@ class ParquetWriter:
         self._write(columns)
 
     def rows(self, part: Wide) -> None:
-        """Add even rows; null where nothing usable is known."""
+        """Add even rows; null where nothing is to be learned from."""
         times_us = np.rint(part.times_s * 1e6).astype(np.int64)
-        values = usable(part)
+        values = part.to_learn
         series = [pa.array(values[:, i], from_pandas=True) for i in range(values.shape[1])]
         self._write([pa.array(times_us, type=_MOMENT), *series])
 

@@ -126,18 +126,13 @@ class CsvWriter:
 
     def rows(self, part: Wide) -> None:
         """Add even rows."""
-        for time_s, values in zip(part.times_s.tolist(), usable(part).tolist(), strict=True):
+        for time_s, values in zip(part.times_s.tolist(), part.to_learn.tolist(), strict=True):
             numbers = ["" if math.isnan(value) else repr(value) for value in values]
             self._csv.writerow([_iso(round(time_s * 1e6)), *numbers])
 
     def close(self) -> None:
         """End the file."""
         self._file.close()
-
-
-def usable(part: Wide) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """The values of even rows (row, tag); NaN too in unfilled gaps and bad data."""
-    return np.where(part.is_usable, part.values, np.nan)
 
 
 def _write(
@@ -152,7 +147,7 @@ def _write(
         for wide in historian.windows(plant, asked.tags, *span, asked.step_s):
             writer.rows(wide)
             rows += len(wide.times_s)
-            numbers += int(np.isfinite(usable(wide)).sum())
+            numbers += int(np.isfinite(wide.to_learn).sum())
             tell(rows, total)
         return rows, numbers
     for done, tag in enumerate(asked.tags):

@@ -36,7 +36,7 @@ def historian(database: URL) -> Iterator[Historian]:
 def whole(chunks: Iterator[Wide]) -> Wide:
     """All chunks as one."""
     found = list(chunks)
-    names = ("times_s", "values", "is_good", "age_s", "in_gap", "is_bad_data")
+    names = ("times_s", "values", "to_learn", "is_good", "age_s", "in_gap", "is_bad_data")
     parts = {name: np.concatenate([getattr(c, name) for c in found]) for name in names}
     return Wide(tags=found[0].tags, **parts)
 
@@ -53,22 +53,45 @@ READINGS = st.lists(
 )
 
 
+SPANS = st.lists(
+    st.tuples(
+        st.sampled_from((None, *TAGS)),
+        st.integers(-150, 1900).map(float),
+        st.integers(1, 400).map(float),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(readings=READINGS, step_s=st.sampled_from((1.0, 7.5, 60.0, 600.0)))
-def test_values_are_those_of_the_planners_window(
-    tmp_path_factory: pytest.TempPathFactory, readings: list[Reading], step_s: float
+@given(readings=READINGS, spans=SPANS, step_s=st.sampled_from((1.0, 7.5, 60.0, 600.0)))
+def test_rows_are_those_of_the_planners_window_and_of_training(
+    tmp_path_factory: pytest.TempPathFactory,
+    readings: list[Reading],
+    spans: list[tuple[str | None, float, float, bool]],
+    step_s: float,
 ) -> None:
-    """Training rows and planning rows can't differ: one rule of holding makes both."""
+    """One rule of holding makes them all: no mean in an export has a reading of a bad period."""
     with Historian.create(tmp_path_factory.mktemp("wide") / "h.db") as historian:
         historian.register(PLANT)
         historian.store(readings, PLANT)
+        for tag, begins, lasts, is_gap in spans:
+            if is_gap:
+                historian.add_gap(PLANT, at(begins), at(begins + lasts), "away", tag=tag)
+            else:
+                told = {"by": "Ada", "reason": "broken", "at": at(0), "tags": [tag] if tag else []}
+                period = (at(begins), at(begins + lasts))
+                historian.annotate(PLANT, AnnotationKind.BAD_DATA, *period, **told)
         rows = int(1800 / step_s)
         end = NOON + timedelta(seconds=rows * step_s)
         wide = whole(historian.windows(PLANT, TAGS, NOON, end, step_s))
         samples = historian.samples(PLANT, TAGS, window_start(PLANT, end, rows, step_s), end)
         expected = window(PLANT, samples, end, rows, step_s)
+        learned = past_to_learn(PLANT, historian, TAGS, end, rows, step_s)
     for i, name in enumerate(TAGS):
-        np.testing.assert_allclose(wide.values[:, i], expected.values[name], rtol=1e-9, atol=1e-6)
+        for found, told in ((wide.values, expected), (wide.to_learn, learned)):
+            np.testing.assert_allclose(found[:, i], told.values[name], rtol=1e-9, atol=1e-6)
 
 
 def test_a_long_past_comes_in_chunks_that_fit_together(historian: Historian) -> None:
@@ -144,9 +167,9 @@ def test_masks_say_what_is_wrong_with_a_row(historian: Historian) -> None:
     assert seconds(~wide.is_good) == [30]
     assert seconds(wide.in_gap) == [60]
     assert seconds(wide.is_bad_data) == [90, 100]
-    assert seconds(wide.is_usable) == [10, 20, 30, 40, 50, 70, 80, 110]
+    assert seconds(np.isfinite(wide.to_learn)) == [10, 20, 30, 40, 50, 70, 80, 110]
     assert wide.age_s[:4, 0].tolist() == [0, 0, 10, 0]
-    assert not wide.is_usable[:, 1].any()
+    assert np.isnan(wide.to_learn[:, 1]).all()
     assert np.isinf(wide.age_s[:, 1]).all()
     assert not wide.is_bad_data[:, 1].any()
 

@@ -57,7 +57,8 @@ class Wide:
     """Some rows of the past. Every matrix is (row, tag), its columns in the order of `tags`.
 
     `times_s`: of each row, since 1970 UTC. `values`: as a `Window` has them, NaN where nothing
-    good is known. `is_good`: the newest reading at that moment is good. `age_s`: since the last
+    good is known. `to_learn`: as training has them, NaN also in unfilled gaps and bad data, without
+    a reading from inside and without a value held across one. `is_good`: the newest reading at that moment is good. `age_s`: since the last
     good reading, infinite where none is near enough to count. `in_gap`: inside an unfilled gap.
     `is_bad_data`: inside a period that somebody annotated as bad data.
     """
@@ -65,15 +66,11 @@ class Wide:
     tags: tuple[str, ...]
     times_s: Series
     values: NDArray[np.float64]
+    to_learn: NDArray[np.float64]
     is_good: Mask
     age_s: NDArray[np.float64]
     in_gap: Mask
     is_bad_data: Mask
-
-    @property
-    def is_usable(self) -> Mask:
-        """Where a value is known and nothing speaks against learning from it."""
-        return np.isfinite(self.values) & ~self.in_gap & ~self.is_bad_data
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,17 @@ class WindowStore(SampleStore, AnnotationStore):
         """
         if not step_s > 0:
             raise ValueError(f"rows {step_s} s apart; a step is above 0 s")
-        columns = [_Column(self, plant, plant.tag(name), utc(start), known_at) for name in tags]
-        gaps = self.unfilled(plant, tags, start, end)
-        bad = self.bad_data(plant, tags, start, end)
+        each = [plant.tag(name) for name in tags]
+        # What ended just before the first row still is between it and what would hold there.
+        since = start - timedelta(seconds=max((tag.max_age_s for tag in each), default=0.0))
+        gaps = self.unfilled(plant, tags, since, end)
+        bad = self.bad_data(plant, tags, since, end)
+        columns = [
+            _Column(
+                self, plant, tag, utc(start), known_at, _together(gaps[tag.name], bad[tag.name])
+            )
+            for tag in each
+        ]
         start_s = utc(start).timestamp()
         rows = int((utc(end).timestamp() - start_s) / step_s + 1e-9)
         at_once = max(1, int(_CHUNK_CELLS / max(len(tags), step_s, 1.0)))
@@ -148,8 +153,9 @@ class WindowStore(SampleStore, AnnotationStore):
                 tags=tuple(tags),
                 times_s=edges_s[1:],
                 values=_matrix(count, [part[0] for part in parts]),
-                is_good=_matrix(count, [part[1] for part in parts]).astype(bool),
-                age_s=_matrix(count, [part[2] for part in parts]),
+                to_learn=_matrix(count, [part[1] for part in parts]),
+                is_good=_matrix(count, [part[2] for part in parts]).astype(bool),
+                age_s=_matrix(count, [part[3] for part in parts]),
                 in_gap=_mask(edges_s[1:], [gaps[name] for name in tags]),
                 is_bad_data=_mask(edges_s[1:], [bad[name] for name in tags]),
             )
@@ -194,7 +200,7 @@ class WindowStore(SampleStore, AnnotationStore):
         """Each tag's stretches that training leaves out: unfilled gaps and bad data."""
         gaps = self.unfilled(plant, tags, start, end)
         bad = self.bad_data(plant, tags, start, end)
-        return {name: joined(np.concatenate([gaps[name], bad[name]])) for name in tags}
+        return {name: _together(gaps[name], bad[name]) for name in tags}
 
     def stretch(
         self,
@@ -276,14 +282,16 @@ class _Column:
         tag: Tag,
         start: datetime,
         known_at: datetime | None,
+        not_to_learn: Breaks,
     ) -> None:
         self._historian, self._plant, self._tag = historian, plant, tag
+        self._not_to_learn = not_to_learn
         self._read_until = start
         self._known_at = known_at
         self._before = historian.newest_before(plant, tag, start, known_at)
 
-    def rows(self, edges: Edges) -> tuple[Series, Series, Series]:
-        """Value, whether the newest reading is good, and age, at each edge but the first."""
+    def rows(self, edges: Edges) -> tuple[Series, Series, Series, Series]:
+        """Value, value to learn, whether the newest is good, age: at each edge but the first."""
         tag, edges_s = self._tag, edges.seconds
         end = datetime.fromtimestamp(edges_s[-1], tz=self._read_until.tzinfo)
         decisive = None if tag.aggregate == "mean" else edges  # a mean takes all readings
@@ -299,8 +307,12 @@ class _Column:
         age_s = edges_s[1:] - last[held.times_s.searchsorted(edges_s[1:], side="right")]
         is_near = age_s <= tag.max_age_s
         self._before = _end_of(series)
-        values = resampled(held, edges_s, tag.aggregate)
-        return values, (is_good[newest] & is_near).astype(float), np.where(is_near, age_s, np.inf)
+        values = to_learn = resampled(held, edges_s, tag.aggregate)
+        if len(self._not_to_learn):
+            learned = good(series, tag.max_age_s, self._not_to_learn)
+            to_learn = resampled(learned, edges_s, tag.aggregate)
+        is_newest_good = (is_good[newest] & is_near).astype(float)
+        return values, to_learn, is_newest_good, np.where(is_near, age_s, np.inf)
 
 
 def _end_of(series: Samples) -> Samples:
@@ -310,6 +322,10 @@ def _end_of(series: Samples) -> Samples:
     if last >= 0 and last not in places:
         places = np.append(places, last)
     return Samples(series.times_s[places], series.values[places])
+
+
+def _together(first: Breaks, second: Breaks) -> Breaks:
+    return joined(np.concatenate([first, second]))
 
 
 def _matrix(rows: int, columns: Sequence[Series]) -> NDArray[np.float64]:
