@@ -58,9 +58,10 @@ class Wide:
 
     `times_s`: of each row, since 1970 UTC. `values`: as a `Window` has them, NaN where nothing
     good is known. `to_learn`: as training has them, NaN also in unfilled gaps and bad data, without
-    a reading from inside and without a value held across one. `is_good`: the newest reading at that moment is good. `age_s`: since the last
-    good reading, infinite where none is near enough to count. `in_gap`: inside an unfilled gap.
-    `is_bad_data`: inside a period that somebody annotated as bad data.
+    a reading from inside and without a value held across one. `is_good`: the newest reading at that
+    moment is good. `age_s`: since the last good reading, infinite where none is near enough to
+    count. `in_gap`: inside an unfilled gap. `is_bad_data`: inside a period that somebody annotated
+    as bad data.
     """
 
     tags: tuple[str, ...]
