@@ -252,7 +252,8 @@ class Spool:
 
     def drop_ballast(self) -> None:
         """Give a full disk some room to empty the spool; readings are not taken meanwhile."""
-        self._ballast.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that is read-only; that is told already
+            self._ballast.unlink(missing_ok=True)
 
     def load_ballast(self) -> None:
         """Take that room again; raises SpoolUnavailable while the disk has none."""

@@ -75,6 +75,7 @@ class Store:
         self._has_work.set()  # what an earlier process left in the spool
         self._left_over = spool.newest_number  # so far it may have been stored before
         self._told_refusals: set[str] = set()
+        self._spool_trouble = ""
         self._writing = asyncio.Lock()
         self._jobs: set[asyncio.Future[Any]] = set()
         self._is_ending = False
@@ -195,9 +196,10 @@ class Store:
             try:
                 some = await asyncio.to_thread(self._spool.first, _BATCH_ROWS)
             except SpoolUnavailable as trouble:
-                self._tell("spool", str(self._spool.path), str(trouble))
+                self._see_spool_trouble(str(trouble))
                 await asyncio.sleep(_TROUBLE_PAUSE_S)
                 continue
+            self._see_spool_trouble("")
             if not some:
                 return
             rows = await self._take_in([parcel for _, parcel in some], [n for n, _ in some])
@@ -304,10 +306,12 @@ class Store:
         while True:
             try:
                 await asyncio.to_thread(self._spool.set_aside, parcel, reason)
-            except SpoolUnavailable:
+            except SpoolUnavailable as trouble:
+                self._see_spool_trouble(str(trouble))
                 self._spool.drop_ballast()
                 await asyncio.sleep(_TROUBLE_PAUSE_S)
             else:
+                self._see_spool_trouble("")
                 break
         about = parcel.readings[0].tag if isinstance(parcel, Batch) else type(parcel).__name__
         if about not in self._told_refusals:
@@ -328,6 +332,12 @@ class Store:
             self._tell("database", self._plant.plant, "back")
         if trouble or before:
             self._on_change()
+
+    def _see_spool_trouble(self, trouble: str) -> None:
+        """Tell what keeps us from reading the spool or setting aside, once while it goes on."""
+        before, self._spool_trouble = self._spool_trouble, trouble
+        if trouble and not before:
+            self._tell("spool", str(self._spool.path), trouble)
 
     def _end(self, job: asyncio.Future[Any]) -> None:
         self._jobs.discard(job)

@@ -1,6 +1,7 @@
-"""A full disk, of the spool or of the database: nothing is torn, and room again heals all of it.
+"""A disk that is full or read-only, of the spool or of the database: nothing is torn, and what is
+mended heals all of it.
 
-Each disk here is a real file system in memory, small enough to be filled.
+Full disks here are real file systems in memory, small enough to be filled.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,8 +26,11 @@ from test_ingest import collecting, is_filled
 
 from connectors.buffering import Buffering
 from connectors.ingest import Progress
+from connectors.parcels import Batch
 from connectors.progress import SourceState
+from connectors.spool import Spool
 from twin.historian import Gap, Historian
+from twin.records import Reading
 
 TAGS = 200
 DISK_BYTES = 24_000_000
@@ -45,14 +50,8 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def spools(tmp_path: Path) -> Iterator[Path]:
-    with disk(tmp_path / "spools") as folder:
-        yield folder
-
-
-@pytest.fixture
-def databases(tmp_path: Path) -> Iterator[Path]:
-    with disk(tmp_path / "databases") as folder:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with disk(tmp_path / "small_disk") as folder:
         yield folder
 
 
@@ -109,11 +108,11 @@ async def all_stored(source: CountingSource, historian: Historian, told: list[Pr
     assert told[-1].spool.quarantined_rows == 0
 
 
-def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Path) -> None:
+def test_a_full_disk_of_the_spool_is_emptied_and_told(small_disk: Path, tmp_path: Path) -> None:
     """While the database is away too: the ballast lets it be emptied, what was lost is rows."""
     source = counted()
     source.remembers = False
-    filler = Filler(spools)
+    filler = Filler(small_disk)
     Historian.create(tmp_path / "plant.db").close()
 
     async def story() -> None:
@@ -121,7 +120,7 @@ def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Pa
             await collected(historian)
 
     async def collected(historian: Historian) -> None:
-        buffering = Buffering(spool=spools / "spool")
+        buffering = Buffering(spool=small_disk / "spool")
         options = {"connect": source.connect(), "buffering": buffering}
         async with collecting(source.plant, historian, **options) as told:
             await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
@@ -130,11 +129,11 @@ def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Pa
                 filler.take(but=100_000)
                 await until(lambda: told[-1].spool.losing != "", "a full disk", 60)
                 assert "disk" in told[-1].spool.losing
-                assert not (spools / "spool.ballast").exists()
+                assert not (small_disk / "spool.ballast").exists()
                 await until(lambda: told[-1].waiting > 0, "what waits")
             await until(lambda: told[-1].spool.losing == "", "readings again", 60)
             filler.remove()
-            await until((spools / "spool.ballast").exists, "the ballast", 60)
+            await until((small_disk / "spool.ballast").exists, "the ballast", 60)
             await until(lambda: told[-1].spool.trouble == "", "the disk", 60)
             await all_stored(source, historian, told)
 
@@ -148,26 +147,65 @@ def test_a_full_disk_of_the_spool_is_emptied_and_told(spools: Path, tmp_path: Pa
         assert any("readings are being lost" in message for message in told)
 
 
-def test_past_a_full_spool_readings_go_straight_into_the_database(
-    spools: Path, tmp_path: Path
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """Its disk has no room."""
+    filler = Filler(folder)
+    filler.take()
+    try:
+        yield
+    finally:
+        filler.remove()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nothing in it can be changed, not even by those who have it open."""
+    # But SQLite's shared memory, which on a disk that is read-only is none of the disk's.
+    files = [str(folder), *(str(each) for each in folder.iterdir() if each.suffix != ".db-shm")]
+    forbid = ["chattr", "+i", *files]
+    if os.getuid() or shutil.which("chattr") is None or subprocess.run(forbid).returncode:
+        pytest.skip("only root may forbid changes, and not on every file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *files], check=True)
+
+
+Hurt = Callable[[Path], AbstractContextManager[None]]
+FAULTS = [pytest.param(full, id="full"), pytest.param(read_only, id="read-only")]
+
+
+@pytest.fixture
+def hurt_folder(request: pytest.FixtureRequest, hurt: Hurt, tmp_path: Path) -> Path:
+    """Where the fault can be made: what has a file open may write it in memory whatever it is."""
+    if hurt is full:
+        folder: Path = request.getfixturevalue("small_disk")
+        return folder
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("hurt", FAULTS)
+def test_past_a_spool_that_takes_nothing_readings_go_straight_into_the_database(
+    hurt: Hurt, hurt_folder: Path, tmp_path: Path
 ) -> None:
-    """A full disk of the spool alone loses nothing: the database takes them at once."""
+    """A spool's disk alone loses nothing, be it full or read-only: the database takes them."""
     source = counted()
-    filler = Filler(spools)
 
     async def story() -> None:
         with Historian.create(tmp_path / "plant.db") as historian:
-            buffering = Buffering(spool=spools / "spool")
+            buffering = Buffering(spool=hurt_folder / "spool")
             options = {"connect": source.connect(), "buffering": buffering}
             async with collecting(source.plant, historian, **options) as told:
                 await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
-                filler.take()
-                await until(lambda: told[-1].spool.trouble != "", "the full disk to be seen", 60)
-                wanted = source.at(source.number + 50)
-                await until(lambda: newest(historian, source) >= wanted, "new readings", 60)
-                filler.remove()
+                with hurt(hurt_folder):
+                    await until(lambda: told[-1].spool.trouble != "", "it to be told", 60)
+                    wanted = source.at(source.number + 50)
+                    await until(lambda: newest(historian, source) >= wanted, "new readings", 60)
+                    assert told[-1].database_trouble == ""
                 await until(lambda: told[-1].spool.trouble == "", "the disk again", 60)
-                await until((spools / "spool.ballast").exists, "the ballast", 60)
+                await until((hurt_folder / "spool.ballast").exists, "the ballast", 60)
                 await all_stored(source, historian, told)
             assert are_all(historian, source)
 
@@ -178,29 +216,76 @@ def newest(historian: Historian, source: CountingSource) -> datetime:
     return historian.newest(source.plant) or source.at(0)
 
 
-def test_a_full_disk_of_the_database_costs_nothing(databases: Path, tmp_path: Path) -> None:
-    """The spool on another disk holds what comes; with room again every number is stored."""
+@pytest.mark.parametrize("hurt", FAULTS)
+def test_a_database_that_takes_nothing_costs_nothing(
+    hurt: Hurt, hurt_folder: Path, tmp_path: Path
+) -> None:
+    """The spool on another disk holds what comes; written again, every number is stored."""
     source = counted()
-    filler = Filler(databases)
 
     async def story() -> None:
-        with Historian.create(databases / "plant.db") as historian:
+        with Historian.create(hurt_folder / "plant.db") as historian:
             buffering = Buffering(spool=tmp_path / "spool")
             options = {"connect": source.connect(), "buffering": buffering}
             async with collecting(source.plant, historian, **options) as told:
                 await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
-                filler.take()
-                await until(lambda: "Free space" in told[-1].database_trouble, "it to be told", 60)
-                await until(lambda: told[-1].spool.rows > 10_000, "readings in the spool", 60)
-                assert told[-1].spool.losing == ""
-                assert told[-1].waiting - told[-1].spool.rows < 20_000  # in memory
-                filler.remove()
-                await until(lambda: told[-1].database_trouble == "", "room again", 60)
+                with hurt(hurt_folder):
+                    await until(lambda: told[-1].database_trouble != "", "it to be told", 60)
+                    await until(lambda: told[-1].spool.rows > 10_000, "readings in the spool", 60)
+                    trouble = told[-1].database_trouble
+                    assert told[-1].spool.losing == ""
+                    assert told[-1].waiting - told[-1].spool.rows < 20_000  # in memory
+                await until(lambda: told[-1].database_trouble == "", "to write again", 60)
                 source.last = source.number
                 await until(lambda: are_all(historian, source), "every number", 60)
                 await until(lambda: is_filled(historian, source.plant), "the past", 60)
+            remedy = "Free space" if hurt is full else "Check the disk"
+            assert remedy in trouble
             messages = [each.message for each in historian.events(source.plant, kind="database")]
             assert messages[0] == "back"
-            assert "Free space" in messages[1]
+            assert remedy in messages[1]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("hurt", FAULTS)
+def test_what_cannot_be_set_aside_yet_is_not_lost_and_no_fault_of_the_database(
+    hurt: Hurt, hurt_folder: Path, tmp_path: Path
+) -> None:
+    """A tag that the database refuses, and a spool that takes nothing: told as the spool's."""
+    source = counted()
+
+    def with_ghost(readings: list[Reading]) -> list[Reading]:
+        return [*readings, replace(readings[0], tag="ghost")]
+
+    async def story() -> int:
+        with Historian.create(tmp_path / "plant.db") as historian:
+            buffering = Buffering(spool=hurt_folder / "spool")
+            options = {"connect": source.connect(), "buffering": buffering}
+            async with collecting(source.plant, historian, **options) as told:
+                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+                with hurt(hurt_folder):
+                    await until(lambda: told[-1].spool.trouble != "", "it to be told", 60)
+                    first = source.number + 1
+                    source.altered = with_ghost
+                    await until(lambda: source.number > first + 50, "readings meanwhile", 60)
+                    source.altered = lambda readings: readings
+                await until(lambda: told[-1].spool.trouble == "", "the disk again", 60)
+                source.last = source.number
+                await until(lambda: are_all(historian, source), "every number", 60)
+                await until(lambda: told[-1].spool.quarantined_rows > 10, "the refused", 60)
+                assert not any(each.database_trouble for each in told)
+            spools = [each.message for each in historian.events(source.plant, kind="spool")]
+            assert any("Free space on that disk" in each for each in spools)
+        return first
+
+    first = asyncio.run(story())
+    with Spool(hurt_folder / "spool") as spool:
+        asides = [each.parcel for each in spool.quarantined(1_000)]
+        numbers = {
+            reading.value
+            for parcel in asides
+            if isinstance(parcel, Batch)
+            for reading in parcel.readings
+        }
+    assert numbers >= {float(number) for number in range(first + 5, first + 40)}
