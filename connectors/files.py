@@ -160,13 +160,18 @@ def keep_imported(
 
     Records are of long ago, and upkeep goes on beside the import: say it before the first row.
     """
-    reason = f"imported from {path.name}"
+    reason = f"imported from {name_shown(path)}"
     for each in historian.annotations(plant, [AnnotationKind.KEEP]):
         if (each.started_at, each.ended_at, each.tags) == (start, end, tuple(tags)):
             return
     historian.annotate(
         plant, AnnotationKind.KEEP, start, end, by="plantwright", reason=reason, at=now, tags=tags
     )
+
+
+def name_shown(path: Path) -> str:
+    """A file's name as a text that can be stored: bytes that are no UTF-8 are spelt out."""
+    return path.name.encode("utf-8", "backslashreplace").decode()
 
 
 def differing(plant: Plant, historian: Historian, batch: Readings) -> NDArray[np.bool_]:
@@ -298,7 +303,7 @@ class _Reader:
         if time is None:
             return
         if self._times and row in self._source.breaks:
-            reason = f"another experiment begins with row {row} of {self._path.name}"
+            reason = f"another experiment begins with row {row} of {name_shown(self._path)}"
             self._gaps.append(Gap(self._times[-1], time, reason, None, False))
         self._times.append(time)
         for tag, place in places.items():

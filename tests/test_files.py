@@ -166,6 +166,18 @@ def test_what_differs_from_a_stored_reading_is_told_and_changes_nothing(table, h
     assert "differ" not in again.text()
 
 
+def test_a_file_whose_name_is_no_text_goes_in_and_is_named(tmp_path, historian):
+    """A name from another system, in bytes that are no UTF-8: they are spelt out where it is kept."""
+    given_plant = plant(breaks=(2,))
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/essai d'\xe9t\xe9.csv"))
+    path.write_text("n,flow,x\na,1,2\na,3,4\na,5,6\n")
+    assert import_file(given_plant, historian, path, now=NOW).stored == 6
+    (kept,) = historian.annotations(given_plant)
+    assert kept.reason == "imported from essai d'\\udce9t\\udce9.csv"
+    (gap,) = historian.gaps(given_plant)
+    assert gap.reason.endswith("essai d'\\udce9t\\udce9.csv")
+
+
 def test_nothing_continues_across_an_experiment_break(table, historian):
     """A break moves the next experiment away and is stored as a gap; the window between is NaN."""
     given_plant = plant(breaks=(4, 6), break_gap_s=3600.0)
