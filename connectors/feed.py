@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from connectors.audit import Audit, Clocks
 from connectors.backfill import Backfill
 from connectors.ending import end_tasks
 from connectors.intake import Intake
-from connectors.parcels import Heard, Lost, Note, Silence
+from connectors.parcels import Heard, Lost, Silence
 from connectors.progress import SourceProgress, SourceState
 from connectors.sources import (
     Connect,
@@ -27,12 +28,9 @@ from connectors.sources import (
     address_of,
     history_days_of,
 )
-from twin.clock import WALL_TIME, PlantClock
 from twin.errors import EndpointUnavailable, NodeFault, SecurityFault
 from twin.plant import Plant, Source
 from twin.records import Mark, Reading
-
-PROCESS = "collect"
 
 _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first publishes
 # Between attempts: whoever is back is heard again within seconds, however long it was away. A
@@ -43,7 +41,6 @@ _MEND_EVERY_S = 600.0
 _HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 _LATE_S = 3.0  # of wall time: so late a reading may be on a busy machine, beyond its tag's age
 _MANY_TAGS = 20  # of more tags than these no rows of their own are written for one overflow
-_TOLD_AGAIN = timedelta(hours=1)  # of plant time without that fault of that tag
 
 _AWAY = "not connected"
 _NOT_RUNNING = "the collector was not running"
@@ -52,24 +49,6 @@ _NO_ROOM = "no room for readings here; the source holds them back"
 _NONE_NEWER = "readings come, but none is newer than before; check the clock of the source"
 _SILENT = "no readings though the link is live"
 _NO_NODE = "its node cannot be used on this server"
-
-
-class Clocks:
-    """The one plant time of all sources: the main source's, once it has answered."""
-
-    def __init__(self, wall_now: Callable[[], datetime]) -> None:
-        self.main: PlantClock | None = None
-        self.is_known = asyncio.Event()
-        self._wall_now = wall_now
-
-    def follow(self, clock: PlantClock) -> None:
-        """The main source has (again) answered."""
-        self.main = clock
-        self.is_known.set()
-
-    def now(self) -> datetime:
-        """Plant time; the wall's until it is known."""
-        return self.main.now() if self.main is not None else self._wall_now()
 
 
 class Feed:
@@ -82,6 +61,7 @@ class Feed:
         intake: Intake,
         backfill: Backfill,
         clocks: Clocks,
+        audit: Audit,
         connect: Connect,
         on_change: Callable[[], None],
     ) -> None:
@@ -95,6 +75,7 @@ class Feed:
         self._intake = intake
         self._backfill = backfill
         self._clocks = clocks
+        self._audit = audit
         self._connect = connect
         self._on_change = on_change
         self._state = SourceState.CONNECTING
@@ -117,7 +98,6 @@ class Feed:
         self._unheard: set[str] = set()  # tags without a reading in this session
         self._first_live: datetime | None = None  # by then every tag heard is live
         self._all_heard = asyncio.Event()
-        self._told_at: dict[tuple[str, str], datetime] = {}  # kind and tag -> when it last was so
 
     # -- the link --------------------------------------------------------------------------------
 
@@ -137,7 +117,7 @@ class Feed:
         while True:
             longest_s = _LONGEST_PAUSE_S
             try:
-                told = (self._tell_misdated, self._tell_wrong)
+                told = (self._audit.misdated, self._audit.wrong)
                 async with self._connect(self.source, self._clocks.main, *told) as session:
                     pause_s = _FIRST_PAUSE_S
                     reason = await self._live(session)
@@ -375,7 +355,7 @@ class Feed:
 
     def tell(self, kind: str, message: str) -> None:
         """A line of the audit about this source."""
-        self._note(kind, address_of(self.source), message)
+        self._audit.note(kind, address_of(self.source), message)
 
     def stopped(self) -> None:
         """This was all."""
@@ -398,33 +378,5 @@ class Feed:
             self.tell("security", warning)
         self.security = warning
 
-    def _tell_misdated(self, tag: str, stamp: datetime, latest: datetime) -> None:
-        """Tell the audit of a tag's wrong time, once for as long as it goes on."""
-        if self._is_told_already("clock", tag):
-            return
-        self._note(
-            "clock",
-            tag,
-            f"the server dates it {stamp:%Y-%m-%d %H:%M:%S} UTC; now no time after "
-            f"{latest:%Y-%m-%d %H:%M:%S} can be true, so its value is not used "
-            "(Bad_InvalidTimestamp). Check the server's clock, then this machine's.",
-        )
-
-    def _tell_wrong(self, tag: str, message: str) -> None:
-        """Tell the audit of what cannot be read as a value of a tag, once while it goes on."""
-        if not self._is_told_already("message", tag):
-            self._note("message", tag, message)
-
-    def _is_told_already(self, kind: str, tag: str) -> bool:
-        now = self._clocks.now()
-        last = self._told_at.get((kind, tag))
-        self._told_at[kind, tag] = now
-        return last is not None and now - last < _TOLD_AGAIN
-
-    def _note(self, kind: str, subject: str, message: str) -> None:
-        if self._clocks.main is None:
-            message += f" {WALL_TIME}"
-        self._mark(Note(kind, subject, message, self._clocks.now(), PROCESS))
-
-    def _mark(self, mark: Silence | Heard | Lost | Note) -> None:
+    def _mark(self, mark: Silence | Heard | Lost) -> None:
         self._intake.tell(mark)

@@ -14,24 +14,24 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from connectors.audit import PROCESS, Audit, Clocks
 from connectors.backfill import Backfill, holes
 from connectors.buffering import Buffering
 from connectors.ending import end_tasks
-from connectors.feed import PROCESS, Clocks, Feed
+from connectors.feed import Feed
 from connectors.intake import Intake
-from connectors.parcels import Note
 from connectors.progress import Progress, SourceProgress, SourceState, SpoolProgress
 from connectors.security import Access
 from connectors.sources import Connect, connector
 from connectors.spool import Spool
 from connectors.storing import FIRST_START, Store
-from twin.clock import WALL_TIME
+from connectors.turns import Waiting, keep_lease
 from twin.clock import wall_now as read_wall_clock
-from twin.errors import DatabaseUnavailable, HistorianError, SpoolTaken, UsageError
+from twin.errors import DatabaseUnavailable, HistorianError, UsageError
 from twin.historian import Historian
 from twin.plant import Plant, Source
 
@@ -49,10 +49,7 @@ __all__ = [
 ]
 
 _BEAT_S = 1.0
-_LEASE = timedelta(seconds=20)  # a killed collector on another machine is in the way for so long
-_LEASE_EVERY_S = 5.0
 _UPKEEP_EVERY_S = 60.0
-_WAIT_S = 1.0  # between two looks at whether another collector has ended
 _LAST_PUT_S, _LAST_STORE_S = 5.0, 10.0  # how long stopping waits for the disk and the database
 
 
@@ -95,7 +92,7 @@ async def collect(
         is_away = True
     spool = Spool(path, quota_bytes=buffering.quota_bytes)
     connect = connect or connector(plant, wall_now, access, endpoint)
-    waiting = _Waiting(plant, historian, wall_now, on_progress, stop)
+    waiting = Waiting(plant, historian, wall_now, on_progress, stop)
     if not await waiting.for_spool(spool):
         return Progress(link=SourceState.STOPPED.value)
     try:
@@ -121,66 +118,6 @@ def spool_path(historian: Historian, buffering: Buffering) -> Path:
     return historian.path.with_name(f"{historian.path.name}.spool")
 
 
-class _Waiting:
-    """What a second collector does: nothing but say for whom it waits."""
-
-    def __init__(
-        self,
-        plant: Plant,
-        historian: Historian,
-        wall_now: Callable[[], datetime],
-        on_progress: Callable[[Progress], None] | None,
-        stop: asyncio.Event,
-    ) -> None:
-        self._plant = plant
-        self._historian = historian
-        self._wall_now = wall_now
-        self._on_progress = on_progress
-        self._stop = stop
-
-    async def for_spool(self, spool: Spool) -> bool:
-        """Open the spool, once no other process has it; False where we shall stop instead."""
-        while True:
-            try:
-                await asyncio.to_thread(spool.__enter__)
-            except SpoolTaken:
-                if await self._is_stopped("another process on this machine"):
-                    return False
-            else:
-                return True
-
-    async def for_lease(self, owner: str) -> bool:
-        """Take the lease, once no other has it; False where we shall stop instead.
-
-        A database that is away cannot say: two that collect into spools of their own do no harm.
-        """
-        while True:
-            try:
-                holder = await asyncio.to_thread(
-                    take_lease, self._historian, self._plant, owner, self._wall_now()
-                )
-            except HistorianError:
-                return True
-            if holder == owner:
-                return True
-            if await self._is_stopped(holder):
-                return False
-
-    async def _is_stopped(self, waits_for: str) -> bool:
-        if self._on_progress is not None:
-            link = f"waiting for {waits_for}, which collects this plant"
-            self._on_progress(Progress(link=link, waits_for=waits_for))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_S):
-                await self._stop.wait()
-        return self._stop.is_set()
-
-
-def take_lease(historian: Historian, plant: Plant, owner: str, now: datetime) -> str:
-    """Take or renew the right to collect this plant into this database; who has it now."""
-    return historian.take_lease(plant, PROCESS, owner, now, now + _LEASE)
-
-
 class _Collector:
     """All sources of one plant on their way into one database, for as long as the lease is ours."""
 
@@ -200,6 +137,7 @@ class _Collector:
         self._wall_now = wall_now
         self._on_progress = on_progress
         self._clocks = Clocks(wall_now)
+        self._audit = Audit(self._clocks, lambda note: self._intake.tell(note))
         self._open_gaps: dict[str, int] = {}
         # One spool file has one user at a time: whoever has it is the one who had the lease.
         self.owner = f"{socket.gethostname()} {spool.identity}"
@@ -208,13 +146,13 @@ class _Collector:
             historian,
             spool,
             on_change=self._tell_progress,
-            tell=self._tell,
+            tell=self._audit.note,
             on_gap=self._wake,
         )
         self._intake = Intake(
             spool,
             on_spooled=self._store.wake,
-            on_trouble=lambda message: self._tell("spool", str(spool.path), message),
+            on_trouble=lambda message: self._audit.note("spool", str(spool.path), message),
             straight=self._store.straight,
             may_go_straight=self._store.may_go_straight,
         )
@@ -228,6 +166,7 @@ class _Collector:
                 self._intake,
                 self._backfills[source.name],
                 self._clocks,
+                self._audit,
                 connect,
                 self._tell_progress,
             )
@@ -265,7 +204,12 @@ class _Collector:
             asyncio.create_task(self._keep_telling()),
             asyncio.create_task(self._know_old_gaps()),
             asyncio.create_task(self._keep_up()),
-            asyncio.create_task(self._keep_lease()),  # the only one that ends without a fault
+            # The only one that ends without a fault.
+            asyncio.create_task(
+                keep_lease(
+                    self._historian, self._plant, self.owner, self._wall_now, self._store.is_allowed
+                )
+            ),
         ]
         stopped = asyncio.create_task(stop.wait())
         endless = [*links, storing, spooling, *others]
@@ -288,22 +232,6 @@ class _Collector:
             if self._store.is_allowed.is_set():
                 end = partial(self._historian.end_lease, self._plant, PROCESS, self.owner)
                 await asyncio.to_thread(end)
-
-    async def _keep_lease(self) -> None:
-        """Renew the lease until another process has it; while nobody can say, it stands."""
-        while True:
-            try:
-                holder = await asyncio.to_thread(
-                    take_lease, self._historian, self._plant, self.owner, self._wall_now()
-                )
-            except HistorianError:
-                await asyncio.sleep(_BEAT_S)
-                continue
-            if holder != self.owner:
-                self._store.is_allowed.clear()
-                return
-            self._store.is_allowed.set()
-            await asyncio.sleep(_LEASE_EVERY_S)
 
     async def _know_old_gaps(self) -> None:
         """Tell the feeds of tags that were silent when an earlier process ended; then rest."""
@@ -382,15 +310,10 @@ class _Collector:
         if self._on_progress is not None:
             self._on_progress(self.progress())
 
-    def _tell(self, kind: str, subject: str, message: str) -> None:
-        if self._clocks.main is None:
-            message += f" {WALL_TIME}"
-        self._intake.tell(Note(kind, subject, message, self._clocks.now(), PROCESS))
-
     def _tell_damage(self) -> None:
         if self._spool.damaged_file is not None:
             told = f"was damaged and is kept as {self._spool.damaged_file}; a new one is begun"
-            self._tell("spool", str(self._spool.path), told)
+            self._audit.note("spool", str(self._spool.path), told)
             self._spool.damaged_file = None
 
     async def _beat(self) -> None:

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
+from connectors.ballast import BALLAST_BYTES
 from connectors.ending import end_tasks
 from connectors.parcels import Batch, Lost, Parcel, rows_of
-from connectors.spool import BALLAST_BYTES, HIGH_WATER, HIGH_WATER_OVER, Spool
+from connectors.spool import HIGH_WATER, HIGH_WATER_OVER, Spool
 from twin.errors import SpoolUnavailable
 from twin.records import Reading
 
@@ -226,7 +227,10 @@ def merged(parcels: Sequence[Parcel]) -> list[Parcel]:
 
 
 def _free_bytes(spool: Spool) -> int:
-    return shutil.disk_usage(spool.path.parent).free
+    try:
+        return shutil.disk_usage(spool.path.parent).free
+    except OSError:  # the folder is away
+        return 0
 
 
 async def _tried(work: Callable[[], None]) -> None:

@@ -19,12 +19,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+from connectors.ballast import BALLAST_BYTES, Ballast
 from connectors.buffering import QUOTA_BYTES
 from connectors.parcels import Lost, Parcel, by_columns, packed, rows_of, span_of, unpacked
 from twin.errors import SpoolTaken, SpoolUnavailable
 
-#: Enough for SQLite to empty the spool on a full disk: its log may grow to 4 MB before it is kept.
-BALLAST_BYTES = 8_000_000
 #: From this share of the quota on a person is told; below the second one it is over.
 HIGH_WATER, HIGH_WATER_OVER = 0.8, 0.6
 
@@ -83,7 +82,7 @@ class Spool:
         self.identity = ""
         self.newest_number = 0  # of what an earlier process left
         self.damaged_file: Path | None = None
-        self._ballast_bytes = ballast_bytes
+        self._ballast = Ballast(path.with_name(f"{path.name}.ballast"), ballast_bytes)
         self._bytes = 0
         self._parcels = 0
         self._taken: list[_Size] = []  # handed out by `first`, the oldest first
@@ -133,7 +132,7 @@ class Spool:
     @property
     def has_room(self) -> bool:
         """Whether readings may still be put: below the quota, and the ballast is aboard."""
-        return self._bytes < self.quota_bytes and self._has_ballast()
+        return self._bytes < self.quota_bytes and self._ballast.is_aboard
 
     @property
     def has_reserve(self) -> bool:
@@ -252,32 +251,12 @@ class Spool:
 
     def drop_ballast(self) -> None:
         """Give a full disk some room to empty the spool; readings are not taken meanwhile."""
-        with contextlib.suppress(OSError):  # of a disk that is read-only; that is told already
-            self._ballast.unlink(missing_ok=True)
+        self._ballast.drop()
 
     def load_ballast(self) -> None:
         """Take that room again; raises SpoolUnavailable while the disk has none."""
-        if self._has_ballast():
-            return
-        made = self._ballast.with_suffix(".new")
         with _told(self.path):
-            try:
-                descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(os.urandom(self._ballast_bytes))  # no file system packs that
-                    file.flush()
-                    os.fsync(file.fileno())
-                made.rename(self._ballast)
-            except OSError:
-                made.unlink(missing_ok=True)
-                raise
-
-    @property
-    def _ballast(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.ballast")
-
-    def _has_ballast(self) -> bool:
-        return self._ballast.exists()
+            self._ballast.load()
 
     # -- the file --------------------------------------------------------------------------------
 

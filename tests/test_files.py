@@ -167,7 +167,7 @@ def test_what_differs_from_a_stored_reading_is_told_and_changes_nothing(table, h
 
 
 def test_a_file_whose_name_is_no_text_goes_in_and_is_named(tmp_path, historian):
-    """A name from another system, in bytes that are no UTF-8: they are spelt out where it is kept."""
+    """Bytes of another system that are no UTF-8 are spelt out where the name is kept."""
     given_plant = plant(breaks=(2,))
     path = Path(os.fsdecode(bytes(tmp_path) + b"/essai d'\xe9t\xe9.csv"))
     path.write_text("n,flow,x\na,1,2\na,3,4\na,5,6\n")
