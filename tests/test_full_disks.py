@@ -256,7 +256,8 @@ def test_what_cannot_be_set_aside_yet_is_not_lost_and_no_fault_of_the_database(
     source = counted()
 
     def with_ghost(readings: list[Reading]) -> list[Reading]:
-        return [*readings, replace(readings[0], tag="ghost")]
+        ghosts = [replace(each, tag="ghost") for each in readings if each.tag == "counter0"]
+        return [*readings, *ghosts]
 
     async def story() -> int:
         with Historian.create(tmp_path / "plant.db") as historian:
