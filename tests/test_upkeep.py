@@ -202,6 +202,30 @@ def test_rollups_say_what_is_stored_whatever_came_when(
         check(historian, name, stored, end, plant)
 
 
+def test_the_largest_numbers_stop_no_upkeep(historian: Historian) -> None:
+    """A source's number for "none" is no sum's end: rolled, told and deleted is all the rest."""
+    found = lived_days(historian, 5)
+    largest = sys.float_info.max
+    spoiled = NOON - 4 * DAY
+    none = [level(-4 * 86_400 + s, largest) for s in (5.0, 15.0, 300.0)]
+    vast = [level(-4 * 86_400 + 10.0 * i, 1.6e298, tag=PUMP) for i in range(1080)]
+    historian.store(none + vast)
+    report = historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+    assert report.due == 0
+    assert report.deleted.rows or report.deleted.days
+    minute = rolled(historian, LEVEL, 60)[spoiled]
+    assert minute == (3, 3, None, 576.0, largest, 576.0, largest, 0.0, 0.0)
+    before, hour = (rolled(historian, LEVEL, 3600)[spoiled - k * DAY / 24] for k in (1, 0))
+    assert before[-2:] == (pytest.approx(60 * sum(range(577, 583))), 360.0)
+    assert hour[-2:] == (pytest.approx(60 * sum(range(571, 576))), 300.0)
+    assert rolled(historian, PUMP, 3600)[spoiled][-2:] == (0.0, 0.0)
+    means = historian.time_weighted_average(PLANT, [LEVEL, PUMP], NOON - 5 * DAY, NOON)
+    assert means[LEVEL].value == pytest.approx(np.mean([each.value for each in found]), rel=0.01)
+    trend = historian.trend(PLANT, [LEVEL], NOON - 5 * DAY, NOON, 120)[LEVEL]
+    assert np.isfinite(trend.mean).all()
+    assert trend.high.max() == largest
+
+
 def test_rolling_again_changes_nothing(historian: Historian) -> None:
     """Storing the same readings again leaves every bucket bit by bit as it was."""
     live = [level(7.3 * i, math.sin(i)) for i in range(900)]

@@ -1,8 +1,8 @@
 """One rule for what a tag's value is between its readings, for the present, averages and training.
 
-A tag has its last good value until the next good one, for at most its `max_age_s`, and never
-across a break (an unfilled gap, a period somebody called bad). What is not known is NaN, never
-zero. Nothing here reads a clock or a database.
+A tag has its last good value until the next good one, for at most its `max_age_s`. Who names
+breaks (training does: unfilled gaps, periods that somebody called bad) has no value held across
+one. What is not known is NaN, never zero. Nothing here reads a clock or a database.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from twin.records import Samples, Series
 
 # A mean over a step of which less than this share is known says more about the rest than us.
 KNOWN_SHARE = 0.5
+#: A larger integral (unit × s) is not added up: it is of no measured value (some sources send the
+#: largest number for "none"), and the sum of 100 million smaller ones, of a thousand years of
+#: hours, is a number still.
+MOST_AREA = 1e300
 #: What counts as the same moment, s: stored times have microseconds.
 CLOCK_S = 1e-6
 
@@ -30,12 +34,13 @@ NO_BREAKS: Breaks = np.empty((0, 2))
 class Known(NamedTuple):
     """Per step: for how many `seconds` a value was known, and what it was then.
 
-    `excess` is the integral (unit × s) of the value's difference from `origin`: sums stay small.
+    `origin` is the first value known in it, and `excess` the integral (unit × s) of the value's
+    difference from that: the mean of a value that never changed is that value.
     """
 
     seconds: Series
+    origin: Series
     excess: Series
-    origin: float
 
     @property
     def area(self) -> Series:
@@ -106,22 +111,30 @@ def last_values(held: GoodValues, rows_s: Series) -> Series:
 
 
 def known_between(held: GoodValues, edges_s: Series) -> Known:
-    """For how long a value held between each two edges, and its integral."""
-    if not held.times_s.size:
-        return Known(np.zeros(edges_s.size - 1), np.zeros(edges_s.size - 1), 0.0)
-    times_s, values = held.times_s, held.values
-    origin = float(values[0])
-    spans_s = held.hold_s.copy()
-    np.minimum(np.diff(times_s), spans_s[:-1], out=spans_s[:-1])
-    # Known seconds and value-seconds up to each sample; between samples both grow evenly
-    # until the hold ends.
-    known_s = np.concatenate(([0.0], spans_s.cumsum()))
-    integral = np.concatenate(([0.0], (spans_s * (values - origin)).cumsum()))
-    index = times_s.searchsorted(edges_s, side="right") - 1
-    at = index.clip(0)
-    into_s = np.where(index >= 0, np.minimum(edges_s - times_s[at], spans_s[at]), 0.0)
-    seconds = np.diff(known_s[at] + into_s)
-    return Known(seconds, np.diff(integral[at] + into_s * (values[at] - origin)), origin)
+    """For how long a value held between each two of ever later edges, and its integral.
+
+    Each step is added up by itself: what held elsewhere, however large, does not touch it. A step
+    whose integral is beyond `MOST_AREA` counts as not known.
+    """
+    steps = edges_s.size - 1
+    first, after = held.times_s.searchsorted(edges_s[[0, -1]], side="right")
+    moments_s = np.concatenate((edges_s, held.times_s[first:after]))
+    moments_s.sort(kind="stable")  # two runs in order: merged, not sorted
+    begins_s = moments_s[:-1]
+    index = held.times_s.searchsorted(begins_s, side="right") - 1
+    until_s = np.append(held.times_s + held.hold_s, -np.inf)[index]  # index -1: nothing held yet
+    spans_s = np.minimum(moments_s[1:], until_s) - begins_s
+    (pieces,) = np.nonzero(spans_s > 0)
+    if not pieces.size:
+        return Known(*np.zeros((3, steps)))
+    spans_s, values = spans_s[pieces], held.values[index[pieces]]
+    step = edges_s.searchsorted(begins_s[pieces], side="right") - 1
+    seconds = np.bincount(step, spans_s, steps)
+    origin = values[step.searchsorted(np.arange(steps)).clip(max=step.size - 1)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        excess = np.bincount(step, spans_s * (values - origin[step]), steps)
+        is_told = np.abs(excess + origin * seconds) <= MOST_AREA
+    return Known(*(np.where(is_told, each, 0.0) for each in (seconds, origin, excess)))
 
 
 def resampled(held: GoodValues, edges_s: Series, aggregate: str) -> Series:

@@ -2,9 +2,8 @@
 
 A bucket is always computed whole from what is stored, so computing it again changes nothing and
 late, doubled or unordered readings come out right. Its time-weighted part follows
-`twin.resampling`: a good value holds until the next one, for at most the tag's `max_age_s`; a gap
-of readings ends it no sooner. When buckets are computed is `upkeep`'s, what is asked of them
-`trends`'.
+`twin.resampling` without breaks: what people say of the past may change, and no bucket is computed
+again for it. When buckets are computed is `upkeep`'s, what is asked of them `trends`'.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from twin.historian.database import change, fetch
 from twin.historian.schema import rollup_1h, rollup_1m, upkeep
 from twin.readings import Whole
 from twin.records import Samples
-from twin.resampling import good, known_between
+from twin.resampling import MOST_AREA, good, known_between
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -103,7 +102,11 @@ def of_samples(times_us: NDArray[np.int64], values: NDArray[np.float64]) -> Buck
 
 
 def grouped(buckets: Buckets, width_us: int, origin_us: int = 0) -> Buckets:
-    """The same as fewer, wider buckets that begin at `origin_us` + k × `width_us`."""
+    """The same as fewer, wider buckets that begin at `origin_us` + k × `width_us`.
+
+    One whose integral is beyond `MOST_AREA` has no known time, as in `twin.resampling`, and one
+    whose total is has none.
+    """
     if not len(buckets):
         return buckets
     index = (buckets[:, BUCKET].astype(np.int64) - origin_us) // width_us
@@ -112,8 +115,11 @@ def grouped(buckets: Buckets, width_us: int, origin_us: int = 0) -> Buckets:
     wider[:, BUCKET] = index[starts] * width_us + origin_us
     for column in (N, N_GOOD, AREA, KNOWN_S):
         wider[:, column] = np.add.reduceat(buckets[:, column], starts)
-    sums = np.add.reduceat(np.nan_to_num(buckets[:, TOTAL]), starts)
-    wider[:, TOTAL] = np.where(wider[:, N_GOOD] > 0, sums, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        totals = np.where(buckets[:, N_GOOD] > 0, buckets[:, TOTAL], 0.0)
+        wider[:, TOTAL] = np.where(wider[:, N_GOOD] > 0, np.add.reduceat(totals, starts), np.nan)
+    wider[~(np.abs(wider[:, TOTAL]) <= MOST_AREA), TOTAL] = np.nan
+    wider[~(np.abs(wider[:, AREA]) <= MOST_AREA), AREA:] = 0.0
     wider[:, LOW] = np.fmin.reduceat(buckets[:, LOW], starts)
     wider[:, HIGH] = np.fmax.reduceat(buckets[:, HIGH], starts)
     place, is_good = np.arange(len(buckets)), buckets[:, N_GOOD] > 0
