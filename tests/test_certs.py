@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from connectors.security import Secrets, TrustStore
 from connectors.security.certificates import fingerprint
 from dashboard.settings import Settings
 from twin.errors import SecurityFault
+from twin.historian import Historian
+from twin.plant import read_plant
 
 
 @pytest.fixture
@@ -81,6 +84,33 @@ def test_a_fingerprint_of_nothing_is_a_wrong_call(
     assert "\x1b" not in answer.err
     assert call("certs", verb, digits, "--json").record["error"] == "UsageError"
     assert (state / "pki" / "trusted").exists() is False
+
+
+def test_who_accepts_and_who_revokes_is_in_the_audit_of_every_plant_here(
+    call: CommandLine, state: Path
+) -> None:
+    """The store is one for all of them; without a database that is said, and trust changes."""
+    pair = server_pair()
+    digits = fingerprint(pair.certificate)
+    TrustStore(state / "pki").reject(pair.certificate)
+    assert "In no audit yet" in call("certs", "accept", digits).out
+    for plant in ("four_tank", "furnace"):
+        with Historian.create(f"sqlite:///{state / plant}.db") as historian:
+            historian.register(read_plant(plant))
+    (state / "odd.db").write_bytes(b"no database")
+    told = call("certs", "revoke", digits[:8], "--by", "A. Meier", "--json")
+    assert (told.code, told.record["audit_of"]) == (0, ["four_tank", "furnace"])
+    assert "odd.db" in told.record["audit_troubles"][0]
+    assert call("certs", "accept", digits).code == 0
+    for plant in ("four_tank", "furnace"):
+        with Historian.open(f"sqlite:///{state / plant}.db") as historian:
+            accepted, revoked = historian.events(plant, kind="trust")
+        assert (revoked.subject, revoked.by) == (digits, "A. Meier")
+        assert revoked.message.startswith("revoked CN=Test server, urn:test:server")
+        assert accepted.message.startswith("accepted CN=Test server")
+        assert accepted.by == getpass.getuser()
+    refused = call("certs", "revoke", digits, "--by", " ")
+    assert (refused.code, "says nothing" in refused.err) == (2, True)
 
 
 def test_a_damaged_file_hides_no_other(call: CommandLine, state: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from lived_plant import NOON, database, fill, four_tank
-from one_tank import live_tank, until
+from made_certificates import server_pair
+from one_tank import free_port, live_tank, until
+from secured_server import access_in, secured_plant, secured_server
 from streamlit.testing.v1 import AppTest
 
 import dashboard
@@ -250,6 +252,42 @@ def test_the_page_without_a_collector_says_what_to_start(
 ) -> None:
     """Nobody tells of the links: an alarm with the command, not an empty table."""
     assert "plantwright collect" in screen(page)
+
+
+def test_a_servers_certificate_that_ends_soon_is_told_of(tmp_path: Path) -> None:
+    """Ten days ahead: by `status` as text and record, and on the page, of a real encrypted link."""
+    pair, port = server_pair(ends=timedelta(days=10)), free_port()
+    plant, url = secured_plant(port), f"sqlite:///{tmp_path}/real.db"
+
+    async def story() -> None:
+        with Historian.create(url) as historian:
+            async with secured_server(port, pair):
+                stop, access = asyncio.Event(), access_in(tmp_path, pair)
+                task = asyncio.create_task(collect(plant, historian, stop=stop, access=access))
+
+                def found() -> Collecting:
+                    return read_collecting(historian, plant, wall_now(), url, tmp_path)
+
+                def is_live() -> bool:
+                    source = found().source("opcua")
+                    return source is not None and source.state is SourceState.LIVE
+
+                try:
+                    await until(is_live, "a live link")
+                    seen = found()
+                finally:
+                    stop.set()
+                    await asyncio.wait_for(task, 20)
+        day = f"{pair.certificate.not_valid_after_utc:%Y-%m-%d}"
+        [source] = collecting_record(plant, seen)["sources"]
+        assert f"the server's certificate expires on {day}" in source["warning"]
+        assert "our certificate 18" in source["protection"], "five years are 1825 days"
+        assert f"WARNING: opc.tcp://127.0.0.1:{port}/: the server's" in lines(plant, seen)
+        [row] = source_rows(plant, seen)
+        assert row.security.level is Level.ATTENTION
+        assert any(day in each[1] for each in troubles(plant, seen))
+
+    asyncio.run(story())
 
 
 def test_a_real_collector_is_told_of_rightly(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from made_certificates import Pair, authority, server_pair
 from one_tank import NOON, free_port, until
 
 from connectors.mqtt import MqttSession
-from connectors.security import Access, Secrets
+from connectors.security import Access, Secrets, TrustStore
+from connectors.security.certificates import fingerprint
 from twin.errors import EndpointUnavailable, NodeFault, SecurityFault, UsageError
 from twin.plant import MqttSource, Plant
 from twin.records import GOOD, UNCERTAIN, Mark, Reading
@@ -433,6 +434,26 @@ def test_a_broker_that_cannot_prove_itself_is_refused(
             async with hearing(plant, tmp_path):
                 pass
 
+        with pytest.raises(SecurityFault, match="certificate will not do"):
+            asyncio.run(story())
+
+
+def test_a_revoked_authority_is_trusted_no_more(tmp_path: Path) -> None:
+    """`certs revoke` counts for brokers too, from the next connect on."""
+    works = authority()
+    trusting(tmp_path, works)
+    shown = server_pair(issuer=works)
+    with Broker(tmp_path / "tls", locked_by(shown, tmp_path / "tls")) as broker:
+        plant = topic_plant(
+            broker.port, {"a": "a"}, broker=f"mqtts://127.0.0.1:{broker.port}", name="gateway"
+        )
+
+        async def story() -> None:
+            async with hearing(plant, tmp_path):
+                pass
+
+        asyncio.run(story())
+        TrustStore(tmp_path / "pki").revoke(fingerprint(works.certificate))
         with pytest.raises(SecurityFault, match="certificate will not do"):
             asyncio.run(story())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from connectors.security.own import COLLECT, IDENTITIES, WRITE, Identity, own_identity
 from connectors.security.secrets import CertificateLogin, PasswordLogin, Secrets
-from connectors.security.store import TrustStore
+from connectors.security.store import Kept, TrustStore
 
 __all__ = [
     "COLLECT",
@@ -20,6 +20,7 @@ __all__ = [
     "Access",
     "CertificateLogin",
     "Identity",
+    "Kept",
     "PasswordLogin",
     "Secrets",
     "TrustStore",

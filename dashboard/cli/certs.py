@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dashboard.cli.door import refuse, tell
-from dashboard.cli.options import JsonOption, settings_of
+from dashboard.cli.options import DatabaseOption, JsonOption, person, settings_of
 from twin.clock import wall_now
 from twin.errors import SecurityFault
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from connectors.security import TrustStore
+    from connectors.security import Kept, TrustStore
 
 FingerprintArgument = Annotated[
     str, typer.Argument(help="SHA-256 fingerprint, or its first 8 digits or more.")
+]
+WhoOption = Annotated[
+    str | None,
+    typer.Option(
+        "--by", callback=person, help="Who decides this, for the audit; default: who is logged in."
+    ),
 ]
 EmulatorOption = Annotated[
     bool, typer.Option("--emulator", help="The store of `emulate --secure`, not our own.")
@@ -63,27 +69,50 @@ def own(as_json: JsonOption = False) -> None:
 
 
 def accept(
-    fingerprint: FingerprintArgument, emulator: EmulatorOption = False, as_json: JsonOption = False
+    fingerprint: FingerprintArgument,
+    emulator: EmulatorOption = False,
+    by: WhoOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Trust a certificate that was rejected.
 
     Compare its fingerprint first with what the server itself shows. Counts from the next connect.
     """
     kept = _store(emulator).accept(fingerprint)
-    facts = _facts(kept.state, kept.certificate, kept.path, wall_now())
-    tell(as_json, facts, f"Trusted from the next connect on.\n{_text(facts)}")
+    _tell_decided(as_json, "accepted", "Trusted from the next connect on.", kept, by, database)
 
 
 def revoke(
-    fingerprint: FingerprintArgument, emulator: EmulatorOption = False, as_json: JsonOption = False
+    fingerprint: FingerprintArgument,
+    emulator: EmulatorOption = False,
+    by: WhoOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Trust a certificate no more.
 
-    Whatever else trusts it. A link that stands goes on until it ends; the next connect is refused.
+    Whatever else trusts it. An OPC UA link that stands ends within seconds, a broker's when it
+    next connects.
     """
     kept = _store(emulator).revoke(fingerprint)
+    _tell_decided(as_json, "revoked", "Refused from now on.", kept, by, database)
+
+
+def _tell_decided(
+    as_json: bool, done: str, told: str, kept: Kept, by: str | None, database: str | None
+) -> None:
+    """Say what a person decided, also in the audit; the emulator's trust is no plant's."""
+    from dashboard.trusting import tell_of_trust
+
     facts = _facts(kept.state, kept.certificate, kept.path, wall_now())
-    tell(as_json, facts, f"Refused from the next connect on.\n{_text(facts)}")
+    text = f"{told}\n{_text(facts)}"
+    settings = settings_of(database)
+    if settings.emulator_pki() not in kept.path.parents:
+        audit = tell_of_trust(settings, done, kept, by)
+        text += f"\n{audit.text()}"
+        facts |= {"by": audit.by, "audit_of": audit.plants, "audit_troubles": audit.troubles}
+    tell(as_json, facts, text)
 
 
 def _store(of_emulator: bool) -> TrustStore:

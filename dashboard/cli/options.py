@@ -42,7 +42,7 @@ def _text(param: typer.CallbackParam, given: str | None) -> str | None:
     return _checked(param, given, text_fault)
 
 
-def _person(param: typer.CallbackParam, given: str) -> str | None:
+def person(param: typer.CallbackParam, given: str | None) -> str | None:
     """The name of a person; the computer's own is refused too."""
     return _checked(param, given, name_fault)
 
@@ -65,7 +65,7 @@ OptionalMvArgument = Annotated[
     str | None, typer.Argument(callback=_text, help="The MV; none shows all.")
 ]
 ByOption = Annotated[
-    str, typer.Option("--by", callback=_person, help="Who decides this; kept in the audit.")
+    str, typer.Option("--by", callback=person, help="Who decides this; kept in the audit.")
 ]
 ReasonOption = Annotated[
     str, typer.Option("--reason", callback=_text, help="Why; kept in the audit.")

@@ -29,6 +29,8 @@ _KINDS = (
     "fault",
     "model",
     "link",
+    "security",
+    "trust",
     "backfill",
     "database",
     "unreadable",

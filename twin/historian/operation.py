@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 from twin.historian import stored
 from twin.historian.database import reading, upserting, writing
 from twin.historian.samples import plant_name
-from twin.historian.schema import event, microseconds, model, moment, process, stage
+from twin.historian.schema import event, microseconds, model, moment, process, stage, tag
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant, Role
 from twin.records import Stage
@@ -137,6 +137,12 @@ class OperationStore(SkippingStore):
                 if connection.execute(known.limit(1)).first() is None:
                     add_event(connection, name, UNREADABLE, subject, each.why, at, by)
             self._told.add(each)
+
+    def plants(self) -> list[str]:
+        """The names of all plants that were ever made known to this database."""
+        with reading(self._engine) as connection:
+            found = connection.execute(select(tag.c.plant).distinct().order_by(tag.c.plant))
+            return list(found.scalars())
 
     def event(
         self, plant: Plant | str, kind: str, subject: str, message: str, at: datetime, by: str
