@@ -7,7 +7,6 @@ import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -68,7 +67,11 @@ def _faults(fault: PlantwrightError) -> list[dict[str, Any]]:
     """What is wrong with one thing, fault by fault."""
     if not isinstance(fault, PlantFileError | FileFault | NodeFault):
         return []
-    return [{"file": fault.subject, **asdict(each)} for each in fault.faults]
+    known = ("line", "where", "message", "remedy")
+    return [
+        {"file": fault.subject, **{name: getattr(each, name) for name in known}}
+        for each in fault.faults
+    ]
 
 
 def tell(as_json: bool, record: Mapping[str, Any], text: str | Table) -> None:
