@@ -49,7 +49,6 @@ __all__ = [
 ]
 
 _BEAT_S = 1.0
-_UPKEEP_EVERY_S = 60.0
 _LAST_PUT_S, _LAST_STORE_S = 5.0, 10.0  # how long stopping waits for the disk and the database
 
 
@@ -203,7 +202,6 @@ class _Collector:
         others = [
             asyncio.create_task(self._keep_telling()),
             asyncio.create_task(self._know_old_gaps()),
-            asyncio.create_task(self._keep_up()),
             # The only one that ends without a fault.
             asyncio.create_task(
                 keep_lease(
@@ -240,16 +238,6 @@ class _Collector:
                 for feed in self._feeds.values():
                     feed.know_silent([gap.tag])
         await asyncio.Event().wait()
-
-    async def _keep_up(self) -> None:
-        """Let the historian sum up and clear away now and then, in plant time."""
-        await self._clocks.is_known.wait()
-        while True:
-            await self._store.is_allowed.wait()
-            maintain = partial(self._historian.maintain, self._clocks.now(), self._plant)
-            with contextlib.suppress(HistorianError):  # told by whoever has readings to store
-                await self._store.once(maintain)
-            await asyncio.sleep(_UPKEEP_EVERY_S)
 
     # -- telling ---------------------------------------------------------------------------------
 

@@ -153,13 +153,6 @@ class Store:
         known = await self.ask(partial(self._historian.last_readings, self._plant, names, until))
         return max((each.source_time for each in known.values()), default=None)
 
-    async def once(self, work: Callable[[], object]) -> None:
-        """Do it in the database now or not at all; raises HistorianError."""
-        job = asyncio.ensure_future(asyncio.to_thread(work))
-        self._jobs.add(job)
-        job.add_done_callback(self._end)
-        await asyncio.shield(job)
-
     async def ask(self, work: Callable[[], _T]) -> _T:
         """Do it in the database, waiting for as long as that is away.
 

@@ -16,9 +16,10 @@ from connectors.progress import Progress, SourceProgress, SourceState
 from connectors.security.certificates import days_left
 from connectors.security.own import COLLECT, kept_identity
 from dashboard.facts import COLLECTOR
+from dashboard.upkeep_record import standing_trouble
 from dashboard.view import text
 from twin.errors import SecurityFault
-from twin.historian import Gap, Historian
+from twin.historian import Event, Gap, Historian
 from twin.plant import MqttSource, OpcUaSource, Plant, Source
 
 #: How a link is called that neither encrypts nor signs.
@@ -26,7 +27,8 @@ NOT_PROTECTED = "not protected"
 
 # A collector beats once a second; a busy disk may hold it up.
 _SILENT = timedelta(seconds=20)
-_GAPS_TOLD = 50  # in a record: the newest; a bad link can leave thousands
+_GAPS_TOLD = 50  # so many of the newest, and of the newest not filled: a link can leave thousands
+_COUNTED = 100_000  # a page redraws every second: no further are readings counted, for some ms
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,22 @@ class Collecting:
     """The data path at one moment.
 
     `progress` is what a living collector told last, `told_age_s` wall seconds ago; None where none
-    tells. `gaps` come newest first. `database` is the kind of database. `certificate_days`: until
-    our own certificate expires, None where there is none or it cannot be read.
+    tells. `gaps`: the newest of the `gaps_open`, which are not filled, and of the `gaps_filled`,
+    newest first. `readings`: None where there are more than are counted here. `database` is the
+    kind of database. `certificate_days`: until our own certificate expires, None where there is
+    none or it cannot be read. `upkeep_trouble`: why the historian's upkeep fails.
     """
 
     progress: Progress | None
     told_age_s: float | None
     gaps: Sequence[Gap]
-    readings: int
+    gaps_open: int
+    gaps_filled: int
+    readings: int | None
     database: str
     size_bytes: int
     certificate_days: float | None
-
-    @property
-    def open_gaps(self) -> list[Gap]:
-        """Those not filled, the newest first."""
-        return [gap for gap in self.gaps if not gap.is_filled]
+    upkeep_trouble: Event | None
 
     def source(self, name: str) -> SourceProgress | None:
         """What the collector tells of one source."""
@@ -60,19 +62,27 @@ class Collecting:
 def read_collecting(
     historian: Historian, plant: Plant, wall_now: datetime, database_url: str, state_dir: Path
 ) -> Collecting:
-    """Read how the data path stands."""
+    """Read how the data path stands, in a time that does not grow with the years."""
     beat = next((b for b in historian.processes(plant) if b.name == COLLECTOR), None)
     is_news = beat is not None and wall_now - beat.at <= _SILENT
-    storage = historian.facts()
+    readings = historian.count_up_to(_COUNTED + 1)
     return Collecting(
         progress=Progress.of_text(beat.detail) if beat is not None and is_news else None,
         told_age_s=(wall_now - beat.at).total_seconds() if beat is not None else None,
-        gaps=sorted(historian.gaps(plant), key=lambda gap: gap.started_at, reverse=True),
-        readings=storage.rows,
+        gaps=_newest_gaps(historian, plant),
+        gaps_open=sum(historian.count_unfilled(plant).values()),
+        gaps_filled=historian.count_filled(plant),
+        readings=readings if readings <= _COUNTED else None,
         database="PostgreSQL" if database_url.startswith("postgresql") else "SQLite",
-        size_bytes=storage.size_bytes,
+        size_bytes=historian.size_bytes(),
         certificate_days=_certificate_days(plant, state_dir / "pki", wall_now),
+        upkeep_trouble=standing_trouble(historian, plant),
     )
+
+
+def readings_in_words(readings: int | None) -> str:
+    """How many readings are stored, as far as they are counted (`Collecting.readings`)."""
+    return f"more than {_COUNTED:,}" if readings is None else f"{readings:,}"
 
 
 def security_in_words(source: Source, certificate_days: float | None) -> str:
@@ -98,7 +108,7 @@ def gap_state(gap: Gap) -> str:
 
 def collecting_record(plant: Plant, found: Collecting) -> dict[str, Any]:
     """Everything as one record; ages in seconds, times aware UTC. What is not known is None."""
-    progress = found.progress
+    progress, upkeep = found.progress, found.upkeep_trouble
     return {
         "database": {
             "kind": found.database,
@@ -112,9 +122,11 @@ def collecting_record(plant: Plant, found: Collecting) -> dict[str, Any]:
         if progress is None
         else {**asdict(progress.spool), "share": round(progress.spool.share, 4)},
         "backfill_share": progress.backfill_share if progress is not None else None,
+        "upkeep": None if upkeep is None else {"fails_since": upkeep.at, "trouble": upkeep.message},
         "gaps": {
-            "open": len(found.open_gaps),
-            "filled": len(found.gaps) - len(found.open_gaps),
+            "open": found.gaps_open,
+            "filled": found.gaps_filled,
+            "more": found.gaps_open + found.gaps_filled - len(found.gaps),
             "newest": [
                 {
                     "from": gap.started_at,
@@ -125,7 +137,7 @@ def collecting_record(plant: Plant, found: Collecting) -> dict[str, Any]:
                     "state": gap_state(gap),
                     "filled_until": gap.filled_until,
                 }
-                for gap in found.gaps[:_GAPS_TOLD]
+                for gap in found.gaps
             ],
         },
     }
@@ -135,9 +147,13 @@ def collecting_lines(record: Mapping[str, Any]) -> Iterable[str]:
     """The record as lines for people."""
     database, gaps, spool = record["database"], record["gaps"], record["spool"]
     size_mb = database["bytes"] / 1e6
-    yield f"stored: {database['readings']:,} readings; {database['kind']} has {size_mb:,.1f} MB"
+    stored = readings_in_words(database["readings"])
+    yield f"stored: {stored} readings; {database['kind']} has {size_mb:,.1f} MB"
     if database["trouble"]:
         yield f"database, AWAY: {database['trouble']}"
+    if record["upkeep"]:
+        since = f"{record['upkeep']['fails_since']:%Y-%m-%d %H:%M} UTC"
+        yield f"upkeep, FAILING since {since}: {record['upkeep']['trouble']}"
     if record["waits_for"]:
         yield f"collecting: waits for {record['waits_for']}, which collects this plant"
     for source in record["sources"]:
@@ -199,6 +215,13 @@ def _spool_lines(spool: Mapping[str, Any]) -> Iterable[str]:
 
 def _ago(age_s: float | None) -> str:
     return "not yet" if age_s is None else f"{text.duration(age_s)} ago"
+
+
+def _newest_gaps(historian: Historian, plant: Plant) -> list[Gap]:
+    """The newest gaps and the newest that are not filled, newest first."""
+    unfilled = historian.gaps(plant, unfilled=True, newest=_GAPS_TOLD)
+    found = {*unfilled, *historian.gaps(plant, newest=_GAPS_TOLD)}
+    return sorted(found, key=lambda gap: (gap.started_at, gap.source, gap.tag or ""), reverse=True)
 
 
 def _certificate_days(plant: Plant, pki: Path, wall_now: datetime) -> float | None:

@@ -15,6 +15,7 @@ from lived_plant import NOON, database, fill, four_tank
 from made_certificates import server_pair
 from one_tank import free_port, live_tank, until
 from secured_server import access_in, secured_plant, secured_server
+from sqlalchemy import insert
 from streamlit.testing.v1 import AppTest
 
 import dashboard
@@ -28,11 +29,15 @@ from dashboard.collecting import (
     read_collecting,
 )
 from dashboard.server import PageSettings
+from dashboard.upkeep_record import tell_trouble
 from dashboard.view import text
 from dashboard.view.data import coming_rows, figures, gap_rows, source_rows, troubles
 from dashboard.view.tags import Level
 from twin.clock import wall_now
 from twin.historian import Gap, Historian
+from twin.historian.database import writing
+from twin.historian.schema import gap as gap_table
+from twin.historian.schema import microseconds
 from twin.plant import MqttSource, Plant, Security
 from twin.records import GOOD, Reading
 from twin.state import plant_state
@@ -57,7 +62,9 @@ def told(*sources: SourceProgress, **more: Any) -> Progress:
 
 
 def stands(progress: Progress | None, *gaps: Gap) -> Collecting:
-    return Collecting(progress, 0.5, gaps, 4_000, "SQLite", 12_300_000, None)
+    n_open = sum(not gap.is_filled for gap in gaps)
+    counts = (n_open, len(gaps) - n_open, 4_000)
+    return Collecting(progress, 0.5, gaps, *counts, "SQLite", 12_300_000, None, None)
 
 
 def two_sources() -> Plant:
@@ -176,6 +183,60 @@ def test_gaps_say_what_became_of_them() -> None:
     assert (rows[2].about, rows[2].ends) == ("tank_1.level", "still")
     assert (rows[3].begins, rows[3].lasts) == ("2026-01-05 13:00:00", "1 h")
     assert "gaps: 3 open, 1 filled" in lines(four_tank(), stands(told(), *gaps))
+
+
+def test_what_years_left_behind_is_told_in_a_bounded_way(historian: Historian) -> None:
+    """Thousands of gaps and readings: the newest, the newest unfilled ones, and how many more."""
+    plant, hour = four_tank(), timedelta(hours=1)
+    rows = [
+        {
+            "plant": plant.plant, "source": "opcua", "tag": "", "is_filled": int(i > 99),
+            "started_at": microseconds(NOON + i * hour), "filled_until": None, "reason": "cable",
+            "ended_at": microseconds(NOON + i * hour + hour / 2),
+        }
+        for i in range(2_000)
+    ]  # fmt: skip
+    with writing(historian._engine) as connection:
+        connection.execute(insert(gap_table), rows)
+    many = [
+        Reading(tag.name, 1.0, GOOD, NOON + i * timedelta(seconds=1), NOON)
+        for i in range(100_000 // len(plant.tags) + 1)
+        for tag in plant.tags
+    ]
+    historian.store(many, plant)
+    found = read_collecting(historian, plant, wall_now(), str(historian.url), Path())
+    assert (found.gaps_open, found.gaps_filled, len(found.gaps)) == (100, 1_900, 100)
+    assert next(gap.started_at for gap in found.gaps if not gap.is_filled) == NOON + 99 * hour
+    assert found.gaps[0].started_at == NOON + 1_999 * hour
+    record = collecting_record(plant, found)
+    assert record["gaps"]["more"] == 1_900
+    assert record["database"]["readings"] is None
+    assert historian.facts().rows > 100_000
+    assert "stored: more than 100,000 readings" in lines(plant, found)
+    assert "gaps: 100 open, 1900 filled" in lines(plant, found)
+
+
+def test_upkeep_that_fails_is_told_until_it_is_over(historian: Historian) -> None:
+    """Once in the audit when it begins and once when it ends, whoever starts anew meanwhile."""
+    plant = four_tank()
+
+    def look() -> Collecting:
+        return read_collecting(historian, plant, wall_now(), str(historian.url), Path())
+
+    for trouble in ("no such table: rollup_1m", "no such table: rollup_1m", "a full disk"):
+        tell_trouble(historian, plant, trouble, NOON)
+    assert [each.message for each in historian.events(plant, kind="upkeep")] == [
+        "no such table: rollup_1m"
+    ]
+    read = lines(plant, look())
+    assert "upkeep, FAILING since 2026-01-05 12:00 UTC: no such table: rollup_1m" in read
+    titles = [title for title, _, _ in troubles(plant, look())]
+    assert titles[-1] == "The historian's upkeep fails"
+    for _ in range(2):
+        tell_trouble(historian, plant, "", NOON + timedelta(hours=1))
+    told_ = [each.message for each in historian.events(plant, kind="upkeep")]
+    assert told_ == ["over: no such table: rollup_1m", "no such table: rollup_1m"]
+    assert "upkeep" not in lines(plant, look())
 
 
 def test_a_late_value_says_when_it_was_taken_and_when_it_came() -> None:

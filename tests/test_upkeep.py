@@ -570,6 +570,32 @@ def test_a_collecting_process_keeps_the_historian_up(historian: Historian, tmp_p
     assert "kept for 2 days" in told.message
 
 
+def test_upkeep_that_fails_goes_on_and_is_told(historian: Historian, tmp_path: Path) -> None:
+    """A table is gone: the audit says so, once; it is back: the audit says that, and it is done."""
+    plant = replace(PLANT, opcua=None)
+    lived_days(historian, 2)
+    settings = Settings(state_dir=tmp_path)
+
+    async def told(count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(historian.events(plant, kind="upkeep")) < count:
+                await asyncio.sleep(0.01)
+
+    async def live() -> None:
+        by_hand_told(historian.url, "ALTER TABLE rollup_1m RENAME TO away")
+        upkeep = asyncio.create_task(keep_up(plant, settings, historian, every_s=0.01))
+        await told(1)
+        by_hand_told(historian.url, "ALTER TABLE away RENAME TO rollup_1m")
+        await told(2)
+        upkeep.cancel()
+
+    asyncio.run(live())
+    over, began = historian.events(plant, kind="upkeep")
+    assert "rollup_1m" in began.message
+    assert over.message == f"over: {began.message}"
+    assert rolled(historian, LEVEL, 60)
+
+
 def test_upkeep_waits_until_the_plants_time_is_known(historian: Historian, tmp_path: Path) -> None:
     """The newest stored stamp of a plant in a time of its own may be years wrong: nothing goes."""
     assert PLANT.opcua is not None

@@ -140,9 +140,9 @@ def _period(
     plant: Plant, historian: Historian, since: str | None, until: str | None
 ) -> tuple[datetime, datetime]:
     """What was asked for, by default from the oldest reading to the newest."""
-    facts = historian.facts()
-    start = moment_of(plant, since, "--from") if since else facts.oldest
-    end = moment_of(plant, until, "--to") if until else facts.newest
+    oldest, newest = historian.span()
+    start = moment_of(plant, since, "--from") if since else oldest
+    end = moment_of(plant, until, "--to") if until else newest
     if start is None or end is None or end < start:
         raise UsageError(
             f"The period from {start} to {end} ends before it begins. Give --from and --to; "

@@ -32,7 +32,10 @@ def draw(door: Door, facts: Facts) -> None:
     if late:
         parts.append(markup.coming_table(late, "Values that come late"))
     if found.gaps:
-        parts.append(markup.gap_table(gap_rows(door.plant, found.gaps)))
+        rows = gap_rows(door.plant, found.gaps)
+        parts.append(markup.gap_table(rows))
+        if more := found.gaps_open + found.gaps_filled - len(rows):
+            parts.append(markup.note(f"{more:,} more gaps", "The database keeps all of them."))
     else:
         parts.append(markup.note("No gaps", "Every stretch without readings is kept here."))
     tick = shell.tick()

@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from connectors.progress import SourceProgress, SourceState
-from dashboard.collecting import NOT_PROTECTED, Collecting, gap_state, security_in_words
+from dashboard.collecting import (
+    NOT_PROTECTED,
+    Collecting,
+    gap_state,
+    readings_in_words,
+    security_in_words,
+)
 from dashboard.view import text
 from dashboard.view.tags import Level, Word, status_words
 from twin.historian import Gap
@@ -65,9 +71,9 @@ class ComingRow:
 
 def figures(found: Collecting) -> list[Figure]:
     """What is stored, what waits, what is missing."""
-    progress, gaps = found.progress, found.open_gaps
+    progress = found.progress
     size = f"{found.database}, {found.size_bytes / 1e6:,.1f} MB"
-    shown: list[Figure] = [("Stored", Word(f"{found.readings:,}"), f"readings; {size}")]
+    shown: list[Figure] = [("Stored", Word(readings_in_words(found.readings)), f"readings; {size}")]
     if progress is not None:
         rate = sum(source.readings_per_s for source in progress.sources)
         shown.append(("Coming in", Word(f"{rate:,.1f} /s"), "readings of all sources"))
@@ -81,8 +87,9 @@ def figures(found: Collecting) -> list[Figure]:
         if spool.quarantined_rows:
             aside = Word(aside.text, Level.ATTENTION, "The audit says why.")
         shown.append(("Set aside", aside, "readings that the database takes never"))
-    open_ones = Word(str(len(gaps)), Level.ATTENTION if gaps else Level.CALM)
-    shown.append(("Open gaps", open_ones, f"{len(found.gaps) - len(gaps)} filled"))
+    level = Level.ATTENTION if found.gaps_open else Level.CALM
+    open_ones = Word(f"{found.gaps_open:,}", level)
+    shown.append(("Open gaps", open_ones, f"{found.gaps_filled:,} filled"))
     share = progress.backfill_share if progress is not None else None
     filling = Word("none" if share is None else text.percent(share))
     shown.append(("Backfill", filling, "of a gap, read from a source's history"))
@@ -91,14 +98,17 @@ def figures(found: Collecting) -> list[Figure]:
 
 def troubles(plant: Plant, found: Collecting) -> list[tuple[str, str, Level]]:
     """What somebody must know at once: title, text, level; nothing where all is well."""
-    progress = found.progress
+    progress, upkeep = found.progress, found.upkeep_trouble
+    shown: list[tuple[str, str, Level]] = []
+    if upkeep is not None:
+        told = f"Since {text.date_time(upkeep.at, plant)}: {upkeep.message} Collecting goes on."
+        shown.append(("The historian's upkeep fails", told, Level.ATTENTION))
     if progress is None:
         ago = (
             f" Its last sign was {text.duration(found.told_age_s)} ago." if found.told_age_s else ""
         )
         told = f"No collecting process tells of {plant.plant}.{ago} See `plantwright collect`."
-        return [("Nothing is collected, as far as we know", told, Level.ALARM)]
-    shown: list[tuple[str, str, Level]] = []
+        return [("Nothing is collected, as far as we know", told, Level.ALARM), *shown]
     if progress.waits_for:
         shown.append(("Another process collects", progress.waits_for, Level.ATTENTION))
     if progress.spool.losing:
@@ -123,7 +133,7 @@ def source_rows(plant: Plant, found: Collecting) -> list[SourceRow]:
 
 
 def gap_rows(plant: Plant, gaps: Iterable[Gap]) -> list[GapRow]:
-    """The newest gaps that are not filled, then the newest that are."""
+    """The newest gaps that are not filled, then the newest that are, up to a screenful."""
     sorted_ = sorted(gaps, key=lambda gap: gap.is_filled)  # keeps the order among equals
     return [_gap_row(plant, gap) for gap in sorted_[:_GAPS_SHOWN]]
 

@@ -49,7 +49,7 @@ def train_once(
         empty = "the database has no readings. Run `plantwright collect PLANT`."
         raise ModelFault(f"{plant.plant}: {empty}")
     physics = load_physics(plant)
-    oldest = historian.facts().oldest or newest
+    oldest = historian.span()[0] or newest
     hours = min(_TRAINING_H, (newest - oldest).total_seconds() / 3600)
     rows = max(1, int(hours * 3600 / plant.step_s))
     tags = training_tags(plant, physics)
@@ -97,7 +97,7 @@ def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bo
     active = historian.active_model(plant)
     if active is not None:
         return newest - active.activated_at >= timedelta(hours=_RETRAIN_AFTER_H)
-    oldest = historian.facts().oldest
+    oldest = historian.span()[0]
     enough = max(timedelta(hours=_FIRST_TRAINING_H), history_needed(plant))
     is_complete = not is_first_history_awaited(historian.gaps(plant, unfilled=True))
     return is_complete and oldest is not None and newest - oldest >= enough

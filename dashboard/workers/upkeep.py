@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from dashboard.beats import latest_known
+from dashboard.facts import COLLECTOR
 from dashboard.settings import Settings
+from dashboard.upkeep_record import tell_trouble
 from dashboard.workers.ending import say
 from twin.clock import wall_now
 from twin.errors import HistorianError
@@ -34,15 +37,26 @@ def keep_once(plant: Plant, settings: Settings, historian: Historian) -> bool:
 async def keep_up(
     plant: Plant, settings: Settings, historian: Historian, every_s: float = _EVERY_S
 ) -> None:
-    """Upkeep every minute, for ever; a database that is away is waited for."""
-    trouble, wait_s = "", every_s
+    """Upkeep every minute, for ever, whatever happens; when it fails, the audit says why."""
+    said, wait_s = "", every_s
     while True:
         await asyncio.sleep(wait_s)
-        try:
-            is_done = await asyncio.to_thread(keep_once, plant, settings, historian)
-        except HistorianError as fault:
-            if str(fault) != trouble:
-                say(f"upkeep waits: {fault}")
-            trouble, wait_s = str(fault), every_s
-        else:
-            trouble, wait_s = "", every_s if is_done else min(_AGAIN_S, every_s)
+        is_done, trouble = await asyncio.to_thread(_keep_and_tell, plant, settings, historian)
+        if trouble not in ("", said):
+            say(f"upkeep waits: {trouble}")
+        said, wait_s = trouble, every_s if is_done or trouble else min(_AGAIN_S, every_s)
+
+
+def _keep_and_tell(plant: Plant, settings: Settings, historian: Historian) -> tuple[bool, str]:
+    """One round, told: whether nothing is left, and why it failed, "" if it did not."""
+    is_done, trouble = False, ""
+    try:
+        is_done = keep_once(plant, settings, historian)
+    except HistorianError as fault:
+        trouble = str(fault)
+    except Exception as bug:  # noqa: BLE001  # the outermost loop of this work: collecting goes on
+        trouble = f"{type(bug).__name__}: {bug}"
+    with contextlib.suppress(HistorianError):  # a database that is away, the collecting tells
+        historian.tell_unreadable(plant, wall_now(), COLLECTOR)
+        tell_trouble(historian, plant, trouble, wall_now())
+    return is_done, trouble

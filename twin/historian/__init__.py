@@ -97,7 +97,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StorageFacts:
-    """How much is stored, and of which time.
+    """How much is stored, and of which time. Counting takes seconds where there is much.
 
     `database` is its file, or its address without the password. `rows` is the server's estimate
     where there are many millions. `size_bytes` counts SQLite's write-ahead log too.
@@ -196,17 +196,30 @@ class Historian(
         self.close()
 
     def facts(self) -> StorageFacts:
-        """How much is stored, over all plants."""
+        """How much is stored, over all plants; to be asked by a person, not by a page."""
+        oldest, newest = self.span()
+        with reading(self._engine) as connection:
+            rows = count_samples(connection)
+        return StorageFacts(
+            shown(self.url), head_revision(), rows, self.size_bytes(), oldest, newest
+        )
+
+    def span(self) -> tuple[datetime | None, datetime | None]:
+        """The earliest and the latest source time of all plants; None where nothing is stored."""
         newest = select(func.max(schema.last_value.c.ts))
         with reading(self._engine) as connection:
-            return StorageFacts(
-                database=shown(self.url),
-                revision=head_revision(),
-                rows=count_samples(connection),
-                size_bytes=kind_of(self.url).size_bytes(connection),
-                oldest=_known_moment(oldest_us(connection)),
-                newest=_known_moment(connection.execute(newest).scalar_one()),
-            )
+            ends = (oldest_us(connection), connection.execute(newest).scalar_one())
+        return _known_moment(ends[0]), _known_moment(ends[1])
+
+    def size_bytes(self) -> int:
+        """What the database takes on the disk; SQLite's write-ahead log counts too."""
+        with reading(self._engine) as connection:
+            return kind_of(self.url).size_bytes(connection)
+
+    def count_up_to(self, most: int) -> int:
+        """How many readings all plants have, counted no further than `most`."""
+        with reading(self._engine) as connection:
+            return count_samples(connection, most)
 
 
 def _known_moment(us: int | None) -> datetime | None:

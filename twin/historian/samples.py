@@ -248,14 +248,16 @@ class SampleStore(SkippingStore):
         *,
         unfilled: bool = False,
         still_open: bool = False,
+        newest: int | None = None,
     ) -> list[Gap]:
         """The gaps in time order; with `since`, those that last beyond it.
 
         Years of filled gaps cost nothing where only the `unfilled` ones are asked for, or only
-        those of these that are `still_open`.
+        those of these that are `still_open`. With `newest`, the last so many to begin.
         """
-        order = (gap.c.started_at, gap.c.source, gap.c.tag)
-        query = select(gap).where(gap.c.plant == plant_name(plant)).order_by(*order)
+        query = select(gap).where(gap.c.plant == plant_name(plant))
+        if newest is not None:
+            query = query.order_by(gap.c.started_at.desc()).limit(newest)
         if unfilled or still_open:
             query = query.where(_IS_UNFILLED)
         if still_open:
@@ -263,7 +265,7 @@ class SampleStore(SkippingStore):
         if since is not None:
             query = query.where(gap.c.ended_at.is_(None) | (gap.c.ended_at > microseconds(since)))
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
+            rows = sorted(connection.execute(query), key=lambda r: (r.started_at, r.source, r.tag))
         name = plant_name(plant)
         return readable(self._read(name, "gap", row.started_at, row, _gap) for row in rows)
 
