@@ -67,27 +67,41 @@ class Site:
         expires_in_s: float | None = None,
         is_accepted: bool | None = True,
     ) -> str:
-        """A proposal as the planner would store it, decided; fresh readings and trust beside it.
-
-        Where `is_accepted` is None it stays open.
-        Unless told otherwise it is open for as long as the planner's: a minute by the wall.
-        """
-        by_rule_s = max(300.0, 60.0 * session.clock.speed)
-        lifetime_s = by_rule_s if expires_in_s is None else expires_in_s
-        self.historian.store((await session.read()).values(), self.plant)
-        trust = json.dumps({"coverage90": 0.9, "coverage_count": 60})
-        self.historian.beat(self.plant, "plan", wall_now(), os.getpid(), trust)
-        now = session.clock.now()
-        new = _proposal(self.plant, setpoints, now, now + timedelta(seconds=lifetime_s))
-        self.historian.store_proposal(new)
-        if is_accepted is not None:
-            self.historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
-        return new.proposal_id
+        """`propose` at this site."""
+        decision = (is_accepted, by)
+        return await propose(self.plant, self.historian, session, setpoints, decision, expires_in_s)
 
     def status(self, proposal_id: str) -> ProposalStatus:
         found = self.historian.proposal(proposal_id)
         assert found is not None
         return found.status
+
+
+async def propose(
+    plant: Plant,
+    historian: Historian,
+    session: Session,
+    setpoints: dict[str, float],
+    decision: tuple[bool | None, str] = (True, "Ada"),
+    expires_in_s: float | None = None,
+) -> str:
+    """A proposal as the planner would store it, decided; fresh readings and trust beside it.
+
+    `decision`: yes or no, and whose. Where it is None the proposal stays open. Unless told
+    otherwise it is open for as long as the planner's: a minute by the wall.
+    """
+    by_rule_s = max(300.0, 60.0 * session.clock.speed)
+    lifetime_s = by_rule_s if expires_in_s is None else expires_in_s
+    historian.store((await session.read()).values(), plant)
+    trust = json.dumps({"coverage90": 0.9, "coverage_count": 60})
+    historian.beat(plant, "plan", wall_now(), os.getpid(), trust)
+    now = session.clock.now()
+    new = _proposal(plant, setpoints, now, now + timedelta(seconds=lifetime_s))
+    historian.store_proposal(new)
+    is_accepted, by = decision
+    if is_accepted is not None:
+        historian.decide(Decision(new.proposal_id, is_accepted, by, "looks right", now))
+    return new.proposal_id
 
 
 def _proposal(
