@@ -1,6 +1,6 @@
 """A session with an MQTT broker: what is published on the topics of a plant's tags, as readings.
 
-The broker keeps for us what is sent while we are away: QoS 1 or 2, and a session that lasts a week.
+The broker keeps for us what is sent while we are away: QoS 1, and a session that lasts a week.
 A message is acknowledged only when its readings are safe with whoever listens, so a crash of ours
 loses none; what comes twice has the same source time. One `MqttSession` is one connection and
 never heals itself. What messages mean in the plant's tags is `connectors.topics`'.
@@ -47,6 +47,9 @@ _LARGEST_PACKET = 8 << 20  # a bound for our memory; a larger one never leaves t
 _TOPICS_PER_REQUEST = 500
 _MESSAGES_AT_ONCE = 1_000
 _HIGHEST_SUBSCRIPTION = 268_435_455  # MQTT 5.0, 3.8.2.1.2
+# Also of messages sent at QoS 2: there the broker forgets a message before it is safe with us, and
+# paho forgets it with the connection. What comes twice at QoS 1 is one row, by its source time.
+_HIGHEST_QOS = 1
 _HOLE_SAMPLES = 3.0  # a longer silence than so many samples is one of the broker's queue
 
 _WAITED_KEPT = 100_000  # readings kept for telling what a gap still lacks, some 20 MB
@@ -266,14 +269,15 @@ class MqttSession:
         # than this connection's tells that they waited.
         numbered = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]  # paho says none
         numbered.SubscriptionIdentifier = self._subscription
-        wanted = [(topic, SubscribeOptions(qos=self._source.qos)) for topic in topics]
+        qos = min(self._source.qos, _HIGHEST_QOS)
+        wanted = [(topic, SubscribeOptions(qos=qos)) for topic in topics]
         codes = await self._answer(self._client.subscribe(wanted, properties=numbered, timeout=inf))
         faults: list[Fault] = []
         for topic, code in zip(topics, codes, strict=True):
             for tag in self._topics.tags[topic]:
                 if code.is_failure:
                     faults.append(Fault(tag, f"topic {topic}: {code}.", remedy="Ask the broker's."))
-                elif code.value < self._source.qos:
+                elif code.value < qos:
                     granted = f"topic {topic}: the broker grants QoS {code.value} only"
                     self._on_wrong(tag, f"{granted}; what is sent while we are away is lost")
         return faults

@@ -18,6 +18,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from each_database import locked
+from faulty_network import FaultyNetwork
 from live_broker import OPEN, SAVES_AT_ONCE, Broker, device, publish_all, topic_plant
 from one_tank import NOON, Tank, free_port, live_tank, one_tank, until
 
@@ -124,6 +125,34 @@ def test_a_broker_away_for_five_seconds_loses_nothing(tmp_path: Path, historian:
             assert any("not connected" in gap.reason for gap in historian.gaps(plant))
 
         asyncio.run(story())
+
+
+def test_what_is_sent_at_qos_2_comes_once_also_when_the_link_breaks_on_its_way(
+    broker: Broker, historian: Historian
+) -> None:
+    """Resets amid a stream over a slow line: no message is missing, none is stored twice."""
+
+    async def story() -> None:
+        async with FaultyNetwork(broker.port) as network:
+            plant = topic_plant(network.port, {"a": "a"}, qos=2)
+            async with collecting(plant, historian) as told:
+                network.bytes_per_s = 40_000.0
+                async with device(broker.port) as gauge:
+                    for numbers in (range(300), range(300, 600), range(600, 900)):
+                        before, links = historian.count(plant), told[-1].sources[0].reconnects
+                        sent = [gauge.publish("a", message(number), qos=2) for number in numbers]
+                        await asyncio.gather(*sent)
+                        await until(lambda n=before: historian.count(plant) > n, "the first ones")  # type: ignore[misc]  # bound now
+                        network.cut()
+                        await until(
+                            lambda n=links: told[-1].sources[0].reconnects > n,  # type: ignore[misc]  # bound now
+                            "another link",
+                        )
+                network.bytes_per_s = 0.0
+                await until(lambda: historian.count(plant) >= 900, "every message", 20)
+            holds_all(plant, historian, 900)
+
+    asyncio.run(story())
 
 
 def test_what_is_sent_while_no_collector_runs_is_filled_in(
