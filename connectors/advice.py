@@ -14,7 +14,7 @@ from functools import partial
 
 from connectors.opcua import Session
 from connectors.readback import Target, Writer, in_thread, read_all
-from connectors.sending import gate_facts, stop_reason
+from connectors.sending import gate_facts, latch_reason, stop_reason
 from twin.errors import WriteFault
 from twin.plant import Advisory
 from twin.records import PlantState, Proposal, ProposalStatus
@@ -163,6 +163,8 @@ class Advice:
         held = {node: await session.held(node, target.value) for node, target in targets.items()}
         for node, target in targets.items():
             stopped = "" if is_withdrawal else await stop_reason(self._writer, session)
+            if not (stopped or is_withdrawal):
+                stopped = latch_reason(self._writer)  # it may have been set while that was asked
             if stopped:
                 return f"{stopped}."
             await session.write(node, target.value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from connectors.opcua import Session
+from connectors.opcua import SESSION_TIMEOUT_S, Session
 from twin.clock import wall_now as read_wall_clock
 from twin.historian import Historian
 from twin.plant import Plant
@@ -30,7 +30,8 @@ _T = TypeVar("_T")
 class Writer:
     """What a round of writing needs besides the link.
 
-    A write must read back within three samples of the plant and `read_back_wall_s` more. `latch`
+    A write must read back within three samples of the plant and `read_back_wall_s` more. One that
+    got no answer may still arrive for `late_wall_s`: until its session is over, and a bit. `latch`
     is the path of the stop latch that `is_stopped` asks, absolute; empty where it has none.
     """
 
@@ -39,6 +40,7 @@ class Writer:
     is_stopped: StopQuestion
     wall_now: Callable[[], datetime] = read_wall_clock
     read_back_wall_s: float = 2.0
+    late_wall_s: float = SESSION_TIMEOUT_S + 5.0
     latch: str = ""
 
     def read_back_s(self, session: Session) -> float:

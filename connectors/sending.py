@@ -36,9 +36,11 @@ class Sending:
         Raises EndpointUnavailable: whether it was written is not known.
         """
         try:
-            reason = await self._forbidden()
+            reason = await stop_reason(self.writer, self.session)
             if not reason:
                 reason = await self._rounds_too_much(name, value)
+            if not reason:
+                reason = self._last_word()  # nothing is waited for between this and the write
             if not reason:
                 await self.session.write(name, value)
         except WriteFault as fault:
@@ -55,11 +57,12 @@ class Sending:
             self.sent.append(mv)
         return ""
 
-    async def _forbidden(self) -> str:
-        reason = await stop_reason(self.writer, self.session)
-        if not reason and not is_genuine(self.clearance, self.session.clock.now()):
-            reason = "The clearance has expired"
-        return reason
+    def _last_word(self) -> str:
+        if reason := latch_reason(self.writer):
+            return reason
+        if not is_genuine(self.clearance, self.session.clock.now()):
+            return "The clearance has expired"
+        return ""
 
     async def _rounds_too_much(self, name: str, value: float) -> str:
         """Why the node's type cannot hold the value near enough; empty if it can."""
@@ -73,11 +76,18 @@ class Sending:
         )
 
 
+def latch_reason(writer: Writer) -> str:
+    """Why our latch lets nothing be written; empty if it does."""
+    latch = writer.is_stopped()
+    if latch is False:
+        return ""
+    return "The stop latch is set" if latch else "The stop latch cannot be read"
+
+
 async def stop_reason(writer: Writer, session: Session) -> str:
     """Why nothing may be written now: the latch, or the plant's own stop; empty if it may."""
-    latch = writer.is_stopped()
-    if latch is not False:
-        return "The stop latch is set" if latch else "The stop latch cannot be read"
+    if reason := latch_reason(writer):
+        return reason
     node = writer.plant.opcua.stop_node if writer.plant.opcua is not None else None
     if node is None:
         return ""

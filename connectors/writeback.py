@@ -84,7 +84,11 @@ async def settle_begun(writer: Writer, session: Session) -> tuple[list[WriteOutc
         if _is_under_way(writer, session, past[0]):
             busy |= proposal.setpoints.keys()
         elif past[0].status is WriteStatus.UNKNOWN:
-            outcomes.append(await _settle(writer, session, past[0]))
+            outcome = await _settle(writer, session, past[0])
+            if outcome is None:
+                busy |= proposal.setpoints.keys()
+            else:
+                outcomes.append(outcome)
         else:  # its writer ended between the outcome and this
             await _set_status(writer, session, proposal, _ENDS_AS[past[0].status], past[0].reason)
     return outcomes, busy
@@ -190,8 +194,13 @@ async def _ask_gate(
 
 
 async def _send(sending: Sending, fresh: Mapping[str, Reading], context: GateContext) -> str:
-    """Take over what stands in AUTO, then move MV by MV; why it stopped, else empty."""
+    """Take over what stands in AUTO, then move MV by MV; why it stopped, else empty.
+
+    The gate is asked once more before: the database may have taken long to store what begins.
+    """
     setpoints, plant = sending.clearance.setpoints, sending.writer.plant
+    if reason := await _gate_again(sending, context):
+        return f"{reason} Nothing was sent."
     if waiting := in_auto(plant, list(setpoints), fresh):
         reason = await take_over(sending, waiting, fresh)
         if reason := reason or await _gate_again(sending, context):
@@ -203,7 +212,7 @@ async def _send(sending: Sending, fresh: Mapping[str, Reading], context: GateCon
 
 
 async def _gate_again(sending: Sending, before: GateContext) -> str:
-    """Why the move is not safe any more where the MVs stand after a take-over; else empty.
+    """Why the move is not safe any more with what is read now; else empty.
 
     `before` knows when the MVs moved last; this write itself, which is begun, does not count.
     """
@@ -237,11 +246,20 @@ async def _let_go_again(writer: Writer, session: Session, proposal_id: str) -> N
             await carry_out(writer, session, each)
 
 
-async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome:
-    """What became of a write whose end nobody saw: read, never written again."""
+async def _settle(writer: Writer, session: Session, unknown: WriteOutcome) -> WriteOutcome | None:
+    """What became of a write whose end nobody saw: read, never written again.
+
+    None while it does not stand as written and may still arrive.
+    """
     past = await in_thread(writer.historian.outcomes, writer.plant, 3, unknown.proposal_id)
     readings = partial(writer.historian.last_readings, writer.plant, None)
     before = await in_thread(readings, past[-1].finished_at)
+    late = timedelta(seconds=session.clock.speed * writer.late_wall_s)
+    if session.clock.now() < unknown.finished_at + late:
+        wanted = await _wanted(writer.plant, session, unknown.setpoints)
+        wrong, _ = await read_back(session, wanted, before, 0.0)
+        if wrong:
+            return None
     return await _close(writer, session, unknown, before, "", None)
 
 

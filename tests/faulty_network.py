@@ -19,6 +19,7 @@ class FaultyNetwork:
     """Relays this machine's `port` to `server_port`; sound until told otherwise.
 
     `delay_s` and `bytes_per_s` (0: no bound) hold for each direction and may be set at any time.
+    `resets` counts connections that the client or the server reset.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -26,6 +27,7 @@ class FaultyNetwork:
         self.port = 0
         self.delay_s = 0.0
         self.bytes_per_s = 0.0
+        self.resets = 0
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,10 +98,17 @@ class FaultyNetwork:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while piece := await reader.read(_PIECE):
+            while piece := await self._read(reader):
                 slow_s = len(piece) / self.bytes_per_s if self.bytes_per_s else 0.0
                 if self.delay_s + slow_s:
                     await asyncio.sleep(self.delay_s + slow_s)
                 await self._sound.wait()
                 writer.write(piece)
                 await writer.drain()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.read(_PIECE)
+        except ConnectionResetError:
+            self.resets += 1
+            raise

@@ -40,6 +40,7 @@ class Site:
     historian: Historian
     is_stopped: Callable[[], bool | None] = lambda: False
     read_back_wall_s: float = 0.5
+    late_wall_s: float = -1.0  # over, also where a new session's clock is a little behind
     latch: str = ""
     plant: Plant = field(init=False)
     truth: Tank = field(init=False)
@@ -56,6 +57,7 @@ class Site:
             self.historian,
             self.is_stopped,
             read_back_wall_s=self.read_back_wall_s,
+            late_wall_s=self.late_wall_s,
             latch=self.latch,
         )
 

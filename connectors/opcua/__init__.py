@@ -5,6 +5,7 @@ needs a lasting link opens another when it is lost.
 """
 
 from connectors.opcua.address import quiet_library_log
+from connectors.opcua.link import SESSION_TIMEOUT_S
 from connectors.opcua.session import Session
 
-__all__ = ["Session", "quiet_library_log"]
+__all__ = ["SESSION_TIMEOUT_S", "Session", "quiet_library_log"]

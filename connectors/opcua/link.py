@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +29,7 @@ LINK_ERRORS = (OSError, TimeoutError, ua.UaError)
 _HEALTH_CHECK_S = 10.0  # asyncua's own default of 1 s declares a busy server dead
 # A session that a broken link leaves behind counts against the server's limit for so long; a link
 # that stands says something at least every 10 s.
-_SESSION_TIMEOUT_MS = 30_000.0
+SESSION_TIMEOUT_S = 30.0
 _CHANNEL_S = 3_600.0  # asyncua's default, and the most that many servers grant
 _DISCONNECT_S, _ABANDON_S = 3.0, 0.5  # of a link that stands, and of one found dead
 _LOOK_S = 0.25  # how often a link is looked at for signs of death
@@ -57,12 +59,13 @@ class Link:
         self._guard = guard
         self._request_timeout_s = request_timeout_s
         self._client: Any = Client(endpoint, request_timeout_s, watchdog_intervall=_HEALTH_CHECK_S)
-        self._client.session_timeout = _SESSION_TIMEOUT_MS
+        self._client.session_timeout = 1e3 * SESSION_TIMEOUT_S
         self._client.secure_channel_timeout = round(1e3 * channel_s)
         self._client.name = self._client.description = "Plantwright"
         self._trusting: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._loss_reason = ""
+        self._is_unanswered = False
         self._published_s: dict[int, float] = {}  # by subscription
         self._stale_after_s: dict[int, float] = {}
 
@@ -99,6 +102,8 @@ class Link:
     async def close(self) -> None:
         """Leave within seconds, whatever the server does."""
         within_s = _ABANDON_S if self._lost.is_set() else _DISCONNECT_S
+        if self._lost.is_set() or self._is_unanswered:
+            self._drop_unsent()
         self.lose("closed by us")
         if self._trusting is not None:
             self._trusting.cancel()
@@ -109,12 +114,23 @@ class Link:
         finally:
             self._client.disconnect_socket()
 
+    def _drop_unsent(self) -> None:
+        """Closing resets the connection: a request that was not answered is not sent later on."""
+        protocol = self._client.uaclient.protocol
+        transport = protocol.transport if protocol is not None else None
+        if transport is not None and not transport.is_closing():
+            at_once = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, at_once
+            )
+
     @contextlib.contextmanager
     def asking(self, what: str) -> Iterator[None]:
         """Turn a question's failing into EndpointUnavailable that says `what` was asked."""
         try:
             yield
         except LINK_ERRORS as reason:
+            self._is_unanswered = True
             told = self._loss_reason or text(reason)
             raise EndpointUnavailable(
                 f"{self.endpoint}: {what} got no answer ({told}). Check the server."
