@@ -7,24 +7,29 @@ spool hands over (`Readings`; beside it, with a list of records), sorts, finds t
 rows, and marks late ones. A ratio is the median of those of all turns.
 
 Reading is from a month of 50 tags at 60 s whose last hours are at 1 s, rolled up, in SQLite; last
-values are of a thousand tags. Times are medians on the wall's clock; CPU times stand beside them,
-for others may work on the same machine. PostgreSQL is an embedded server, where its wheel is here.
+values are of a thousand tags. At last all of it is rolled up again and older days are deleted,
+beside a process that stores reading after reading. Times are medians on the wall's clock; CPU times
+stand beside them, for others may work on the same machine. PostgreSQL is an embedded server, where
+its wheel is here.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
+import multiprocessing
 import sqlite3
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -35,6 +40,9 @@ from rich.progress import Progress
 from sqlalchemy import URL, make_url
 
 from twin.historian import Historian, Keep
+from twin.historian.database import writing
+from twin.historian.rollups import Stretch, mark
+from twin.historian.schema import microseconds
 from twin.plant import OpcUaSource, Plant, Role, Security, Tag
 from twin.readings import Readings
 from twin.records import GOOD, Reading
@@ -52,6 +60,7 @@ TARGETS = {
     "postgres_last_value_1000_tags_ms": 10.0,
     "trend_30d_50_tags_ms": 500.0,
     "sqlite_bytes_per_row": 40.0,
+    "writer_wait_ms_max_during_upkeep": 100.0,
 }
 
 NEWER = (
@@ -283,7 +292,7 @@ def reading_figures(folder: Path, budget: Budget, progress: Progress) -> dict[st
         task = progress.add_task("a month", total=budget.days + budget.hours)
         fill(historian, plant, budget, lambda: progress.advance(task))
         rows = historian.count(plant)
-        raw_bytes = historian.facts().size_bytes
+        raw_bytes = historian.size_bytes()
         task = progress.add_task("rolling up", total=None)
         began_s = perf_counter()
         while historian.maintain(NOON + timedelta(seconds=90), plant, Keep(None, None)).due:
@@ -302,13 +311,55 @@ def reading_figures(folder: Path, budget: Budget, progress: Progress) -> dict[st
         found |= {
             f"{name}_cpu": median_ms(budget.asked, work, process_time) for name, work in ask.items()
         }
-        all_bytes = historian.facts().size_bytes
+        all_bytes = historian.size_bytes()
+        found |= waiting_figures(historian, plant, month)
     return found | {
         "rows_read_from": rows,
         "sqlite_bytes_per_row": raw_bytes / rows,
         "sqlite_bytes_per_row_with_rollups": all_bytes / rows,
         "rolled_rows_per_s": rows / rolled_s,
     }
+
+
+def waiting_figures(historian: Historian, plant: Plant, start: datetime) -> dict[str, float]:
+    """How long a writer of another process waits while all is rolled up again and much deleted."""
+    again_us = (microseconds(start), microseconds(NOON))
+    with writing(historian._engine) as connection:
+        mark(connection, [Stretch(k + 1, *again_us) for k in range(len(plant.tags))])
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    beside = multiprocessing.get_context("spawn").Process(
+        target=write_beside, args=(theirs, historian.path), daemon=True
+    )
+    beside.start()
+    ours.recv()
+    gc.freeze()  # as the collecting process does
+    now, keep = NOON + timedelta(seconds=90), Keep(1.0, 1.0)
+    while (report := historian.maintain(now, plant, keep)).due or report.deleted.rows:
+        pass
+    ours.send("end")
+    spent_ms = ours.recv()
+    beside.join(30)
+    return {
+        "writer_wait_ms_max_during_upkeep": max(spent_ms),
+        "writer_wait_ms_median_during_upkeep": statistics.median(spent_ms),
+        "written_during_upkeep": len(spent_ms),
+    }
+
+
+def write_beside(pipe: Connection, file: Path) -> None:
+    """Store reading after reading, 10 ms apart, until told to end; tells how long each took."""
+    plant = replace(plant_of(1), plant="beside")
+    spent_ms = []
+    with Historian.open(file) as historian:
+        historian.register(plant)
+        historian.store(batch(plant, -1, 1, SEED))
+        pipe.send("begun")
+        while not pipe.poll(0.01):
+            one = batch(plant, len(spent_ms), 1, SEED)
+            began_s = perf_counter()
+            historian.store(one)
+            spent_ms.append(1000 * (perf_counter() - began_s))
+    pipe.send(spent_ms)
 
 
 def storing_figures(

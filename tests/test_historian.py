@@ -765,6 +765,8 @@ def test_facts_say_how_much_is_stored(historian: Historian) -> None:
     facts = historian.facts()
     assert (facts.rows, facts.oldest, facts.newest) == (3, at(0), at(70))
     assert facts.size_bytes > 0
+    assert [historian.count_up_to(most) for most in (2, 3, 100)] == [2, 3, 3]
+    assert historian.span() == (at(0), at(70))
 
 
 # Several processes, and what happens when one dies

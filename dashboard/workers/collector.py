@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from connectors.buffering import Buffering
 from connectors.ingest import Progress, collect
@@ -27,6 +28,9 @@ def run_collector(plant: Plant, settings: Settings, *, wait_s: float | None = No
             seen[0] = progress.link
             say(f"link {progress.link}")
 
+    # What is loaded by now stays. To look through all of it for garbage takes 0.1 s, while upkeep
+    # may hold the database's write lock.
+    gc.freeze()
     with _opened(settings.database_url(plant), settings.buffering(plant)) as historian:
 
         async def work() -> None:

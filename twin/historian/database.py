@@ -26,6 +26,10 @@ from twin.historian.address import Patience, address, shown
 _WRITES = "plantwright_writes"
 _PATIENCE = Patience()
 
+#: Between two transactions of a long work the write lock rests this long: writers that wait for a
+#: file's lock look every 5 ms, and get in.
+REST_S = 0.006
+
 #: Stands for bytes that are no text: a damaged text is read with it, and hides no other row.
 REPLACED = "\ufffd"
 

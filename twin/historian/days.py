@@ -178,8 +178,8 @@ def count_samples(connection: Connection, most: int | None = None) -> int:
     With `most`, exactly, but no further than that: in a time that does not grow with the table.
     """
     if most is not None:
-        some = f"SELECT count(*) FROM (SELECT 1 FROM sample LIMIT {most}) AS some"
-        return int(connection.exec_driver_sql(some).scalar_one())
+        query = f"SELECT count(*) FROM (SELECT 1 FROM sample LIMIT {most}) AS counted"
+        return int(connection.exec_driver_sql(query).scalar_one())
     if connection.dialect.name == "postgresql":
         of_parts = f"SELECT sum(reltuples) FROM pg_class WHERE relname IN ({_PARTS})"
         estimate = connection.exec_driver_sql(of_parts).scalar() or 0

@@ -19,7 +19,7 @@ from datetime import datetime
 from sqlalchemy import Column, Connection, Engine, Select, Table, delete, select, update
 
 from twin.historian.annotations import KeptPeriod
-from twin.historian.database import fetch, reading, writing
+from twin.historian.database import REST_S, fetch, reading, writing
 from twin.historian.days import DAY_US, drop_days
 from twin.historian.operation import add_event
 from twin.historian.schema import microseconds, moment, rollup_1m, rollup_due, sample, tag, upkeep
@@ -28,8 +28,6 @@ from twin.plant import Plant
 _BEGINNING = -(1 << 62)
 # Rows per transaction: other writers wait about 0.02 s for one.
 _BATCH_ROWS = 4_000
-# Between two batches the lock rests this long, so that waiting writers get in.
-_REST_S = 0.003
 _OURSELVES = "plantwright"
 
 
@@ -107,7 +105,7 @@ class Retention:
                     rows += gone
                     if time.monotonic() > give_up_at:
                         return Deleted(rows, days)
-                    time.sleep(_REST_S)
+                    time.sleep(REST_S)
                 if gone is None:
                     return Deleted(rows, days)
         with writing(self._engine) as connection:

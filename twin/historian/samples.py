@@ -17,7 +17,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, Select, func, select, text, true
 
 from twin.historian.bulk import Rows, insert_samples, not_registered, sample_rows
-from twin.historian.database import fetch, reading, upserting, writing
+from twin.historian.database import REST_S, fetch, reading, upserting, writing
 from twin.historian.days import Days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
@@ -28,8 +28,6 @@ from twin.records import Mark, Reading, Samples
 
 # Rows per transaction: other writers wait about 0.1 s for one.
 _BATCH_ROWS = 20_000
-# Between two full batches the lock rests this long, so that waiting writers get in.
-_REST_S = 0.003
 
 _IS_GOOD = sample.c.value.is_not(None) & (sample.c.quality < 1 << 30)
 # In words, as databases find an index for a part of a table by its condition's words.
@@ -104,7 +102,7 @@ class SampleStore(SkippingStore):
         stored = 0
         for first in range(0, len(rows), _BATCH_ROWS):
             if first:
-                time.sleep(_REST_S)
+                time.sleep(REST_S)
             stored += self._store_batch(name, rows[first : first + _BATCH_ROWS])
         return stored
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, func, select, update
 
 from twin.historian import rollups
 from twin.historian.annotations import AnnotationStore
-from twin.historian.database import fetch, writing
+from twin.historian.database import REST_S, fetch, writing
 from twin.historian.retention import KEEP, Deleted, Keep, Retention, deleted_before, lock
 from twin.historian.rollups import MINUTE_US, Stretch
 from twin.historian.schema import (
@@ -37,14 +37,13 @@ SETTLED = timedelta(seconds=90)
 _CLOCKS_DIFFER_US = rollups.HOUR_US
 #: For how long one call works at most; the next carries on.
 MOST_S = 20.0
-# A transaction takes no further piece after this time: with the last one, other writers wait less
-# than 0.1 s. A piece has at most so many readings, and at most so many minutes.
+# A transaction takes no further piece after this time: with the last one and the commit, other
+# writers wait less than 0.1 s. A piece has at most so many readings, and at most so many minutes:
+# some 0.02 s of work, at 10 µs for each of either.
 _TRANSACTION_S = 0.03
-_PIECE_READINGS = 10_000
-_PIECE_MINUTES = 2_000
+_PIECE_READINGS = 2_000
+_PIECE_MINUTES = 500
 _AT_ONCE = 30  # stretches looked up at a time: about as many as a transaction takes
-# Between two transactions the lock rests this long, so that waiting writers get in.
-_REST_S = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class UpkeepStore(AnnotationStore):
                     if time.monotonic() > rest_at:
                         break
             yield from finished
-            time.sleep(_REST_S)
+            time.sleep(REST_S)
 
 
 class _Piece:
