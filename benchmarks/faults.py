@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from twin.historian import Historian
 _TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(_TESTS))
 
-from counting_plant import COUNTER, NAMESPACE, CountingServer, Stack  # noqa: E402  found there only
+from counting_plant import COUNTER, NAMESPACE, Stack, stacks_here  # noqa: E402  found there only
 from fault_matrix import FAULTS, Fault, Rig, Servers, recover  # noqa: E402  found there only
 from faulty_network import FaultyNetwork  # noqa: E402  found there only
 
@@ -113,7 +112,7 @@ async def endure(fault: Fault, stack: Stack, collector: str, folder: Path) -> Ou
     """One fault, one collector, one server."""
     servers = Servers(stack, folder)
     serving = await servers.start((fault,))
-    server: CountingServer = serving[fault.name]
+    server = serving[fault.name]
     how = ours if collector == OURS else peer
     try:
         async with FaultyNetwork(server.port) as network:
@@ -156,8 +155,7 @@ async def both(fault: Fault, stack: Stack) -> list[Outcome]:
 def run(names: tuple[str, ...]) -> dict[str, Any]:
     """The figures and rows of these faults."""
     quiet_library_log()
-    has_node = shutil.which("node") and (_TESTS / "node_opcua" / "node_modules").is_dir()
-    stack: Stack = "node-opcua" if has_node else "asyncua"
+    stack = stacks_here()[-1]
     outcomes: list[Outcome] = []
     with Bar(console=Console(stderr=True)) as bar:
         for fault in bar.track([each for each in FAULTS if each.name in names]):

@@ -88,8 +88,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "fault"
     ]
     if told:
-        head = ("fault", "server", "emitted", "stored", "gaps", "filled", "s to recover")
+        head = ("fault", "server", "emitted", "stored", "wrong", "untold", "gaps", "filled")
+        more = ("waiting", "silent", "back in")
         terminalreporter.section("fault matrix")
-        terminalreporter.line("{:<32} {:<11} {:>8} {:>8} {:>5} {:>7} {:>13}".format(*head))
+        widths = "{:<28} {:<10} {:>8} {:>7} {:>6} {:>7} {:>5} {:>7} {:>8} {:>7} {:>8}"
+        terminalreporter.line(widths.format(*head, *more))
         for line in told:
             terminalreporter.line(str(line))
+        terminalreporter.line(
+            "emitted: the server's own word; untold: stretches without live readings that no gap "
+            "tells; waiting: most readings not yet in the database; silent, back in: seconds live "
+            "without data, and from the fault's end to the next value stored"
+        )

@@ -2,7 +2,8 @@
 
 A tool of the tests. Sample k of every tag is dated `began` + k × period and is a function of k
 alone, whoever serves it and however often that was killed: this module's own process (asyncua) or
-node_opcua/server.js. Both keep the whole history, unless told not to.
+node_opcua/server.js. Both keep the whole history, unless told not to, and write down beside the
+network which samples they emitted, so that no test has to ask our own database what was to come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from asyncua import Server, ua
+from made_certificates import SERVER_URI, server_pair
 
 from connectors.opcua import quiet_library_log
 from twin.plant import OpcUaSource, Plant, Role, Security, Tag
@@ -34,6 +38,7 @@ UNDATED = "undated"  # has a server time only, which node-opcua cannot do
 _TESTS = Path(__file__).parent
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HISTORY_VALUES = 5_000
+OPEN = Security(policy="None")
 
 Stack = Literal["asyncua", "node-opcua"]
 
@@ -50,6 +55,7 @@ class Counting:
     most_per_call: int = 1_000
     keeps_history: bool = True
     more_variables: int = 0  # that never change; of node-opcua alone
+    is_secured: bool = False  # lets in whoever encrypts, beside those who do not
 
     @classmethod
     def now(cls, lived_s: float = 5.0, **changes: Any) -> Counting:
@@ -81,7 +87,7 @@ class Counting:
             return None, BAD
         return value, UNCERTAIN if tag == UNDATED else status
 
-    def plant(self, port: int, *, more: tuple[str, ...] = ()) -> Plant:
+    def plant(self, port: int, *, more: tuple[str, ...] = (), security: Security = OPEN) -> Plant:
         """The plant file's content, with its server at `port`; `more` tags may be wrong."""
         own_time, period_s = self.speed != 1.0, self.period_ms / 1000
         return Plant(
@@ -95,12 +101,18 @@ class Counting:
             opcua=OpcUaSource(
                 endpoint=f"opc.tcp://127.0.0.1:{port}/",
                 namespace=NAMESPACE,
-                security=Security(policy="None"),
+                security=security,
                 publishing_interval_ms=100,
                 history_days=0.02 * self.speed,
                 speed_node=SPEED_NODE if own_time else None,
             ),
         )
+
+
+def stacks_here() -> tuple[Stack, ...]:
+    """The servers that this machine has: node-opcua, another people's, may not be installed."""
+    has_node = shutil.which("node") and (_TESTS / "node_opcua" / "node_modules").is_dir()
+    return ("asyncua", "node-opcua") if has_node else ("asyncua",)
 
 
 class CountingServer:
@@ -110,8 +122,18 @@ class CountingServer:
         self.counting = counting
         self.stack = stack
         self.port = port
-        self._folder = folder
+        self._pki, self._ledger = folder / f"pki{port}", folder / f"emitted{port}"
         self._process: subprocess.Popen[str] | None = None
+
+    def emitted(self) -> list[int]:
+        """Every sample that its processes say they have emitted until now, or remember, in order.
+
+        In each line stand the first and the last of some; the last line may be half written.
+        """
+        whole = self._ledger.read_text().rpartition("\n")[0]
+        told = (line.split() for line in whole.splitlines())
+        stretches = [range(int(first), int(last) + 1) for first, last in told]
+        return sorted({k for each in stretches for k in each})
 
     async def start(self, namespaces: tuple[str, ...] = (NAMESPACE,)) -> None:
         """Start it and wait until it listens."""
@@ -121,8 +143,11 @@ class CountingServer:
             "namespace": NAMESPACE,
             "namespaces": namespaces,
             "speed_node": SPEED_NODE,
-            "folder": str(self._folder / f"pki{self.port}"),
+            "folder": str(self._pki),
+            "ledger": str(self._ledger),
         }
+        if self.counting.is_secured and not self._pki.exists():
+            server_pair().kept(self._pki, "server")  # the same after every restart
         servers = {
             "asyncua": [sys.executable, str(_TESTS / "counting_plant.py")],
             "node-opcua": ["node", str(_TESTS / "node_opcua" / "server.js")],
@@ -135,6 +160,12 @@ class CountingServer:
             env={**os.environ, "PYTHONPATH": str(_TESTS.parent)},
         )
         await self._told("ready")
+
+    def connections(self) -> int:
+        """How many clients are connected, as the kernel knows."""
+        assert self._process is not None
+        open_now = psutil.Process(self._process.pid).net_connections("tcp")
+        return sum(each.status == psutil.CONN_ESTABLISHED for each in open_now)
 
     async def freeze(self) -> None:
         """Emit nothing from now on, while everything else goes on."""
@@ -187,12 +218,18 @@ class CountingServer:
 class _Emission:
     """Which samples were emitted: all up to `shown` but those of frozen stretches."""
 
-    def __init__(self, counting: Counting) -> None:
+    def __init__(self, counting: Counting, ledger: str) -> None:
         self.counting = counting
         self.shown = max(0, counting.newest() - 1)
+        self._ledger = open(ledger, "ab", buffering=0)  # noqa: SIM115  for as long as we live
+        self.write_down(1)
         self.frozen: list[tuple[int, float]] = []
         self.misdated: set[int] = set()
         self.ahead = timedelta(0)
+
+    def write_down(self, first: int) -> None:
+        """Samples from this one to the one shown are emitted; what was written survives kill -9."""
+        self._ledger.write(f"{first} {self.shown}\n".encode())
 
     def holds(self, k: int) -> bool:
         return not any(first <= k <= last for first, last in self.frozen)
@@ -249,11 +286,17 @@ async def _serve(wanted: dict[str, Any]) -> None:
     quiet_library_log()
     fields = Counting.__dataclass_fields__
     counting = Counting(**{name: wanted[name] for name in fields})
-    emission = _Emission(counting)
+    emission = _Emission(counting, wanted["ledger"])
     server = Server()
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{wanted['port']}/")
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    policies = [ua.SecurityPolicyType.NoSecurity]
+    if counting.is_secured:
+        await server.set_application_uri(SERVER_URI)
+        await server.load_certificate(str(Path(wanted["folder"]) / "server.der"))
+        await server.load_private_key(str(Path(wanted["folder"]) / "server.pem"))
+        policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
+    server.set_security_policy(policies)
     for uri in wanted["namespaces"]:
         await server.register_namespace(uri)
     index = await server.get_namespace_index(wanted["namespace"])
@@ -293,6 +336,7 @@ async def _emit(emission: _Emission, show: Any) -> None:
         while emission.shown < counting.newest():
             emission.shown += 1
             if emission.holds(emission.shown):
+                emission.write_down(emission.shown)
                 await show()
         await asyncio.sleep(counting.period_ms / counting.speed / 4000)
 

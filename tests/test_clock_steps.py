@@ -12,7 +12,7 @@ from counting_plant import COUNTER, TAGS, Counting, CountingServer
 from fault_matrix import Fault, Rig, recover, reset
 from faulty_network import FaultyNetwork
 from one_tank import free_port, until
-from test_faults import Line, assert_all_stored, holes_of
+from plant_line import Line, verdict
 from test_ingest import collecting
 
 from twin.clock import wall_now
@@ -79,7 +79,10 @@ async def our_wall_is_set(server: CountingServer, folder: Path, hours: int) -> N
             assert abs(plant_now - wall_now()) < timedelta(seconds=60)
             assert all(each.silent == () for each in told[-1].sources)
             await until(line.is_filled, "the gaps", 60)
-        assert assert_all_stored(line) > 100
+            line.emitted = server.emitted()
+            await until(line.has_all_emitted, "the newest of all tags", 60)
+        assert len(line.emitted) > 20
+        assert verdict(line).is_sound, verdict(line)
         assert not line.historian.events(line.plant, kind="clock")
 
 
@@ -114,11 +117,11 @@ async def the_server_is_behind(folder: Path) -> None:
             await server.set_clock(0)
             await until(line.is_live, "the link to be live again", 60)
             await new_reading(line, "when its clock is right again")
-            await until(lambda: bool(holes_of(line)), "the row", 60)
+            await until(lambda: bool(line.holes()), "the row", 60)
         times = [row.source_time for row in line.rows()[COUNTER]]
         late = [at for at in times if at < server.counting.time_of(0)]
         assert late, "what came with an old time is stored with it"
-        (hole,) = (gap for gap in holes_of(line) if gap.tag is None)
+        (hole,) = (gap for gap in line.holes() if gap.tag is None)
         assert "check the clock of the source" in hole.reason
         assert hole.ended_at is not None
         inside = [at for at in times if hole.started_at < at < hole.ended_at]

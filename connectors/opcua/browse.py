@@ -7,7 +7,6 @@ nothing becomes a plant file (see `connectors.draft`).
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from asyncua import ua
 
+from connectors.opcua.deadline import deadline
 from connectors.opcua.guard import Guard
 from connectors.opcua.limits import Service
 from connectors.opcua.link import LINK_ERRORS, Link, text
@@ -126,7 +126,7 @@ async def browse(
     guard = Guard(endpoint, "opcua", security, access, wall_now, is_planned=False)
     link = Link(endpoint, _REQUEST_TIMEOUT_S, guard)
     try:
-        async with asyncio.timeout(_OPENING_S):
+        async with deadline(_OPENING_S):
             await link.open()
         namespaces = Namespaces(tuple(await link.namespaces()), "")
         start = await _start(link, namespaces, under)

@@ -18,6 +18,7 @@ from typing import Any
 from asyncua import Client, ua
 
 from connectors.opcua.address import check_address, quiet_library_log
+from connectors.opcua.deadline import deadline
 from connectors.opcua.guard import Guard
 from connectors.opcua.limits import Limits, Service
 from connectors.opcua.requests import read_request
@@ -27,8 +28,8 @@ from twin.errors import EndpointUnavailable
 LINK_ERRORS = (OSError, TimeoutError, ua.UaError)
 
 _HEALTH_CHECK_S = 10.0  # asyncua's own default of 1 s declares a busy server dead
-# A session that a broken link leaves behind counts against the server's limit for so long; a link
-# that stands says something at least every 10 s.
+#: A session that a broken link leaves behind counts against the server's limit for so long; a link
+#: that stands says something at least every 10 s.
 SESSION_TIMEOUT_S = 30.0
 _CHANNEL_S = 3_600.0  # asyncua's default, and the most that many servers grant
 _DISCONNECT_S, _ABANDON_S = 3.0, 0.5  # of a link that stands, and of one found dead
@@ -42,7 +43,7 @@ class Link:
     """A connection to `endpoint`, as protected as `guard` makes it.
 
     `services` are asyncua's services while it stands. Its keys are changed in three quarters of
-    `channel_s`.
+    `channel_s`; the server forgets a session `session_s` after its link broke.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Link:
         request_timeout_s: float,
         guard: Guard,
         channel_s: float = _CHANNEL_S,
+        session_s: float = SESSION_TIMEOUT_S,
     ) -> None:
         quiet_library_log()
         check_address(endpoint)
@@ -59,7 +61,7 @@ class Link:
         self._guard = guard
         self._request_timeout_s = request_timeout_s
         self._client: Any = Client(endpoint, request_timeout_s, watchdog_intervall=_HEALTH_CHECK_S)
-        self._client.session_timeout = 1e3 * SESSION_TIMEOUT_S
+        self._client.session_timeout = 1e3 * session_s
         self._client.secure_channel_timeout = round(1e3 * channel_s)
         self._client.name = self._client.description = "Plantwright"
         self._trusting: asyncio.Task[None] | None = None
@@ -109,7 +111,7 @@ class Link:
             self._trusting.cancel()
         try:
             with contextlib.suppress(*LINK_ERRORS):
-                async with asyncio.timeout(within_s):
+                async with deadline(within_s):
                     await self._client.disconnect()
         finally:
             self._client.disconnect_socket()

@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from connectors.opcua.deadline import deadline
 from connectors.opcua.guard import Guard
 from connectors.opcua.history import read_history
-from connectors.opcua.link import LINK_ERRORS, Link, text
+from connectors.opcua.link import LINK_ERRORS, SESSION_TIMEOUT_S, Link, text
 from connectors.opcua.nodes import Namespaces, Node, UnusableNode, check_nodes
 from connectors.opcua.subscription import Monitored, OnMissed, subscribe
 from connectors.opcua.values import (
@@ -55,8 +56,9 @@ class Session:
     `on_misdated` hears its tag, its stamp and the latest that can be true. One stamped before
     1971 has no time, and one stamped any other time ago comes as it is: old, and so not usable.
 
-    `access` is who we are and whom we trust; without it only a server on this machine can be
-    reached whose plant file says security policy None.
+    A link that breaks leaves a session at the server, which that forgets after
+    `session_timeout_s`. `access` is who we are and whom we trust; without it only a server on this
+    machine can be reached whose plant file says security policy None.
 
     Raises on connecting:
         EndpointUnavailable: nothing answers, or it is no OPC UA server.
@@ -71,6 +73,7 @@ class Session:
         source: OpcUaSource | None = None,
         endpoint: str | None = None,
         request_timeout_s: float = 4.0,
+        session_timeout_s: float = SESSION_TIMEOUT_S,
         is_strict: bool = True,
         clock: PlantClock | None = None,
         on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
@@ -95,6 +98,7 @@ class Session:
         self._tags = plant.tags_of(source.name)
         self._is_strict = is_strict
         self._request_timeout_s = request_timeout_s
+        self._session_timeout_s = session_timeout_s
         self._guard = Guard(
             self.endpoint, self._source.name, self._source.security, access, wall_now
         )
@@ -106,9 +110,14 @@ class Session:
     # -- connecting ------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._link = Link(self.endpoint, self._request_timeout_s, self._guard)
+        self._link = Link(
+            self.endpoint,
+            self._request_timeout_s,
+            self._guard,
+            session_s=self._session_timeout_s,
+        )
         try:
-            async with asyncio.timeout(3 * self._request_timeout_s):
+            async with deadline(3 * self._request_timeout_s):
                 await self._link.open()
                 await self._prepare()
         except LINK_ERRORS as reason:

@@ -1,8 +1,9 @@
-// A third party's OPC UA server that counts: the same plant as tests/counting_server.py.
+// A third party's OPC UA server that counts: the same plant as tests/counting_plant.py.
 //
-// Sample k of every tag is dated `began + k * period` of plant time and is a function of k alone, so
-// a test knows what was emitted, also by a server that was killed.
+// Sample k of every tag is dated `began + k * period` of plant time and is a function of k alone. The
+// ledger says which were emitted, also by a server that was killed.
 "use strict";
+const fs = require("node:fs");
 const readline = require("node:readline");
 const {
   DataType,
@@ -15,6 +16,9 @@ const {
 
 const ask = JSON.parse(process.argv[2]);
 const frozen = []; // stretches of samples that were never emitted
+
+const ledger = fs.openSync(ask.ledger, "a");
+const writeDown = (first, last) => fs.writeSync(ledger, `${first} ${last}\n`);
 
 const plantNow = () => ask.began_ms + ask.speed * (Date.now() - ask.wall_ms);
 const timeOf = (k) => new Date(ask.began_ms + k * ask.period_ms);
@@ -55,8 +59,12 @@ async function main() {
     port: ask.port,
     hostname: "127.0.0.1",
     allowAnonymous: true,
+    maxConnectionsPerEndpoint: 50, // or 20
     skipOwnNamespace: true,
-    serverCertificateManager: new OPCUACertificateManager({ rootFolder: ask.folder }),
+    serverCertificateManager: new OPCUACertificateManager({
+      rootFolder: ask.folder,
+      automaticallyAcceptUnknownCertificate: ask.is_secured,
+    }),
     serverCapabilities: {
       maxSessions: 50,
       minSupportedSampleRate: 0, // or it reports changes at most every 50 ms
@@ -73,6 +81,7 @@ async function main() {
   const owners = ask.namespaces.map((uri) => space.registerNamespace(uri));
   const own = owners[ask.namespaces.indexOf(ask.namespace)];
   const state = { shown: Math.max(0, newest() - 1) };
+  writeDown(1, state.shown);
   const folder = own.addFolder(space.rootFolder.objects, { browseName: "Plant" });
   for (let i = 0; i < (ask.more_variables || 0); i++) {
     own.addVariable({ componentOf: folder, browseName: `v${i}`, nodeId: `s=v${i}`, dataType: DataType.Double });
@@ -106,7 +115,9 @@ async function main() {
     const last = newest();
     while (state.shown < last) {
       state.shown += 1;
-      if (isEmitted(state.shown)) ask.tags.forEach(show);
+      if (!isEmitted(state.shown)) continue;
+      writeDown(state.shown, state.shown);
+      ask.tags.forEach(show);
     }
   }, Math.max(10, ask.period_ms / ask.speed / 4));
   readline.createInterface({ input: process.stdin }).on("line", (line) => {
