@@ -101,7 +101,7 @@ def gap_state(gap: Gap) -> str:
     """filled, cannot be filled, being filled, or open."""
     if gap.is_filled:
         return "filled"
-    if gap.ended_at is not None and gap.filled_until == gap.ended_at:
+    if gap.cannot_be_filled:
         return "cannot be filled"
     return "being filled" if gap.filled_until is not None else "open"
 

@@ -37,6 +37,7 @@ from twin.records import (
     Verdict,
     Window,
 )
+from twin.resampling import Breaks
 from twin.safety import GateContext, Trust, check, move_room
 from twin.simulation import TwinState, demand_if_active, expected, twin_state
 from twin.state import window
@@ -197,15 +198,22 @@ class Controller:
         """Whether a round is wanted at `now`: at every plan step."""
         return True
 
-    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
+    def observe(
+        self,
+        samples: Mapping[str, Samples],
+        until: datetime,
+        rows: int,
+        broken: Mapping[str, Breaks] | None = None,
+    ) -> None:
         """Take in the newest `rows` plan steps up to `until`, which follow what is known.
 
-        `until` is on the step grid. `samples` begin at `window_start`.
+        `until` is on the step grid. `samples` begin at `window_start`. Inside the `broken`
+        stretches of a tag nothing is taken in.
         """
         known_until = self.observed_until
         if known_until is not None and known_until != until - self._steps(rows):
             raise ValueError(f"{rows} steps up to {until} do not follow {known_until}")
-        new = window(self.plant, samples, until, rows)
+        new = window(self.plant, samples, until, rows, broken=broken)
         past = self._past.values if self._past is not None else {}
         merged = {
             tag: np.concatenate([past.get(tag, np.empty(0)), new.values[tag]])

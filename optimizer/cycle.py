@@ -35,6 +35,7 @@ from twin.records import (
     Stage,
     Verdict,
 )
+from twin.resampling import Breaks
 from twin.safety import CLOSED_LOOP_DECIDER, GateContext, check
 from twin.state import plant_state, window_start
 
@@ -88,7 +89,13 @@ class Planning(Protocol):
 
     def is_due(self, now: datetime) -> bool: ...
 
-    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None: ...
+    def observe(
+        self,
+        samples: Mapping[str, Samples],
+        until: datetime,
+        rows: int,
+        broken: Mapping[str, Breaks] | None = None,
+    ) -> None: ...
 
     def trusted(self, context: GateContext) -> GateContext: ...
 
@@ -117,7 +124,8 @@ def catch_up(controller: Planning, historian: Historian, until: datetime) -> Non
     """Let the controller take in everything the historian holds up to `until`.
 
     `until` is on the step grid. While too little is known for a trust, the whole past is taken
-    in afresh: history may still be arriving behind the live readings.
+    in afresh: history may still be arriving behind the live readings. Nothing is learned from bad
+    data or across a gap that was not filled; who hears of more of these lets it forget first.
     """
     plant = controller.plant
     if controller.estimate is None or controller.estimate.coverage90 is None:
@@ -132,7 +140,8 @@ def catch_up(controller: Planning, historian: Historian, until: datetime) -> Non
         return
     start = window_start(plant, until, rows)
     samples = historian.samples(plant, controller.followed_tags, start, until)
-    controller.observe(samples, until, rows)
+    broken = historian.not_to_follow(plant, controller.followed_tags, start, until)
+    controller.observe(samples, until, rows, broken)
 
 
 def proposal(

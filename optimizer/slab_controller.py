@@ -34,6 +34,7 @@ from twin.records import (
     Stage,
     Window,
 )
+from twin.resampling import Breaks
 from twin.safety import GateContext, check, move_room
 from twin.simulation.line import line_of
 from twin.slab_forecast import slab_forecast
@@ -127,12 +128,21 @@ class SlabController:
             return True
         return now - self._last.at >= timedelta(seconds=self.plant.round_s)
 
-    def observe(self, samples: Mapping[str, Samples], until: datetime, rows: int) -> None:
-        """Take in the newest `rows` minutes up to `until`, which follow what is known."""
+    def observe(
+        self,
+        samples: Mapping[str, Samples],
+        until: datetime,
+        rows: int,
+        broken: Mapping[str, Breaks] | None = None,
+    ) -> None:
+        """Take in the newest `rows` minutes up to `until`, which follow what is known.
+
+        Inside the `broken` stretches of a tag nothing is.
+        """
         known = self.observed_until
         if known is not None and known != until - timedelta(seconds=rows * self.plant.step_s):
             raise ValueError(f"{rows} steps up to {until} do not follow {known}")
-        past = window(self.plant, samples, until, rows)
+        past = window(self.plant, samples, until, rows, broken=broken)
         for row in range(rows):
             end = until - timedelta(seconds=(rows - 1 - row) * self.plant.step_s)
             minute = {tag: values[row : row + 1] for tag, values in past.values.items()}

@@ -83,7 +83,9 @@ def tracked_present(
     rows = round(WARM_UP_H * 3600.0 / plant.step_s)
     end = on_grid(now, plant.step_s)
     begin = window_start(plant, end, rows)
-    controller.observe(historian.samples(plant, controller.followed_tags, begin, end), end, rows)
+    tags = controller.followed_tags
+    broken = historian.not_to_follow(plant, tags, begin, end)
+    controller.observe(historian.samples(plant, tags, begin, end), end, rows, broken)
     state = controller.tracker.state()
     present = plant_state(plant, historian.last_readings(plant, at=now), now)
     stand = {mv: present.last_known(mv) for mv in moved_mvs(plant)}

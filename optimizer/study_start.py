@@ -81,8 +81,10 @@ def present_of(
     end = on_grid(now, plant.step_s)
     disturbances = [tag.name for tag in plant.with_role(Role.DV)]
     tags = list(dict.fromkeys((*physics.states, *physics.inputs, *disturbances)))
-    samples = historian.samples(plant, tags, window_start(plant, end, rows), end)
-    past = window(plant, samples, end, rows)
+    begin = window_start(plant, end, rows)
+    samples = historian.samples(plant, tags, begin, end)
+    broken = historian.not_to_follow(plant, tags, begin, end)
+    past = window(plant, samples, end, rows, broken=broken)
     estimate = Estimator(plant, physics).replay(past)
     if estimate is None:
         return None

@@ -35,7 +35,7 @@ from optimizer.cycle import (
     plan_round,
 )
 from optimizer.plan import Planner
-from twin.historian import Historian
+from twin.historian import AnnotationKind, Historian
 from twin.physics import Physics
 from twin.plant import Limits, Plant, Role
 from twin.plants.four_tank.truth import Truth
@@ -43,6 +43,7 @@ from twin.records import (
     BAD,
     Clearance,
     Decision,
+    Estimate,
     Proposal,
     ProposalStatus,
     Reading,
@@ -528,6 +529,33 @@ def test_catching_up_step_by_step_is_catching_up_at_once(
     assert steady.estimate.states == pytest.approx(restarted.estimate.states, abs=1e-9)
     assert steady.estimate.bias == pytest.approx(restarted.estimate.bias, abs=1e-12)
     assert steady.observed_until == restarted.observed_until == NOW
+
+
+def test_nothing_is_learned_from_what_a_person_called_bad(
+    planner: Planner, empty: Historian, past: tuple[Truth, list[Reading]], tmp_path: Path
+) -> None:
+    """A transmitter that lied for an hour costs, once annotated, neither bias nor trust."""
+    begins, ends = NOW - 2 * timedelta(hours=1), NOW - timedelta(hours=1)
+
+    def lied(each: Reading) -> Reading:
+        is_bad = each.tag == "tank_1.level" and begins <= each.source_time <= ends
+        return replace(each, value=25.0) if is_bad else each
+
+    def learned(historian: Historian) -> Estimate:
+        controller = Controller(FOUR_TANK, PHYSICS, planner=planner)
+        catch_up(controller, historian, NOW)
+        assert controller.estimate is not None
+        return controller.estimate
+
+    with Historian.create(tmp_path / "lied.db") as lying:
+        lying.register(FOUR_TANK)
+        lying.store([lied(each) for each in past[1]])
+        empty.store(past[1])
+        assert learned(lying) != learned(empty)
+        for each in (lying, empty):
+            told = {"by": "Ada", "reason": "stuck", "at": NOW, "tags": ["tank_1.level"]}
+            each.annotate(FOUR_TANK, AnnotationKind.BAD_DATA, begins, ends, **told)
+        assert learned(lying) == learned(empty)
 
 
 def test_after_two_days_away_the_old_past_is_dropped(

@@ -8,24 +8,25 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 from command_line import start
-from lived_plant import NOON, beats, fill, four_tank
+from lived_plant import NOON, beats, fill, four_tank, lived
 
-from dashboard.beats import said
+from dashboard.beats import clock_detail, said
 from dashboard.settings import Settings
-from dashboard.workers.planner import plan_once
+from dashboard.workers.planner import _PlannerLoop, plan_once
 from dashboard.workers.writer import is_planner_alive
 from twin.clock import wall_now
 from twin.context import told_judged
-from twin.historian import Historian
+from twin.historian import AnnotationKind, Historian
 from twin.plant import Role
 from twin.records import Stage
 
+MINUTE = timedelta(minutes=1)
 # Beside the large packages, Python's search for garbage on the way out took 1.1 s and more.
 _LONGEST_WAY_OUT_CPU_S = 0.7
 
@@ -77,6 +78,37 @@ def test_a_planner_heeds_what_the_writer_says_of_the_plants_stop(tmp_path: Path)
         assert historian.proposals(plant) == []
         historian.beat(plant, "write", wall_now(), 103, '{"plant_stop": false}')
         assert plan_once(plant, settings, historian).proposal is not None
+
+
+def test_a_planner_forgets_what_is_called_bad_afterwards(tmp_path: Path) -> None:
+    """It has learned from an hour of a level; once annotated, the next round no longer has."""
+    settings = Settings(state_dir=tmp_path, database=None)
+    plant = four_tank()
+
+    def followed(planner: _PlannerLoop, end: datetime) -> int:
+        """For how many innovations of the last hour the model's trust is known."""
+        historian.store([r for r in whole if r.source_time <= end], plant)
+        historian.beat(plant, "collect", wall_now(), 101, clock_detail(end, 1.0))
+        planner.poll()
+        beat = next(each for each in historian.processes(plant) if each.name == "plan")
+        return int(said(beat.detail)["coverage_count"])
+
+    with Historian.create(settings.database_url(plant)) as historian:
+        historian.register(plant)
+        historian.start_stages(plant, NOON - timedelta(hours=4))
+        whole = list(lived(plant))
+        planner = _PlannerLoop(plant, settings, historian)
+        rows = round(3600 / plant.step_s)
+        assert followed(planner, NOON - 3 * MINUTE) == 4 * rows
+        bad = (NOON - timedelta(minutes=33), NOON - 3 * MINUTE)
+        told = {"by": "Ada", "reason": "stuck", "at": NOON, "tags": ["tank_1.level"]}
+        number = historian.annotate(plant, AnnotationKind.BAD_DATA, *bad, **told)
+        assert followed(planner, NOON - 2 * MINUTE) == 4 * rows - 31
+        told = {"by": "Ada", "reason": "it was right", "at": NOON}
+        historian.withdraw_annotation(plant, number, **told)
+        assert followed(planner, NOON - MINUTE) == 4 * rows
+        historian.add_gap(plant, *bad, "not connected")
+        assert followed(planner, NOON) == 4 * (rows - 29)
 
 
 def test_what_a_plan_has_judged_is_told_until_it_judges_anew(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from twin.dynamics.models import PHYSICS
 from twin.dynamics.registry import load, versions
 from twin.errors import HistorianError, ModelFault, UsageError
 from twin.furnace.state import Stop
-from twin.historian import Historian
+from twin.historian import Gap, Historian, Period
 from twin.physics import Physics, load_physics
 from twin.plant import Plant
 
@@ -106,6 +106,8 @@ class _PlannerLoop:
         self._controller: Planning | None = None
         self._done_until: datetime | None = None
         self._filled_gaps = 0
+        self._lost_gaps: frozenset[Gap] = frozenset()
+        self._bad_data: list[Period] = []
 
     def poll(self) -> Planned:
         """One round if a step is due: the proposal it stored, or why there is none."""
@@ -115,7 +117,8 @@ class _PlannerLoop:
         if newest is None:
             return Planned(None, "no reading is stored yet")
         now, speed = plant_moment(plant, beats, newest, wall)
-        if is_first_history_awaited(historian.gaps(plant, unfilled=True)):
+        gaps = historian.gaps(plant, unfilled=True)
+        if is_first_history_awaited(gaps):
             waiting = "waiting for the plant's history"
             self._tell(None, now, speed, waiting, told_judged(beats))
             return Planned(None, waiting)
@@ -123,12 +126,7 @@ class _PlannerLoop:
         if self._done_until is not None and due <= self._done_until:
             return Planned(None, "no step is due yet")
         self._done_until = due
-        controller = self._following_active_model(now)
-        filled = historian.count_filled(plant)
-        if filled != self._filled_gaps:
-            # Readings have arrived behind those already followed: follow all of them anew.
-            controller.use(controller.model, forget=True)
-            self._filled_gaps = filled
+        controller = self._following(now, gaps)
         context = gate_context(
             plant,
             historian,
@@ -149,6 +147,21 @@ class _PlannerLoop:
         judged = told_judged(beats) | dict.fromkeys(planned.kept, now)
         self._tell(controller, now, speed, planned.reason, judged)
         return planned
+
+    def _following(self, now: datetime, gaps: Iterable[Gap]) -> Planning:
+        """The controller, which follows the past anew where that is not what it was."""
+        filled = self._historian.count_filled(self._plant)
+        # While one is being filled it changes by the minute.
+        over = [gap for gap in gaps if gap.ended_at is not None]
+        lost = frozenset(g for g in over if g.filled_until is None or g.cannot_be_filled)
+        bad = self._historian.bad_periods(self._plant)
+        if bad != self._bad_data:
+            self._controller = None  # the record of stops, too, is read without them
+        controller = self._following_active_model(now)
+        if filled != self._filled_gaps or not lost <= self._lost_gaps:
+            controller.use(controller.model, forget=True)
+        self._filled_gaps, self._lost_gaps, self._bad_data = filled, lost, bad
+        return controller
 
     def _following_active_model(self, now: datetime) -> Planning:
         version = active_version(self._historian, self._plant)

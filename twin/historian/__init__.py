@@ -36,7 +36,7 @@ from sqlalchemy import URL, func, select
 from twin.errors import RecordUnreadable
 from twin.historian import schema
 from twin.historian.address import ANSWER_DEADLINE_S, BUSY_DEADLINE_S, Patience, printable, shown
-from twin.historian.annotations import Annotation, AnnotationKind
+from twin.historian.annotations import Annotation, AnnotationKind, Period
 from twin.historian.database import connect, kind_of, reading
 from twin.historian.days import count_samples, oldest_us
 from twin.historian.decisions import Decided, DecisionStore
@@ -80,6 +80,7 @@ __all__ = [
     "Held",
     "Historian",
     "Keep",
+    "Period",
     "ProcessBeat",
     "StorageFacts",
     "Trend",

@@ -58,15 +58,15 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPeriod:
-    """A period of which no reading is deleted, in µs since 1970, both ends included."""
+class Period:
+    """What an annotation says something of, in µs since 1970, both ends included."""
 
     since_us: int
     until_us: int
     tags: tuple[str, ...]
 
     def holds_for(self, tag: str) -> bool:
-        """Whether this tag's readings are kept; those of all tags where none is named."""
+        """Whether it says something of this tag; of all tags where none is named."""
         return not self.tags or tag in self.tags
 
 
@@ -151,19 +151,31 @@ class AnnotationStore(SkippingStore):
         lasting = [each for each in chosen if since is None or each.ended_at >= since]
         return sorted(lasting, key=lambda each: each.started_at)
 
-    def _kept_periods(self, connection: Connection, plant: str) -> list[KeptPeriod]:
-        """What no reading is deleted of, by when it begins.
+    def bad_periods(self, plant: Plant | str) -> list[Period]:
+        """The periods annotated as bad data, or as nobody can read, by when they begin."""
+        with reading(self._engine) as connection:
+            return self._periods(connection, plant_name(plant), (AnnotationKind.BAD_DATA,))
 
-        An annotation that cannot be read is remembered as such, and keeps its period of all tags.
+    def _kept_periods(self, connection: Connection, plant: str) -> list[Period]:
+        """What no reading is deleted of, by when it begins."""
+        return self._periods(connection, plant, KEPT)
+
+    def _periods(
+        self, connection: Connection, plant: str, kinds: Collection[AnnotationKind]
+    ) -> list[Period]:
+        """The periods annotated as one of some kinds, by when they begin.
+
+        An annotation that cannot be read is remembered as such, and is of any kind and all tags:
+        its readings are kept, and nobody learns from them.
         """
         found = []
         for row in _standing(connection, plant):
             each = self._read(plant, "annotation", row.id, row, _annotation)
             if isinstance(each, Unreadable):
                 ends = (row.started_at, row.ended_at)
-                found.append(KeptPeriod(min(ends), max(ends), ()))
-            elif each.kind in KEPT:
-                found.append(KeptPeriod(row.started_at, row.ended_at, each.tags))
+                found.append(Period(min(ends), max(ends), ()))
+            elif each.kind in kinds:
+                found.append(Period(row.started_at, row.ended_at, each.tags))
         return sorted(found, key=lambda each: each.since_us)
 
 

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, Engine, Select, Table, delete, select, update
 
-from twin.historian.annotations import KeptPeriod
+from twin.historian.annotations import Period
 from twin.historian.database import REST_S, fetch, reading, writing
 from twin.historian.days import DAY_US, drop_days
 from twin.historian.operation import add_event
@@ -80,7 +80,7 @@ class Retention:
     """Deletes what a plant's `Keep` lets go."""
 
     def __init__(
-        self, engine: Engine, kept_periods: Callable[[Connection, str], list[KeptPeriod]]
+        self, engine: Engine, kept_periods: Callable[[Connection, str], list[Period]]
     ) -> None:
         """`kept_periods` of a plant, by when they begin."""
         self._engine = engine
@@ -231,7 +231,7 @@ def _lived_since(connection: Connection, plant: Plant, today: int, days: int) ->
     return day * DAY_US
 
 
-def _between(kept: Sequence[KeptPeriod], until: int) -> list[tuple[int, int]]:
+def _between(kept: Sequence[Period], until: int) -> list[tuple[int, int]]:
     """The stretches before `until` that are not kept."""
     free = []
     start = _BEGINNING

@@ -54,6 +54,12 @@ class Gap:
     source: str = ""
     filled_until: datetime | None = None
 
+    @property
+    def cannot_be_filled(self) -> bool:
+        """Whether it was asked for to its end, and its readings did not come."""
+        asked, ended = self.filled_until, self.ended_at
+        return not self.is_filled and asked is not None and ended is not None and asked >= ended
+
 
 def plant_name(plant: Plant | str) -> str:
     """The name under which a plant's rows are stored."""

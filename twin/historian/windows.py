@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from twin.clock import utc
-from twin.historian.annotations import AnnotationKind, AnnotationStore
+from twin.historian.annotations import AnnotationStore
 from twin.historian.database import fetch, reading
 from twin.historian.samples import Gap, SampleStore
 from twin.historian.schema import microseconds
@@ -46,7 +46,6 @@ _DECISIVE = (
     f"SELECT {_NEWEST.replace('{which}', _GOOD)} FROM json_each(?) AS edge UNION ALL "
     f"SELECT {_NEWEST.replace('{which}', '1 = 1')} FROM json_each(?) AS edge) ORDER BY ts"
 )
-_AN_INSTANT = timedelta(microseconds=1)
 _LONG = timedelta(days=1)
 
 Mask = NDArray[np.bool_]
@@ -162,14 +161,23 @@ class WindowStore(SampleStore, AnnotationStore):
             )
 
     def unfilled(
-        self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+        self,
+        plant: Plant,
+        tags: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        only_over: bool = False,
     ) -> dict[str, Breaks]:
         """Each tag's unfilled gaps between `start` and `end`; the rest of one being filled.
 
-        A gap that was asked for to its end and is not filled cannot be: all of it counts.
+        A gap that was asked for to its end and is not filled cannot be: all of it counts. With
+        `only_over`, only those that ended.
         """
         found = [
-            gap for gap in self.gaps(plant, since=start, unfilled=True) if gap.started_at < end
+            gap
+            for gap in self.gaps(plant, since=start, unfilled=True)
+            if gap.started_at < end and not (only_over and gap.ended_at is None)
         ]
         stretches = [(gap, _missing(gap, end)) for gap in found]
         return {
@@ -181,17 +189,14 @@ class WindowStore(SampleStore, AnnotationStore):
         self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
     ) -> dict[str, Breaks]:
         """Each tag's periods annotated as bad data, both ends inside them."""
+        since, until = microseconds(start), microseconds(end)
         found = [
-            each
-            for each in self.annotations(plant, (AnnotationKind.BAD_DATA,), since=start)
-            if each.started_at <= end
+            (period, (period.since_us - 1, period.until_us + 1))
+            for period in self.bad_periods(plant)
+            if period.since_us <= until and period.until_us >= since
         ]
         return {
-            name: breaks(
-                (each.started_at - _AN_INSTANT, each.ended_at + _AN_INSTANT)
-                for each in found
-                if each.holds_for(name)
-            )
+            name: joined(_seconds([span for period, span in found if period.holds_for(name)]))
             for name in tags
         }
 
@@ -200,6 +205,17 @@ class WindowStore(SampleStore, AnnotationStore):
     ) -> dict[str, Breaks]:
         """Each tag's stretches that training leaves out: unfilled gaps and bad data."""
         gaps = self.unfilled(plant, tags, start, end)
+        bad = self.bad_data(plant, tags, start, end)
+        return {name: _together(gaps[name], bad[name]) for name in tags}
+
+    def not_to_follow(
+        self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Breaks]:
+        """Each tag's stretches that planning leaves out: bad data, and unfilled gaps once over.
+
+        While a gap lasts, the present is known by what came last.
+        """
+        gaps = self.unfilled(plant, tags, start, end, only_over=True)
         bad = self.bad_data(plant, tags, start, end)
         return {name: _together(gaps[name], bad[name]) for name in tags}
 
@@ -325,6 +341,10 @@ def _end_of(series: Samples) -> Samples:
     return Samples(series.times_s[places], series.values[places])
 
 
+def _seconds(spans_us: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    return np.array(spans_us, dtype=np.float64).reshape(-1, 2) / 1e6
+
+
 def _together(first: Breaks, second: Breaks) -> Breaks:
     return joined(np.concatenate([first, second]))
 
@@ -363,8 +383,7 @@ def _samples(rows: Sequence[tuple[int, float]]) -> Samples:
 def _missing(gap: Gap, end: datetime) -> tuple[datetime, datetime]:
     """From when to when a gap's readings are missing still: all of it, if asked for in vain."""
     asked = gap.filled_until
-    is_vain = asked is None or (gap.ended_at is not None and asked >= gap.ended_at)
-    started = gap.started_at if asked is None or is_vain else asked
+    started = gap.started_at if asked is None or gap.cannot_be_filled else asked
     return started, gap.ended_at or max(end, started) + _LONG
 
 
