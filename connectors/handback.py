@@ -9,6 +9,7 @@ go needs no clearance and no released stop; nothing here ever writes a setpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -35,7 +36,9 @@ async def shed(writer: Writer, session: Session, mvs: Sequence[str]) -> list[str
         EndpointUnavailable: the link is lost. The PLC lets go by itself when the heartbeat ends.
     """
     remotes = [mode for mode in (writer.plant.tag(mv).remote for mv in mvs) if mode is not None]
-    before = await session.read([mode.tag for mode in remotes])
+    # An AUTO read now is no sign: it may have been sampled before our own write took the MV.
+    shown = await session.read([mode.tag for mode in remotes])
+    before = {name: replace(each, value=None) for name, each in shown.items()}
     faults: list[str] = []
     for mode in remotes:
         try:

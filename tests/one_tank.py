@@ -101,7 +101,7 @@ class Tank:
         self.is_stopped = False
         self.writes: list[tuple[str, float]] = []
         self.refusal: str | None = None
-        self.drops_writes = False
+        self.drops_writes = self.drops_modes = False  # acknowledged, and not done
         self.is_frozen = False
         self.on_setpoint: Callable[[], None] = lambda: None
 
@@ -147,7 +147,8 @@ class Tank:
             return self.refusal
         pump, kind = name.split(".")
         if kind == "mode":
-            self.modes[pump] = int(value)
+            if not self.drops_modes:
+                self.modes[pump] = int(value)
             return None
         if self.is_stopped:
             return "the stop node is set"

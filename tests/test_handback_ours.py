@@ -163,6 +163,30 @@ def test_what_a_failed_write_took_and_cannot_give_back_stays_ours(
     tell(runner, site, story)
 
 
+def test_an_auto_from_before_the_write_is_no_sign_that_the_pump_went_back(
+    runner: asyncio.Runner, site: Site
+) -> None:
+    """The PLC acknowledges our AUTO and drops it, while its last sample still shows the AUTO of
+    before: the pump stays ours by the record, and goes once the PLC lets it."""
+    site.truth.drops_modes = True
+    site.truth.on_setpoint = lambda: setattr(site.truth, "is_frozen", True)
+    site.is_stopped = lambda: bool(site.truth.setpoints_written)
+
+    async def story(session: Session) -> None:
+        proposal = await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
+        outcome = await write(site, session, proposal)
+        assert outcome.status is WriteStatus.FAILED
+        assert (site.truth.modes["drain"], modes_written(site)) == (REMOTE, [("drain.mode", 0.0)])
+        assert list(site.historian.held(site.plant)) == [DRAIN]
+        site.truth.is_frozen = site.truth.drops_modes = False
+        await fresh_samples(site)
+        await Rounds(site, session).one()
+        assert site.truth.modes == {"pump": AUTO, "drain": AUTO}
+        assert site.historian.held(site.plant) == {}
+
+    tell(runner, site, story)
+
+
 @pytest.mark.parametrize("mode_before", [AUTO, REMOTE])
 def test_a_write_that_ends_half_done_unseen_leaves_no_pump_in_remote(
     runner: asyncio.Runner, site: Site, mode_before: int
@@ -226,6 +250,7 @@ _BEFORE = st.sampled_from([AUTO, REMOTE])
     fails_at=st.integers(0, 1),
     refused_rounds=st.integers(0, 2),
     restarts=st.booleans(),
+    is_unseen=st.booleans(),
 )
 def test_a_failed_write_takes_nothing_for_good(
     runner: asyncio.Runner,
@@ -234,43 +259,58 @@ def test_a_failed_write_takes_nothing_for_good(
     fails_at: int,
     refused_rounds: int,
     restarts: bool,
+    is_unseen: bool,
 ) -> None:
     """Whatever half of it went out, however often the PLC refuses: all modes end as they were.
 
-    Until then the record says that what it took is ours, and nothing else.
+    Also where the PLC drops our AUTO and shows nothing newer than the write. Until then the record
+    says that what it took is ours, and nothing else.
     """
     with tempfile.TemporaryDirectory() as folder:
         site = new_site(emulator, Path(folder))
         site.plant = replace(site.plant, interlocks=())
         before = dict(zip(PUMPS, modes, strict=True))
         site.truth.modes = dict(before)
-        tell(runner, site, lambda session: _fail(site, session, fails_at, refused_rounds, restarts))
+        rounds = (refused_rounds, restarts)
+        tell(runner, site, lambda session: _fail(site, session, fails_at, *rounds, is_unseen))
         assert site.truth.modes == before
         site.historian.close()
 
 
 async def _fail(
-    site: Site, session: Session, fails_at: int, refused_rounds: int, restarts: bool
+    site: Site,
+    session: Session,
+    fails_at: int,
+    refused_rounds: int,
+    restarts: bool,
+    is_unseen: bool,
 ) -> None:
     before = dict(site.truth.modes)
     count = iter(range(2))
 
-    def refuse_from_now_on() -> None:
-        if next(count) == fails_at:
+    def fail_from_now_on() -> None:
+        if next(count) != fails_at:
+            return
+        if is_unseen:
+            site.truth.drops_modes = site.truth.is_frozen = True
+        else:
             site.truth.refusal = "the key switch stands on local"
             site.truth.drops_writes = fails_at == 1
 
-    site.truth.on_setpoint = refuse_from_now_on
+    site.truth.on_setpoint = fail_from_now_on
+    site.is_stopped = lambda: is_unseen and len(site.truth.setpoints_written) > fails_at
     proposal = await site.propose(session, {PUMP: 7.5, DRAIN: 4.0})
     outcome = await write(site, session, proposal)
     assert outcome.status is WriteStatus.FAILED, outcome.reason
     rounds = Rounds(site, session)
+    site.truth.is_frozen = False
+    await fresh_samples(site)
     for _ in range(refused_rounds):
         taken = {pump for pump in PUMPS if site.truth.modes[pump] != before[pump]}
         assert {mv.split(".")[0] for mv in site.historian.held(site.plant)} >= taken
         rounds = Rounds(site, session) if restarts else rounds
         await rounds.one()
-    site.truth.refusal, site.truth.drops_writes = None, False
+    site.truth.refusal, site.truth.drops_writes, site.truth.drops_modes = None, False, False
     await fresh_samples(site)
     await rounds.one()
     assert not site.historian.hand_backs(site.plant, statuses=[HandBackStatus.OPEN])

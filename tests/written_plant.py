@@ -159,7 +159,7 @@ def new_site(emulator: Emulator, folder: Path) -> Site:
     site = Site(emulator, historian)
     truth = site.truth
     truth.setpoints, truth.modes = dict.fromkeys(PUMPS, 5.0), dict.fromkeys(PUMPS, 0)
-    truth.is_stopped = truth.drops_writes = truth.is_frozen = False
+    truth.is_stopped = truth.drops_writes = truth.drops_modes = truth.is_frozen = False
     truth.refusal, truth.on_setpoint = None, lambda: None
     truth.writes.clear()
     return site
