@@ -3,7 +3,9 @@
 Each fault of the tests' matrix happens to both, each at a server of its own that keeps its history
 (node-opcua where it is installed, else asyncua's). Ours stores in SQLite; the peer keeps what it
 hears in memory, the cheapest store there is. Recovery is counted from the fault's end to the first
-newer value kept; a collector that keeps none within the time watched has not recovered.
+newer value kept; a collector that keeps none within the time watched has not recovered. What is
+emitted and lost is counted over one stretch of time for both: from just before the fault until the
+slower of the two is back or was watched in vain.
 """
 
 from __future__ import annotations
@@ -57,6 +59,25 @@ class Outcome:
     recover_s: float | None
 
 
+class Window:
+    """The stretch of time over which both collectors are counted."""
+
+    def __init__(self) -> None:
+        self._both = asyncio.Barrier(2)
+        self._began_s, self._ended_s = 0.0, 0.0
+
+    async def begin(self) -> None:
+        """Wait for the other; from now on it counts."""
+        await self._both.wait()
+        self._began_s = self._began_s or time.monotonic()
+
+    async def end(self) -> float:
+        """Wait for the other; how many seconds it was, the same for both."""
+        await self._both.wait()
+        self._ended_s = self._ended_s or time.monotonic()
+        return self._ended_s - self._began_s
+
+
 @asynccontextmanager
 async def ours(rig: Rig, folder: Path) -> AsyncIterator[tuple[Kept, Kept]]:
     """Our collector; what it has stored, and the same once every gap is filled."""
@@ -108,7 +129,9 @@ async def peer(rig: Rig, folder: Path) -> AsyncIterator[tuple[Kept, Kept]]:
             client.disconnect_socket()
 
 
-async def endure(fault: Fault, stack: Stack, collector: str, folder: Path) -> Outcome:
+async def endure(
+    fault: Fault, stack: Stack, collector: str, folder: Path, window: Window
+) -> Outcome:
     """One fault, one collector, one server."""
     servers = Servers(stack, folder)
     serving = await servers.start((fault,))
@@ -119,14 +142,16 @@ async def endure(fault: Fault, stack: Stack, collector: str, folder: Path) -> Ou
             rig = Rig(server, network)
             async with how(rig, folder) as (kept, settled):
                 await _until(lambda: len(settled()) > 5)
+                await window.begin()
                 first = server.counting.newest()
 
                 async def newest() -> datetime | None:
                     return max(await asyncio.to_thread(kept), default=None)
 
                 recover_s = await recover(rig, fault, newest, WATCHED_S)
-                last = server.counting.newest()
-                wanted = {server.counting.time_of(k) for k in range(first, last + 1)}
+                plant_ms = 1e3 * fault.speed * await window.end()
+                count = int(plant_ms // fault.period_ms)
+                wanted = {server.counting.time_of(first + k) for k in range(1, count + 1)}
                 await _until(lambda: wanted <= settled(), FILLED_WITHIN_S if recover_s else 0.0)
                 lost = len(wanted - kept())
     finally:
@@ -147,8 +172,10 @@ async def both(fault: Fault, stack: Stack) -> list[Outcome]:
         folders = [Path(told) / name for name in ("ours", "peer")]
         for folder in folders:
             folder.mkdir()
-        pairs = zip((OURS, PEER), folders, strict=True)
-        outcomes = await asyncio.gather(*(endure(fault, stack, who, at) for who, at in pairs))
+        pairs, window = zip((OURS, PEER), folders, strict=True), Window()
+        outcomes = await asyncio.gather(
+            *(endure(fault, stack, who, at, window) for who, at in pairs)
+        )
     return list(outcomes)
 
 

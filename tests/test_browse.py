@@ -15,15 +15,19 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from asyncua import Server, ua
-from command_line import COMMAND, CommandLine, clear_environment, environment
+from command_line import COMMAND, Answer, CommandLine, clear_environment, environment
 from counting_plant import Counting, CountingServer
+from made_certificates import server_pair
 from one_tank import NOON, free_port
+from secured_server import PASSWORDS, Users, secured_server
 
 from connectors.draft import draft, tag_names
 from connectors.opcua import Session
 from connectors.opcua.browse import Browsed, Variable, browse
 from connectors.opcua.units import unit_of
+from connectors.security.certificates import fingerprint
 from twin.errors import EndpointUnavailable, NodeFault
 from twin.plant import Role, Security, read_plant
 
@@ -244,6 +248,43 @@ def test_a_draft_that_could_not_be_written_is_refused_before_the_walk(
         assert (refused.code, told in refused.record["message"]) == (2, True)
     assert (tmp_path / "there.yaml").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_encrypted_server_is_browsed_by_who_has_its_password(
+    plantwright: CommandLine, tmp_path: Path
+) -> None:
+    """Refused until its certificate is accepted, then by the user in the secret file alone."""
+    secrets = tmp_path / "state" / "secrets.yaml"
+    secrets.parent.mkdir(mode=0o700)
+    secrets.touch(mode=0o600)
+    port, password = free_port(), PASSWORDS["reader"]
+    command = ["browse", f"opc.tcp://127.0.0.1:{port}/", "--login", "password", "--json"]
+
+    async def call(*words: str) -> Answer:
+        return await asyncio.to_thread(plantwright, *words)
+
+    async def story() -> list[Answer]:
+        users = Users(lets_anybody_in=False)
+        async with secured_server(port, pair := server_pair(), users=users):
+            secrets.write_text(yaml.safe_dump({"opcua": {"user": "reader", "password": "typo"}}))
+            told = [await call(*command)]
+            accept = ("certs", "accept", fingerprint(pair.certificate))
+            assert (await call(*accept)).code == 0
+            told.append(await call(*command))
+            secrets.write_text(yaml.safe_dump({"opcua": {"user": "reader", "password": password}}))
+            told.append(await call(*command, "--output", str(tmp_path / "plant.yaml")))
+        return told
+
+    strange, wrong, right = asyncio.run(story())
+    assert "nobody has accepted it yet" in strange.out + strange.err
+    assert "refused our login" in wrong.out + wrong.err
+    assert (strange.code, wrong.code, right.code) == (1, 1, 0), right.err
+    assert [each["path"] for each in right.record["variables"]] == [["level"]]
+    source = read_plant(str(tmp_path / "plant.yaml")).opcua
+    assert source is not None
+    assert source.security == Security(login="password")
+    said = right.out + right.err + (tmp_path / "plant.yaml").read_text()
+    assert password not in said
 
 
 @pytest.mark.node
