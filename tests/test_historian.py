@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 import signal
 import sqlite3
 import subprocess
@@ -770,6 +771,27 @@ def test_facts_say_how_much_is_stored(historian: Historian) -> None:
 
 
 # Several processes, and what happens when one dies
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_has_connections_of_its_own(historian: Historian) -> None:
+    """Both go on with what they have open; neither reads what the other asked."""
+    historian.store([level(0, 1.0)])
+    child = os.fork()
+    if not child:  # no way back into the test run from here
+        is_right = False
+        try:
+            for second in range(1, 200, 2):
+                historian.store([level(second, 2.0)], PLANT)
+                historian.last_readings(PLANT)
+            is_right = True
+        finally:
+            os._exit(0 if is_right else 1)
+    for second in range(2, 200, 2):
+        historian.store([level(second, 3.0)])
+        assert historian.count_up_to(3) >= 1
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert historian.count(PLANT) == 200
 
 
 def test_two_writers_both_get_through(historian: Historian) -> None:

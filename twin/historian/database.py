@@ -8,16 +8,19 @@ is named here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.pool import Pool
 
 from twin.errors import DatabaseUnavailable, RecordRefused
 from twin.historian import sqlite
@@ -75,11 +78,28 @@ def kind_of(url: URL) -> _Kind:
 def connect(url: str | Path | URL, patience: Patience = _PATIENCE) -> Engine:
     """An engine for the database at `url`; nothing is opened yet.
 
+    A forked child makes connections of its own.
+
     Raises:
         DatabaseUnavailable: the address is no database's.
     """
     where = address(url)
-    return kind_of(where).connect(where, patience, _WRITES)
+    engine = kind_of(where).connect(where, patience, _WRITES)
+    _ENGINES.add(engine)
+    return engine
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the open connections are the parent's, never to be used or closed here."""
+    for engine in _ENGINES:
+        _OF_PARENT.append(engine.pool)
+        engine.dispose(close=False)
+
+
+_ENGINES: WeakSet[Engine] = WeakSet()
+_OF_PARENT: list[Pool] = []
+if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def upserting(engine: Engine, table: Table) -> postgresql.Insert | sqlite_dialect.Insert:
