@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from collected import collecting
 from counting_plant import COUNTER, TAGS, Counting, CountingServer
 from fault_matrix import Fault, Rig, recover, reset
 from faulty_network import FaultyNetwork
 from one_tank import free_port, until
 from plant_line import Line, verdict
-from test_ingest import collecting
 
 from twin.clock import wall_now
 from twin.historian import Historian

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected import collecting
 from counted_source import CountingSource, counting_plant
 from one_tank import until
 from test_faults import resident_mib
-from test_ingest import collecting
 
 from connectors import ending
 from connectors.buffering import Buffering

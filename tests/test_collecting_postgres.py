@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from collected import collecting, is_filled
 from counted_source import CountingSource, counting_plant
 from each_database import Fragile, is_writing
 from one_tank import until
 from sqlalchemy import URL
 from test_collecting_faults import are_all
-from test_ingest import collecting, is_filled
 
 from connectors.buffering import Buffering
 from twin.historian import Historian

@@ -18,11 +18,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from collected import collecting, is_filled
 from counted_source import CountingSource, counting_plant
 from each_database import locked
 from one_tank import until
 from test_collecting_faults import are_all
-from test_ingest import collecting, is_filled
 
 from connectors.buffering import Buffering
 from connectors.ingest import Progress

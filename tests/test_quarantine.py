@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from collected import collecting
 from command_line import CommandLine, clear_environment
 from one_tank import NOON, until
 from test_collecting_faults import source_of
-from test_ingest import collecting
 
 from connectors.parcels import Batch
 from connectors.spool import Spool

@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from collected import collecting, is_filled
 from counted_source import CountingSource, counting_plant
 from one_tank import until
 from test_collecting_faults import numbers
-from test_ingest import collecting, is_filled
 
 from connectors.ingest import Progress
 from connectors.progress import SourceState
