@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from collected import collecting, is_filled
 from counted_source import CountingSource, counting_plant
-from each_database import Fragile, is_writing
+from each_database import Fragile, is_writing, seen_by_hand
 from one_tank import until
 from sqlalchemy import URL
 from test_collecting_faults import are_all
@@ -20,6 +20,13 @@ from twin.historian import Historian
 pytestmark = pytest.mark.postgres
 
 KILLS = 3
+COMMIT_US = 100_000  # so long the server waits in every commit, for others to share its sync
+
+
+def is_committing(url: URL) -> bool:
+    """Whether somebody is inside a commit now."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query ILIKE 'commit%'"
+    return bool(seen_by_hand(url, f"{query} AND datname = '{url.database}'"))
 
 
 def set_read_only(server: Fragile, url: URL, to: str) -> None:
@@ -32,18 +39,21 @@ def set_read_only(server: Fragile, url: URL, to: str) -> None:
 def test_a_database_server_that_is_killed_or_read_only_costs_nothing(
     fragile: Fragile, tmp_path: Path
 ) -> None:
-    """kill -9 while it stores, again and again, then read-only: each number is stored once."""
+    """kill -9 as it stores and as it commits, then read-only: each number is stored once."""
     url = fragile.database("with_schema")
+    fragile.run(f"ALTER SYSTEM SET commit_delay = {COMMIT_US}")
+    fragile.run("ALTER SYSTEM SET commit_siblings = 0")
+    fragile.run("SELECT pg_reload_conf()")
     source = CountingSource(counting_plant(50), time.monotonic(), 0.01)
     options = {"connect": source.connect(), "buffering": Buffering(spool=tmp_path / "spool")}
 
     async def story() -> None:
         with Historian.open(url) as historian:
             async with collecting(source.plant, historian, **options) as told:
-                for _ in range(KILLS):
+                for is_hit in (is_writing, *[is_committing] * (KILLS - 1)):
                     stored = told[-1].stored
                     await until(lambda n=stored: told[-1].stored > n, "readings", 60)  # type: ignore[misc]  # bound now
-                    await until(lambda: is_writing(url), "a write", 60)
+                    await until(lambda hit=is_hit: hit(url), "a write", 60)  # type: ignore[misc]  # bound now
                     await asyncio.to_thread(fragile.kill)
                     await until(lambda: told[-1].database_trouble != "", "it to be told", 60)
                     await until(lambda: told[-1].spool.rows > 0, "readings in the spool", 60)

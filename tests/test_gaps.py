@@ -44,7 +44,7 @@ def test_a_plant_that_dies_and_comes_back_leaves_no_hole(historian: Historian) -
             away = truth.now + timedelta(minutes=20)
             ends_at = away + timedelta(minutes=5)
             async with live_tank(
-                60, plant=plant, truth=truth, lived_until=away, ends_at=ends_at, past=past
+                180, plant=plant, truth=truth, lived_until=away, ends_at=ends_at, past=past
             ) as again:
                 await until(lambda: truth.now >= ends_at, "the last sample", 60)
                 await until(lambda: historian.count(plant) == again.emitted, "every reading")
@@ -71,7 +71,7 @@ SERVE_ONE_TANK = """
 
     began, start, until = (datetime.fromisoformat(text) for text in sys.argv[2:])
     asyncio.run(serve(
-        one_tank(int(sys.argv[1])), seed=0, speed=60.0, began=began, start=start, until=until,
+        one_tank(int(sys.argv[1])), seed=0, speed=180.0, began=began, start=start, until=until,
         truth_factory=Tank, on_ready=lambda live: print("ready", flush=True),
     ))
 """
