@@ -232,6 +232,17 @@ def plantwright(
     return CommandLine(monkeypatch, capsys)
 
 
+@pytest.mark.parametrize(
+    "typed", ["127.0.0.1:4840", "opc.tcp://127.0.0.1", "http://127.0.0.1:4840", "opc.tcp://h:99999"]
+)
+def test_what_is_no_address_is_a_wrong_call(plantwright: CommandLine, typed: str) -> None:
+    """With how to write one; the other wrong calls name the help of the very command."""
+    answer = plantwright("browse", typed)
+    assert (answer.code, "opc.tcp://HOST:PORT/PATH" in answer.err) == (2, True)
+    assert "See `plantwright browse --help`." in plantwright("browse").err
+    assert "Did you mean 'browse'? See `plantwright --help`." in plantwright("brows").err
+
+
 def test_a_draft_that_could_not_be_written_is_refused_before_the_walk(
     plantwright: CommandLine, tmp_path: Path
 ) -> None:

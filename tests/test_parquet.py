@@ -417,6 +417,7 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
         (("nowhere/x.csv",), "no folder"),
         (("x.csv", "--wide", "0"), "--wide"),
         (("x.csv", "--wide", "1e300"), "a year"),
+        (("x.csv", "--wide", "1e-9"), "at least 0.001 s"),
         (("x.csv", "--tags", ","), "names no tag"),
         (("x.csv",), "nothing is stored"),
         (("x.csv", "--tags", "nix"), "nix"),

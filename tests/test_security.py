@@ -189,6 +189,9 @@ def test_nothing_weaker_than_the_plant_file_says_is_ever_used(tmp_path: Path) ->
                 )
             assert "set --policy and --mode" in str(browsing.value), "there is no plant file then"
             assert "plant file" not in str(browsing.value)
+        async with secured_server(port, pair, users=users):
+            told = await refused(secured_plant(port, Security(policy="None")), None)
+            assert "no endpoint without security" in told
         async with secured_server(port, None, policies=[OPEN], users=users):
             assert "It offers None with None" in await refused(
                 secured_plant(port), access_in(tmp_path, pair)

@@ -138,6 +138,11 @@ class Guard:
         """Raise SecurityFault with what to do, where `reason` is that a server refused us."""
         name = type(reason).__name__
         if self._own is None:
+            if str(reason).startswith("No matching endpoints"):  # asyncua's words
+                raise SecurityFault(
+                    f"{self._endpoint}: the server has no endpoint without security. Set "
+                    f"{self._setting('policy')} to what it offers, such as Basic256Sha256."
+                ) from reason
             return
         if name.startswith(_OF_OUR_LOGIN):
             raise SecurityFault(

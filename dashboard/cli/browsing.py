@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from dashboard.cli.door import console, tell
+from dashboard.cli.door import console, refuse, tell
 from dashboard.cli.options import ForceOption, JsonOption, above_zero, check_output, settings_of
-from twin.plant import Security
+from twin.errors import UsageError
+from twin.plant import Security, is_opcua_address
 
 if TYPE_CHECKING:
     from connectors.opcua.browse import Browsed
@@ -58,6 +59,8 @@ def browse(
     from twin.clock import wall_now
 
     above_zero(limit=limit)
+    if not is_opcua_address(endpoint):
+        raise UsageError(f"{endpoint} is no OPC UA address. Write it as opc.tcp://HOST:PORT/PATH.")
     if output is not None:
         check_output(output, force)
     security = Security(policy, mode, login)
@@ -74,7 +77,9 @@ def browse(
         "variables": [asdict(each) for each in found.variables],
         "output": str(output) if output is not None and usable else None,
     }
-    tell(as_json, record, _told(found, output if usable else None))
+    if output is not None and not usable:
+        refuse(as_json, record, f"{output} is not written. {_told(found, None)}")
+    tell(as_json, record, _told(found, output))
 
 
 def _found(endpoint: str, security: Security, under: str, match: str, limit: int | None) -> Browsed:

@@ -33,9 +33,12 @@ def run(app: typer.Typer) -> NoReturn:
     except PlantwrightError as fault:
         _end(str(fault), fault.exit_code, type(fault).__name__, _faults(fault))
     except typer.TyperException as wrong:
-        text = wrong.format_message()
+        text = wrong.format_message().replace("Value error, ", "")
         if len(sys.argv) > 1:  # without a word we were asked for the help, which `text` is
-            text = f"{text.rstrip('.')}. See `plantwright --help`."
+            context = getattr(wrong, "ctx", None)
+            command = context.command_path if context is not None else "plantwright"
+            end = "" if text.endswith("?") else "."
+            text = f"{text.rstrip('.')}{end} See `{command} --help`."
         _end(text, wrong.exit_code, UsageError.__name__)
     except OSError as fault:
         name = f"{fault.filename}: " if fault.filename else ""

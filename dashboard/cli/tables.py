@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from twin.plant import Plant
 
 _PARQUET = ".parquet"
+_SHORTEST_STEP_S = 0.001  # no plant is read faster
 _LONGEST_STEP_S = 366 * 86_400  # of even rows: a year
 
 
@@ -98,6 +99,8 @@ def export(
     above_zero(wide=wide)
     if wide is not None and wide > _LONGEST_STEP_S:
         raise UsageError(f"--wide {wide:g}: give at most {_LONGEST_STEP_S} s, a year.")
+    if wide is not None and wide < _SHORTEST_STEP_S:
+        raise UsageError(f"--wide {wide:g}: give at least {_SHORTEST_STEP_S} s.")
     open_writer = _writer_of(file)
     check_output(file, force)
     found, _, historian = opened(plant, database)
