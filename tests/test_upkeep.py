@@ -29,7 +29,7 @@ from dashboard.facts import COLLECTOR
 from dashboard.settings import Settings
 from dashboard.workers.upkeep import keep_once, keep_up
 from twin.clock import wall_now
-from twin.historian import AnnotationKind, Historian, Keep
+from twin.historian import AnnotationKind, Historian, Keep, upkeep
 from twin.historian.database import reading
 from twin.historian.retention import Deleted
 from twin.historian.schema import microseconds, rollup_1h, rollup_1m, tag
@@ -224,6 +224,32 @@ def test_the_largest_numbers_stop_no_upkeep(historian: Historian) -> None:
     trend = historian.trend(PLANT, [LEVEL], NOON - 5 * DAY, NOON, 120)[LEVEL]
     assert np.isfinite(trend.mean).all()
     assert trend.high.max() == largest
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batches=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(1, 50), st.booleans()), min_size=2, max_size=6
+    )
+)
+def test_what_is_due_is_done_wherever_stretches_meet(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[int, int, bool]]
+) -> None:
+    """Late stretches that overlap, or begin where a piece of another ends: none is forgotten."""
+    monkeypatch.setattr(upkeep, "_PIECE_MINUTES", 10)
+    plant = small_plant(f"plant_{next(NUMBERS)}")
+    historian.register(plant)
+    stored = {at(-1e5): level(-1e5, 0.0)}
+    historian.store(stored.values(), plant)
+    historian.maintain(at(9000), plant)
+    for k, (first, minutes, is_maintained) in enumerate(batches):
+        late = [level(60 * i + 1 + k, float(k)) for i in range(10 * first, 10 * first + minutes)]
+        historian.store(late, plant)
+        stored |= {each.source_time: each for each in late}
+        if is_maintained:
+            historian.maintain(at(9000), plant)
+    assert historian.maintain(at(9000), plant).due == 0
+    check(historian, LEVEL, [*stored.values()], at(8910), plant)
 
 
 def test_rolling_again_changes_nothing(historian: Historian) -> None:

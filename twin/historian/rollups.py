@@ -76,9 +76,9 @@ def mark(connection: Connection, stretches: Iterable[Stretch]) -> None:
 
 
 def unmark(connection: Connection, done: Stretch) -> None:
-    """Forget a stretch."""
-    forget = "DELETE FROM rollup_due WHERE tag_id = ? AND since = ?"
-    change(connection, forget, [(done.tag_id, done.since)])
+    """Forget a stretch, but for one that has become longer since it was read."""
+    forget = "DELETE FROM rollup_due WHERE tag_id = ? AND since = ? AND until <= ?"
+    change(connection, forget, [(done.tag_id, done.since, done.until)])
 
 
 def floor(us: int, width_us: int) -> int:
