@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +19,7 @@ from twin.historian import Average, Historian, Keep
 from twin.records import BAD, GOOD, Reading
 
 PLANT = small_plant()
+NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -119,6 +121,76 @@ def test_a_trend_goes_on_where_readings_are_deleted(historian: Historian) -> Non
     for name in ("times_s", "low", "mean", "high"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
     assert historian.count(PLANT) < 300
+
+
+def test_what_is_due_elsewhere_hides_no_long_past(historian: Historian) -> None:
+    """A row that comes a month late touches its own hour; of what is deleted, rollups tell on."""
+    historian.store([level(-600.0 * i, float(i)) for i in range(20 * 144)])
+    start = NOON - timedelta(days=20)
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0))
+
+    def asked() -> tuple[Average, list[float]]:
+        found = historian.time_weighted_average(PLANT, [LEVEL], start, NOON)[LEVEL]
+        return found, historian.trend(PLANT, [LEVEL], start, NOON, 100)[LEVEL].mean.tolist()
+
+    before = asked()
+    assert before[0].known_s == pytest.approx(60.0 * 20 * 144, rel=0.01)
+    historian.store([level(-30 * 86_400, 7.0), level(-10 * 86_400 + 60, 7.0)])
+    assert asked() == before
+    historian.store([level(-86_400 + 300, 7.0)])
+    (average, means), day = asked(), -144 // 5
+    assert average.known_s == before[0].known_s + 60
+    assert means[:day] == before[1][:day]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    early=READINGS,
+    late=READINGS,
+    start_s=st.floats(-4500, 8000).map(lambda s: round(s, 3)),
+    lasts_s=st.floats(600, 14_000).map(lambda s: round(s, 3)),
+    points=st.integers(1, 6),
+    until_s=st.sampled_from((0.0, 3333.0, 20_000.0)),
+)
+def test_a_trend_is_the_same_from_readings_minutes_and_hours(
+    historian: Historian,
+    early: list[Reading],
+    late: list[Reading],
+    start_s: float,
+    lasts_s: float,
+    points: int,
+    until_s: float,
+) -> None:
+    """Rolled up or not, or in part, with late readings due: and never of what is after its end."""
+    plant = small_plant(f"plant_{next(NUMBERS)}")
+    historian.register(plant)
+    known = {r.source_time: r for r in (*late, *early)}
+    good = [(r.source_time, r.value) for r in known.values() if r.is_good and r.value is not None]
+
+    def check() -> None:
+        end = at(start_s + lasts_s)
+        found = historian.trend(plant, [LEVEL], at(start_s), end, points)[LEVEL]
+        assert found.step_s >= 60
+        told = zip(found.times_s.tolist(), found.low, found.mean, found.high, strict=True)
+        held = [*known.values()]
+        for begins_s, low, mean, high in told:
+            step_ends_s = min(begins_s + found.step_s, end.timestamp()) - NOON.timestamp()
+            since_s = begins_s - NOON.timestamp()
+            inside = [
+                v for t, v in good if at(since_s) <= t <= end and t < at(since_s + found.step_s)
+            ]
+            assert [low, high] == ([min(inside), max(inside)] if inside else [low, high])
+            assert bool(inside) == math.isfinite(low)
+            expected = average(held, 60.0, since_s, step_ends_s)
+            if expected.known_s > 0.1:
+                assert mean == pytest.approx(expected.value, abs=1e-2)
+
+    historian.store(early, plant)
+    historian.maintain(at(until_s), plant)
+    historian.store(late, plant)
+    check()
+    historian.maintain(at(until_s), plant)
+    check()
 
 
 def test_the_trend_page_draws_a_month_from_rollups(historian: Historian) -> None:

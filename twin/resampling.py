@@ -117,18 +117,21 @@ def known_between(held: GoodValues, edges_s: Series) -> Known:
     whose integral is beyond `MOST_AREA` counts as not known.
     """
     steps = edges_s.size - 1
-    first, after = held.times_s.searchsorted(edges_s[[0, -1]], side="right")
-    moments_s = np.concatenate((edges_s, held.times_s[first:after]))
-    moments_s.sort(kind="stable")  # two runs in order: merged, not sorted
-    begins_s = moments_s[:-1]
-    index = held.times_s.searchsorted(begins_s, side="right") - 1
+    place = held.times_s.searchsorted(edges_s, side="right")
+    first, after = place[0], place[-1]
+    # Edges and readings in one line, in order: from each moment to the next, one value at most.
+    is_edge = np.zeros(after - first + edges_s.size, dtype=bool)
+    is_edge[place - first + np.arange(edges_s.size)] = True
+    moments_s = np.empty(is_edge.size)
+    moments_s[is_edge], moments_s[~is_edge] = edges_s, held.times_s[first:after]
+    step = is_edge[:-1].cumsum() - 1
+    index = first - 1 + np.arange(step.size) - step
     until_s = np.append(held.times_s + held.hold_s, -np.inf)[index]  # index -1: nothing held yet
-    spans_s = np.minimum(moments_s[1:], until_s) - begins_s
+    spans_s = np.minimum(moments_s[1:], until_s) - moments_s[:-1]
     (pieces,) = np.nonzero(spans_s > 0)
     if not pieces.size:
         return Known(*np.zeros((3, steps)))
-    spans_s, values = spans_s[pieces], held.values[index[pieces]]
-    step = edges_s.searchsorted(begins_s[pieces], side="right") - 1
+    spans_s, values, step = spans_s[pieces], held.values[index[pieces]], step[pieces]
     seconds = np.bincount(step, spans_s, steps)
     origin = values[step.searchsorted(np.arange(steps)).clip(max=step.size - 1)]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -130,33 +130,49 @@ def grouped(buckets: Buckets, width_us: int, origin_us: int = 0) -> Buckets:
     return wider
 
 
-def minutes(
+def between(
     times_us: NDArray[np.int64],
     values: NDArray[np.float64],
-    start_us: int,
-    end_us: int,
+    span: tuple[int, int],
+    width_us: int,
     max_age_s: float,
     before: tuple[int, float] | None = None,
 ) -> Buckets:
-    """The minutes of readings in [`start_us`, `end_us`), both on a minute; NaN is no good value.
+    """The buckets of readings in a span (µs: from, and until before); NaN is no good value.
 
-    `before` is the last good reading (µs, value) before the start, which may still hold.
+    The first and the last say only what is inside it. `before` is the last good reading (µs, value)
+    before it, which may still hold.
     """
-    counted = grouped(of_samples(times_us, values), MINUTE_US)
+    start_us, end_us = span
+    counted = grouped(of_samples(times_us, values), width_us)
     held_us, held_values = times_us, values
     if before is not None:
         held_us = np.concatenate(([before[0]], times_us))
         held_values = np.concatenate(([before[1]], values))
-    edges_us = np.arange(start_us, end_us + 1, MINUTE_US)
+    first_us = floor(start_us, width_us)
+    buckets_us = np.arange(first_us, end_us, width_us)
+    edges_us = np.append(buckets_us, end_us).clip(min=start_us)
     series = Samples((held_us - start_us) / 1e6, held_values)  # from the start: exact to the µs
     known = known_between(good(series, max_age_s), (edges_us - start_us) / 1e6)
-    whole = np.full((len(edges_us) - 1, len(COLUMNS)), np.nan)
-    whole[:, BUCKET], whole[:, N], whole[:, N_GOOD] = edges_us[:-1], 0.0, 0.0
+    whole = np.full((len(buckets_us), len(COLUMNS)), np.nan)
+    whole[:, BUCKET], whole[:, N], whole[:, N_GOOD] = buckets_us, 0.0, 0.0
     if len(counted):
-        whole[(counted[:, BUCKET].astype(np.int64) - start_us) // MINUTE_US] = counted
+        whole[(counted[:, BUCKET].astype(np.int64) - first_us) // width_us] = counted
     whole[:, AREA], whole[:, KNOWN_S] = known.area, known.seconds
     kept: Buckets = whole[(whole[:, N] > 0) | (whole[:, KNOWN_S] > 0)]
     return kept
+
+
+def last_before(
+    connection: Connection, tag_id: int, start_us: int, max_age_s: float
+) -> tuple[int, float] | None:
+    """The last good reading (µs, value) before `start_us` that may still hold there."""
+    query = (
+        "SELECT ts, value FROM sample WHERE tag_id = ? AND ts >= ? AND ts < ? "
+        "AND value IS NOT NULL AND quality < 1073741824 ORDER BY ts DESC LIMIT 1"
+    )
+    rows = fetch(connection, query, (tag_id, start_us - round(max_age_s * 1e6), start_us))
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def read(connection: Connection, table: Table, tag_id: int, start_us: int, end_us: int) -> Buckets:

@@ -1,36 +1,27 @@
 """Averages and trends over any span, from hours and minutes where they say all that is asked.
 
-The newest readings, that no rollup counts yet, come as they are stored. How rollups are made is
-`rollups`' and `upkeep`'s; what a page shows of a trend is the page's.
+Where they do not yet, the readings themselves are summed up. How rollups are made is `rollups`' and
+`upkeep`'s; what a page shows of a trend is the page's.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 
 import numpy as np
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table
 
 from twin.historian import rollups
-from twin.historian.database import fetch, reading
+from twin.historian.database import reading
+from twin.historian.rolled import Part, Rolled, Span, rolled, steps, sums
 from twin.historian.rollups import HOUR_US, MINUTE_US, Buckets
-from twin.historian.schema import (
-    EARLIEST,
-    microseconds,
-    moment,
-    rollup_1h,
-    rollup_1m,
-    rollup_due,
-    upkeep,
-)
+from twin.historian.schema import microseconds, rollup_1h, rollup_1m
 from twin.historian.windows import WindowStore
-from twin.plant import Plant, Tag
+from twin.plant import Plant
 from twin.records import Samples, Series
-from twin.resampling import good, known_between
+from twin.resampling import CLOCK_S
 
 #: From steps of so much of a bucket on, buckets of that width are shown: at most twice as coarse
 #: as asked, and never more than 120 times as many rows read as shown.
@@ -79,136 +70,145 @@ class TrendStore(WindowStore):
         Raises:
             UnknownTag: the plant has no such tag, or nothing was ever stored of it.
         """
-        return {name: self._average(plant, plant.tag(name), start, end) for name in tags}
+        span = (microseconds(start), microseconds(end))
+        ids = self._ids(plant, tags)
+        ages_s = {number: plant.tag(name).max_age_s for name, number in ids.items()}
+        with reading(self._engine) as connection:
+            told = rolled(connection, plant.plant, ages_s, span)
+            asked = _Asked(connection, told, ages_s)
+            return {name: asked.average(ids[name], span) for name in tags}
 
     def trend(
         self, plant: Plant, tags: Sequence[str], start: datetime, end: datetime, points: int
     ) -> dict[str, Trend]:
         """Each tag from `start` to `end`, in at most `points` equal steps from the start on.
 
-        The first may hold some of the bucket that began before it, of at most a step.
+        The first may hold some of the bucket that began before it, of at most a step. Nothing
+        after the end is in the last one, as long as minutes and readings of it are kept.
         """
         if points < 1 or end <= start:
             raise ValueError(f"a trend of {points} points from {start} to {end}")
-        step_us = (microseconds(end) - microseconds(start)) / points
-        table = next((t for t, width in _WIDTHS.items() if step_us >= _NEAR * width), None)
-        width_us = max(round(step_us), 1 if table is None else _WIDTHS[table])
         ids = self._ids(plant, tags)
-        origin = microseconds(start)
-        if table is not None:
-            origin = rollups.floor(origin, _WIDTHS[table])
-            width_us = rollups.ceiling(width_us, _WIDTHS[table])
-        since = origin
-        rolled: dict[str, Buckets] = {}
+        grid = _Grid.of(microseconds(start), microseconds(end), points)
+        if grid.table is None:
+            samples = self.samples(plant, tags, start, end)
+            return {name: _trend(_single(samples[name]), grid) for name in tags}
+        ages_s = {number: plant.tag(name).max_age_s for name, number in ids.items()}
+        span = (grid.origin_us, microseconds(end) + 1)  # what is at the end is in it
         with reading(self._engine) as connection:
-            if table is not None:
-                until = _rolled_until(connection, plant.plant, [*ids.values()])
-                since = min(max(since, until), microseconds(end))
-                rolled = _rolled(connection, table, ids, (origin, since), width_us)
-        told = {}
-        samples = self.samples(plant, tags, moment(since), end)
-        for name in tags:
-            times_us = np.rint(samples[name].times_s * 1e6).astype(np.int64)
-            raw = rollups.of_samples(times_us, samples[name].values)
-            parts = [rolled[name], raw] if name in rolled else [raw]
-            told[name] = _trend(np.concatenate(parts), width_us, origin)
-        return told
-
-    def _average(self, plant: Plant, tag: Tag, start: datetime, end: datetime) -> Average:
-        number = self._ids(plant, [tag.name])[tag.name]
-        start_us, end_us = microseconds(start), microseconds(end)
-        with reading(self._engine) as connection:
-            rolled_us = _rolled_until(connection, plant.plant, [number])
-            first = rollups.ceiling(start_us, MINUTE_US)
-            last = max(first, rollups.floor(min(end_us, rolled_us), MINUTE_US))
-            area, known_s = _sums(connection, number, first, last)
-        edges = (
-            [start_us, end_us] if first >= min(last, end_us) else [start_us, first, last, end_us]
-        )
-        for begins, ends in zip(edges[::2], edges[1::2], strict=True):
-            if begins < ends:
-                more = self._raw(plant, tag, begins, ends)
-                area, known_s = area + more[0], known_s + more[1]
-        return Average(area / known_s if known_s > 0 else None, known_s)
-
-    def _raw(self, plant: Plant, tag: Tag, start_us: int, end_us: int) -> tuple[float, float]:
-        """Integral and known seconds of a span, from its readings."""
-        start, end = moment(start_us), moment(end_us)
-        before = self.newest_before(plant, tag, start)
-        new = self.stretch(plant, tag.name, start, end)
-        times_s = np.concatenate([before.times_s, new.times_s]) - start_us / 1e6
-        values = np.concatenate([before.values, new.values])
-        edges_s = np.array([0.0, (end_us - start_us) / 1e6])
-        known = known_between(good(Samples(times_s, values), tag.max_age_s), edges_s)
-        return float(known.area[0]), float(known.seconds[0])
+            told = rolled(connection, plant.plant, ages_s, span)
+            found = _Asked(connection, told, ages_s).buckets(grid, grid.table, span)
+        return {name: _trend(found[ids[name]], grid) for name in tags}
 
 
 _WIDTHS: dict[Table, int] = {rollup_1h: HOUR_US, rollup_1m: MINUTE_US}
 
 
-def _rolled_until(connection: Connection, plant: str, tag_ids: Sequence[int]) -> int:
-    """Before when the tags' rollups say all that is stored; on an hour if a stretch is due."""
-    asked = select(upkeep.c.watermark).where(upkeep.c.plant == plant)
-    watermark = connection.execute(asked).scalar()
-    if watermark is None:
-        return microseconds(EARLIEST)
-    due = select(func.min(rollup_due.c.since)).where(rollup_due.c.tag_id.in_(tag_ids))
-    since = connection.execute(due).scalar()
-    return int(watermark if since is None else min(watermark, rollups.floor(since, HOUR_US)))
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A trend's steps: they begin at `origin_us` + k × `width_us`, made of a table's buckets.
+
+    `table` None: of readings.
+    """
+
+    table: Table | None
+    origin_us: int
+    width_us: int
+
+    @classmethod
+    def of(cls, start_us: int, end_us: int, points: int) -> _Grid:
+        """At most `points` steps from the start to the end, of whole buckets if of any."""
+        step_us = (end_us - start_us) / points
+        table = next((t for t, width in _WIDTHS.items() if step_us >= _NEAR * width), None)
+        if table is None:
+            return cls(None, start_us, max(round(step_us), 1))
+        bucket_us = _WIDTHS[table]
+        width_us = rollups.ceiling(max(round(step_us), bucket_us), bucket_us)
+        return cls(table, rollups.floor(start_us, bucket_us), width_us)
 
 
-def _rolled(
-    connection: Connection, table: Table, ids: dict[str, int], span: tuple[int, int], width_us: int
-) -> dict[str, Buckets]:
-    """Each tag's buckets of a span as wider ones, added up by the database."""
-    marks = ", ".join("?" * len(ids))
-    query = (
-        "SELECT tag_id, (bucket - ?) / ?, SUM(n), SUM(n_good), COALESCE(SUM(total), ?), "
-        "COALESCE(MIN(low), ?), COALESCE(MAX(high), ?), SUM(area), SUM(known_s) "
-        f"FROM {table.name} WHERE tag_id IN ({marks}) AND bucket >= ? AND bucket < ? "
-        "GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    none = (math.inf,) * 3
-    rows = fetch(connection, query, (span[0], width_us, *none, *ids.values(), *span))
-    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=9 * len(rows))
-    found = np.where(np.isfinite(flat), flat, np.nan).reshape(-1, 9)
-    answer = {}
-    for name, number in ids.items():
-        first, after = np.searchsorted(found[:, 0], (number, number + 1))
-        mine = np.full((after - first, len(rollups.COLUMNS)), np.nan)
-        mine[:, rollups.BUCKET] = found[first:after, 1] * width_us + span[0]
-        mine[:, rollups.N : rollups.HIGH + 1] = found[first:after, 2:7]
-        mine[:, rollups.AREA :] = found[first:after, 7:]
-        answer[name] = mine
-    return answer
+class _Asked:
+    """Spans of tags, answered at one moment of the database: by rollups, else by readings."""
+
+    def __init__(self, connection: Connection, told: Rolled, ages_s: Mapping[int, float]) -> None:
+        self._connection = connection
+        self._told = told
+        self._ages_s = ages_s
+
+    def average(self, tag_id: int, span: Span) -> Average:
+        """The mean over a span."""
+        area = known_s = 0.0
+        for part in self._told.parts(tag_id, span, MINUTE_US):
+            more = self._sums(tag_id, part)
+            area, known_s = area + more[0], known_s + more[1]
+        return Average(area / known_s if known_s > 0 else None, known_s)
+
+    def buckets(self, grid: _Grid, table: Table, span: Span) -> dict[int, Buckets]:
+        """By tag number the buckets of a span, in order; what rollups tell is in steps already."""
+        found: dict[int, list[Buckets]] = {number: [] for number in self._ages_s}
+        for source, stretch in self._sources(table, span):
+            width_us = _WIDTHS[source]
+            parts = {n: [*self._told.parts(n, stretch, width_us)] for n in found}
+            alike: dict[Part, list[int]] = {}  # most tags have the same parts: one query for all
+            for number, part in ((n, part) for n in parts for part in parts[n] if part.is_rolled):
+                alike.setdefault(part, []).append(number)
+            stored = {
+                part: steps(
+                    self._connection, source, numbers, part, (grid.origin_us, grid.width_us)
+                )
+                for part, numbers in alike.items()
+            }
+            for number, part in ((n, part) for n in parts for part in parts[n]):
+                mine = stored[part][number] if part in stored else None
+                if mine is None:
+                    mine = self._of_readings(number, part, width_us)
+                found[number].append(mine)
+        empty = rollups.of_samples(np.empty(0, dtype=np.int64), np.empty(0))
+        return {number: np.concatenate([empty, *each]) for number, each in found.items()}
+
+    def _sources(self, table: Table, span: Span) -> list[tuple[Table, Span]]:
+        """Where the buckets of a span are: of an hour in which it ends, in minutes if kept."""
+        since, until = span
+        hour = rollups.floor(until, HOUR_US)
+        if table is rollup_1m or until >= self._told.until:
+            return [(table, span)]
+        if hour < self._told.minutes_from:
+            return [(table, (since, hour + HOUR_US))]
+        return [(table, (since, hour)), (rollup_1m, (hour, until))]
+
+    def _sums(self, tag_id: int, part: Part) -> tuple[float, float]:
+        """Integral and known seconds of a part."""
+        if part.is_rolled:
+            return sums(self._connection, tag_id, (part.since, part.until))
+        found = self._of_readings(tag_id, part, part.until - part.since)
+        return float(found[:, rollups.AREA].sum()), float(found[:, rollups.KNOWN_S].sum())
+
+    def _of_readings(self, tag_id: int, part: Part, width_us: int) -> Buckets:
+        """A part's buckets from its readings."""
+        age_s = self._ages_s[tag_id]
+        span = (part.since, part.until)
+        times_us, values = rollups.samples_of(self._connection, tag_id, *span)
+        before = rollups.last_before(self._connection, tag_id, part.since, age_s)
+        return rollups.between(times_us, values, span, width_us, age_s, before)
 
 
-def _sums(connection: Connection, tag_id: int, first: int, last: int) -> tuple[float, float]:
-    """Integral and known seconds of [`first`, `last`), both on a minute, from hours and minutes."""
-    hour, after = rollups.ceiling(first, HOUR_US), rollups.floor(last, HOUR_US)
-    spans = [(rollup_1m, first, last)]
-    if hour < after:
-        spans = [(rollup_1m, first, hour), (rollup_1h, hour, after), (rollup_1m, after, last)]
-    area = known_s = 0.0
-    for table, begins, ends in spans:
-        inside = (table.c.tag_id == tag_id, table.c.bucket >= begins, table.c.bucket < ends)
-        sums = select(func.sum(table.c.area), func.sum(table.c.known_s)).where(*inside)
-        found = connection.execute(sums).one()
-        area, known_s = area + (found[0] or 0.0), known_s + (found[1] or 0.0)
-    return area, known_s
+def _single(samples: Samples) -> Buckets:
+    return rollups.of_samples(np.rint(samples.times_s * 1e6).astype(np.int64), samples.values)
 
 
-def _trend(buckets: Buckets, width_us: int, origin_us: int) -> Trend:
-    wider = rollups.grouped(buckets, width_us, origin_us)
+def _trend(buckets: Buckets, grid: _Grid) -> Trend:
+    wider = rollups.grouped(buckets, grid.width_us, grid.origin_us)
     n_good, known_s = wider[:, rollups.N_GOOD], wider[:, rollups.KNOWN_S]
     with np.errstate(divide="ignore", invalid="ignore"):
         counted = wider[:, rollups.TOTAL] / n_good
         mean = np.where(known_s > 0, wider[:, rollups.AREA] / known_s, counted)
-    told = wider[np.isfinite(mean)]
+    # What is at the end is told, so the span is 1 µs longer: to hold in that alone is no step.
+    is_told = np.isfinite(mean) & ((n_good > 0) | (known_s > 1.5 * CLOCK_S))
+    told = wider[is_told]
     return Trend(
-        step_s=width_us / 1e6,
+        step_s=grid.width_us / 1e6,
         times_s=told[:, rollups.BUCKET] / 1e6,
         low=told[:, rollups.LOW],
-        mean=mean[np.isfinite(mean)],
+        mean=mean[is_told],
         high=told[:, rollups.HIGH],
     )

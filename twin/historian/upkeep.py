@@ -150,7 +150,7 @@ class _Piece:
         """Compute the stretch's first minutes and hours; False where some are left, due still."""
         end = min(self._held_until(due), self._watermark)
         start = due.since
-        before = self._before(due.tag_id, start)
+        before = rollups.last_before(self._connection, due.tag_id, start, self._max_age_s)
         if before is None:
             start = max(start, rollups.floor(self._next(due.tag_id, start, end), MINUTE_US))
         stop = min(end, start + _PIECE_MINUTES * MINUTE_US)
@@ -170,7 +170,8 @@ class _Piece:
         if len(times_us) == _PIECE_READINGS:
             stop = max(rollups.floor(int(times_us[-1]), MINUTE_US), start + MINUTE_US)
             times_us, values = read(self._connection, tag_id, start, stop)
-        found = rollups.minutes(times_us, values, start, stop, self._max_age_s, before)
+        span = (start, stop)
+        found = rollups.between(times_us, values, span, MINUTE_US, self._max_age_s, before)
         rolled = Stretch(tag_id, due.since, stop)
         rollups.replace(self._connection, rollup_1m, rolled, found, self._minutes_whole)
         rollups.roll_hours(self._connection, rolled, self._hours_whole)
@@ -185,15 +186,6 @@ class _Piece:
         )
         rows = fetch(self._connection, query, (due.tag_id, due.until, held))
         return rollups.ceiling(rows[0][0] if rows else held, MINUTE_US)
-
-    def _before(self, tag_id: int, start: int) -> tuple[int, float] | None:
-        """The last good reading before `start` that may still hold there."""
-        query = (
-            "SELECT ts, value FROM sample WHERE tag_id = ? AND ts >= ? AND ts < ? "
-            "AND value IS NOT NULL AND quality < 1073741824 ORDER BY ts DESC LIMIT 1"
-        )
-        rows = fetch(self._connection, query, (tag_id, start - self._max_age_us, start))
-        return (rows[0][0], rows[0][1]) if rows else None
 
     def _next(self, tag_id: int, start: int, end: int) -> int:
         """The first reading from `start` on; `end` where there is none before it."""
