@@ -90,7 +90,7 @@ def span_of(parcel: Parcel) -> tuple[str, datetime, datetime]:
     """The source ("" for all), and the earliest and the latest time, that a parcel is about."""
     match parcel:
         case Batch(source, Readings(times_us=times_us)):
-            return source, _moment(int(times_us.min())), _moment(int(times_us.max()))
+            return source, moment_of(int(times_us.min())), moment_of(int(times_us.max()))
         case Batch(source, readings):
             times = [each.source_time for each in readings]
             return source, min(times), max(times)
@@ -128,7 +128,7 @@ def unpacked(stored: bytes) -> Parcel:
         if kind == Batch.__name__:
             return _batch(head, whole[body:])
         for name in _TIMES & head.keys():
-            head[name] = _moment(head[name])
+            head[name] = moment_of(head[name])
         return _KINDS[kind](**head)
     except (zlib.error, KeyError, TypeError, AttributeError) as reason:
         raise ValueError(f"no parcel: {reason!r}") from reason
@@ -140,7 +140,7 @@ _TIMES = {"first", "last", "at"}
 
 def _fields(parcel: Lost | Silence | Heard | Note) -> dict[str, object]:
     given = {name: getattr(parcel, name) for name in parcel.__slots__}
-    return {n: _us(v) if isinstance(v, datetime) else v for n, v in given.items()}
+    return {n: microseconds_of(v) if isinstance(v, datetime) else v for n, v in given.items()}
 
 
 def _batch_parts(batch: Batch) -> tuple[dict[str, object], bytes]:
@@ -187,9 +187,11 @@ def _batch(head: dict[str, object], body: bytes) -> Batch:
     return Batch(str(head["source"]), found)
 
 
-def _us(moment: datetime) -> int:
+def microseconds_of(moment: datetime) -> int:
+    """Microseconds since 1970."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def _moment(us: int) -> datetime:
+def moment_of(us: int) -> datetime:
+    """The time so many microseconds after 1970."""
     return _EPOCH + timedelta(microseconds=us)

@@ -10,19 +10,39 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
 import uuid
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from connectors.ballast import BALLAST_BYTES, Ballast
 from connectors.buffering import QUOTA_BYTES
-from connectors.parcels import Lost, Parcel, by_columns, packed, rows_of, span_of, unpacked
-from twin.errors import SpoolTaken, SpoolUnavailable
+from connectors.parcels import (
+    Parcel,
+    by_columns,
+    packed,
+    rows_of,
+    unpacked,
+)
+from connectors.spool_file import (
+    DAMAGED,
+    SCHEMA,
+    SET_ASIDE,
+    SETTINGS,
+    code_of,
+    columns_of,
+    is_legible,
+    lost_of,
+    put_away,
+    replaced,
+    told,
+)
+from twin.errors import SpoolUnavailable
 
 #: From this share of the quota on a person is told; below the second one it is over.
 HIGH_WATER, HIGH_WATER_OVER = 0.8, 0.6
@@ -33,19 +53,8 @@ _CACHE_ROWS = 40_000  # parcels just put are mostly stored at once: they need no
 _PAGES_KEPT = 4_096  # 16 MB: an emptied spool gives back what it has grown beyond that
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS parcel (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, source TEXT NOT NULL,
-    first INTEGER NOT NULL, last INTEGER NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, reason TEXT NOT NULL,
-    blob BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS spool (identity TEXT NOT NULL) STRICT;
-"""
 
-
+_T = TypeVar("_T")
 _Size = tuple[int, int, int]  # a parcel's number, how many readings, how many bytes
 
 
@@ -94,15 +103,12 @@ class Spool:
         self._database: sqlite3.Connection
 
     def __enter__(self) -> Self:
-        with _told(self.path):
+        with told(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open()
             except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF not in _RUINED:
-                    raise
-                self._put_away()
-                self._open()
+                self._open_anew(error)
         with contextlib.suppress(SpoolUnavailable):
             self.load_ballast()
         return self
@@ -148,13 +154,15 @@ class Spool:
             SpoolUnavailable: the disk is full or cannot be written; nothing was taken.
         """
         parcels = [by_columns(parcel) for parcel in parcels]
-        rows = [(*_columns(parcel), packed(parcel)) for parcel in parcels]
-        with self._lock, self._writing():
-            self._delete_done()
-            numbers = [
-                self._database.execute(_PUT, (*columns, zlib.crc32(blob), blob)).lastrowid or 0
-                for *columns, blob in rows
-            ]
+        rows = [columns_of(parcel) for parcel in parcels]
+
+        def put_all() -> list[int]:
+            with self._writing():
+                self._delete_done()
+                return [self._database.execute(_PUT, row).lastrowid or 0 for row in rows]
+
+        with self._lock, told(self.path):
+            numbers = self._mended(put_all)
         with self._counting:
             for number, parcel, row in zip(numbers, parcels, rows, strict=True):
                 count = rows_of(parcel)
@@ -170,18 +178,8 @@ class Spool:
 
         A damaged one is set aside, and in its place stands where readings are lost.
         """
-        with self._lock:
-            with _told(self.path):
-                known = self._database.execute(_FIRST, (self._done,)).fetchall()
-            taken: list[_Size] = []
-            count = 0
-            for number, held, size in known:
-                taken.append((number, held, size))
-                count += held
-                if count >= rows:
-                    break
-            self._taken = taken
-            return [(number, self._parcel(number)) for number, _, _ in taken]
+        with self._lock, told(self.path):
+            return self._mended(partial(self._first, rows))
 
     def stored(self, number: int) -> None:
         """Parcels of `first` up to this number are stored: `put` and `tidy` may delete them."""
@@ -197,9 +195,8 @@ class Spool:
 
     def tidy(self) -> None:
         """Delete what is stored, and give back disk space of a time that is over."""
-        with self._lock, self._writing():
-            self._delete_done()
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
+            self._mended(self._write_done)
             (free,) = self._database.execute("PRAGMA freelist_count").fetchone()
             if self.is_empty and free > _PAGES_KEPT:
                 # As a script: `execute` steps only once, which gives back one page.
@@ -211,8 +208,8 @@ class Spool:
     def set_aside(self, parcel: Parcel, reason: str) -> None:
         """Keep a parcel that will never be stored, for a person to look at."""
         rows = rows_of(parcel)
-        with self._lock, self._writing():
-            self._database.execute(_SET_ASIDE, (rows, reason, packed(parcel)))
+        with self._lock, told(self.path), self._writing():
+            self._database.execute(SET_ASIDE, (rows, reason, packed(parcel)))
         self.quarantined_rows += rows
 
     def put_back(self) -> int:
@@ -220,13 +217,13 @@ class Spool:
 
         All or none; raises SpoolUnavailable.
         """
-        with self._lock, self._writing():
+        with self._lock, told(self.path), self._writing():
             self._delete_done()
             found = self._database.execute("SELECT id, blob FROM quarantine ORDER BY id").fetchall()
             for number, blob in found:
                 parcel = _readable(blob)
                 if parcel is not None:
-                    self._database.execute(_PUT, (*_columns(parcel), zlib.crc32(blob), blob))
+                    self._database.execute(_PUT, columns_of(parcel))
                     self._database.execute("DELETE FROM quarantine WHERE id = ?", (number,))
         with self._counting:
             before = self.rows
@@ -235,7 +232,7 @@ class Spool:
 
     def drop_quarantined(self) -> int:
         """Delete for ever what was set aside; how many readings. Raises SpoolUnavailable."""
-        with self._lock, self._writing():
+        with self._lock, told(self.path), self._writing():
             self._database.execute("DELETE FROM quarantine")
         dropped, self.quarantined_rows = self.quarantined_rows, 0
         return dropped
@@ -243,7 +240,7 @@ class Spool:
     def quarantined(self, limit: int = 100) -> list[Quarantined]:
         """What was set aside, the newest first."""
         query = "SELECT reason, rows, blob FROM quarantine ORDER BY id DESC LIMIT ?"
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             found = self._database.execute(query, (limit,)).fetchall()
         return [Quarantined(reason, rows, _readable(blob)) for reason, rows, blob in found]
 
@@ -255,7 +252,7 @@ class Spool:
 
     def load_ballast(self) -> None:
         """Take that room again; raises SpoolUnavailable while the disk has none."""
-        with _told(self.path):
+        with told(self.path):
             self._ballast.load()
 
     # -- the file --------------------------------------------------------------------------------
@@ -268,10 +265,10 @@ class Spool:
             self.path, timeout=0, isolation_level=None, check_same_thread=False
         )
         try:
-            for setting in _SETTINGS:
+            for setting in SETTINGS:
                 self._database.execute(f"PRAGMA {setting}").fetchall()
             self._database.execute("BEGIN EXCLUSIVE")  # and from now on no other process can
-            for statement in _SCHEMA.split(";"):
+            for statement in SCHEMA.split(";"):
                 self._database.execute(statement)
             known = self._database.execute("SELECT identity FROM spool").fetchone()
             self.identity = known[0] if known else uuid.uuid4().hex
@@ -290,73 +287,87 @@ class Spool:
         query = "SELECT coalesce(sum(rows), 0) FROM quarantine"
         (self.quarantined_rows,) = self._database.execute(query).fetchone()
 
-    def _put_away(self) -> None:
-        """A ruined file is kept for whoever can mend it; a new one begins."""
-        number = 1
-        while (kept := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
-            number += 1
-        self.path.rename(kept)
-        for ending in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + ending).rename(f"{kept}{ending}")
-        self.damaged_file = kept
+    def _open_anew(self, ruin: sqlite3.DatabaseError) -> None:
+        """Begin again with what can be read of a ruined file, or else with an empty one."""
+        if code_of(ruin) not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise ruin
+        try:
+            self._salvage()
+        except sqlite3.DatabaseError:
+            self.damaged_file = put_away(self.path)
+            self._open()
+
+    def _mended(self, work: Callable[[], _T]) -> _T:
+        """The work's answer, if need be over what can be saved of a file that is damaged inside."""
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if code_of(error) != sqlite3.SQLITE_CORRUPT:
+                raise
+            self._salvage()
+            return work()
+
+    def _salvage(self) -> None:
+        """Go on in a new file with what can be read; the old one is kept."""
+        self._database.close()
+        is_first = not self.newest_number
+        left = sys.maxsize if is_first else self.newest_number
+        self.damaged_file, newest = replaced(self.path, self._done, left)
+        with self._counting:
+            self._taken, self._cache, self._cached_rows = [], {}, 0
+            self._open()
+            self.newest_number = newest
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with _told(self.path):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
 
     def _delete_done(self) -> None:
         self._database.execute("DELETE FROM parcel WHERE id <= ?", (self._done,))
 
+    def _write_done(self) -> None:
+        with self._writing():
+            self._delete_done()
+
+    def _first(self, rows: int) -> list[tuple[int, Parcel]]:
+        taken: list[_Size] = []
+        count = 0
+        for number, held, size in self._database.execute(_FIRST, (self._done,)).fetchall():
+            taken.append((number, held, size))
+            count += held
+            if count >= rows:
+                break
+        self._taken = taken
+        return [(number, self._parcel(number)) for number, _, _ in taken]
+
     def _parcel(self, number: int) -> Parcel:
         if number in self._cache:
             return self._cache[number]
-        with _told(self.path):
-            query = "SELECT rows, source, first, last, crc, blob FROM parcel WHERE id = ?"
-            rows, source, first, last, crc, blob = self._database.execute(
-                query, (number,)
-            ).fetchone()
-        if zlib.crc32(blob) == crc:
-            with contextlib.suppress(ValueError):
-                return unpacked(blob)
-        reason = "damaged on the disk of the spool"
-        lost = Lost(source, _moment(first), _moment(last), reason)
+        query = "SELECT rows, source, first, last, crc, blob FROM parcel WHERE id = ?"
+        found = self._database.execute(query, (number,)).fetchone()
+        rows, source, first_us, last_us, crc, blob = found
+        if is_legible(blob, crc):
+            return unpacked(blob)
+        lost = lost_of(source, first_us, last_us)
         with self._writing():
-            self._database.execute(_SET_ASIDE, (rows, reason, blob))
-            instead = packed(lost)
-            self._database.execute(_REPLACE, (zlib.crc32(instead), instead, number))
+            self._database.execute(SET_ASIDE, (rows, DAMAGED, blob))
+            self._database.execute(_REPLACE, (*columns_of(lost)[-2:], number))
         self.quarantined_rows += rows
         return lost
 
 
-_SETTINGS = (
-    "auto_vacuum = INCREMENTAL",
-    "locking_mode = EXCLUSIVE",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "cache_size = -4000",
-    "journal_size_limit = 4194304",
-)
 _FIRST = (
     f"SELECT id, rows, length(blob) + {_ROW_BYTES} FROM parcel WHERE id > ? ORDER BY id LIMIT 500"
 )
 _PUT = "INSERT INTO parcel (rows, source, first, last, crc, blob) VALUES (?, ?, ?, ?, ?, ?)"
-_SET_ASIDE = "INSERT INTO quarantine (rows, reason, blob) VALUES (?, ?, ?)"
 _REPLACE = "UPDATE parcel SET crc = ?, blob = ? WHERE id = ?"
-_RUINED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-
-
-def _columns(parcel: Parcel) -> tuple[int, str, int, int]:
-    source, first, last = span_of(parcel)
-    return rows_of(parcel), source, _us(first), _us(last)
 
 
 def _readable(blob: bytes) -> Parcel | None:
@@ -364,25 +375,3 @@ def _readable(blob: bytes) -> Parcel | None:
         return unpacked(blob)
     except ValueError:
         return None
-
-
-def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the disk or SQLite raises into ours."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise SpoolTaken(f"{path}: another process collects into this spool.") from error
-        raise SpoolUnavailable(
-            f"{path}: {error}. Free space on that disk, and check that it may be written."
-        ) from error

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -203,3 +204,54 @@ def test_an_emptied_spool_gives_the_disk_back(tmp_path: Path) -> None:
         taken_out(spool)
         spool.tidy()
     assert path.stat().st_size < grown / 4
+
+
+def tear(path: Path, share: float) -> None:
+    """Zero one page, so far into the file, as a disk that forgets a sector."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (pages,) = raw.execute("PRAGMA page_count").fetchone()
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+    content, first = bytearray(path.read_bytes()), size * round(share * pages)
+    content[first : first + size] = bytes(size)
+    path.write_bytes(content)
+
+
+def test_a_torn_page_costs_its_own_readings_alone(tmp_path: Path) -> None:
+    """SQLite will not read or delete what lies there: the rest goes on in a new file, in order."""
+    chance = random.Random(1000)
+    put: list[Parcel] = []
+    for row in range(8):
+        at = NOON + timedelta(seconds=row)
+        values = [chance.random() for _ in range(1_500)]
+        put.append(
+            Batch("opcua", [Reading(f"t{k}", v, GOOD, at, at) for k, v in enumerate(values)])
+        )
+    replaced = 0
+    for share in (0.3, 0.4, 0.5, 0.6, 0.7):
+        path = tmp_path / f"{share}"
+        with Spool(path) as spool:
+            identity = spool.identity
+            spool.put(put)
+        tear(path, share)
+        with Spool(path) as again:
+            found = taken_out(again)
+            kept = [each for each in found if isinstance(each, Batch)]
+            assert kept == [each for each in put if each in kept]
+            (gone,) = (row for row, each in enumerate(put) if each not in kept)
+            at, after = (NOON + timedelta(seconds=gone + k) for k in (0, 1))
+            damage = "damaged on the disk of the spool"
+            if again.quarantined_rows:  # what it was could be read, if not its readings
+                assert found[gone] == Lost("opcua", at, at, damage)
+            else:  # from the newest reading that is stored by then
+                assert found[gone : gone + 2] == [
+                    Silence("opcua", after, damage),
+                    Heard("opcua", after),
+                ]
+            assert again.identity == identity
+            again.put([batch(99)])
+            assert taken_out(again) == [batch(99)]
+            replaced += again.damaged_file is not None
+        with Spool(path) as later:
+            assert later.is_empty
+    assert replaced

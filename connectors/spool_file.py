@@ -1,0 +1,213 @@
+"""The spool's file: its tables, what its faults mean, and what becomes of a damaged one.
+
+A torn page makes SQLite refuse whatever touches it, for ever: also the deletion of the parcel that
+lies there. So the rest is read out into a new file, each parcel by its number, and what is gone
+becomes a lost stretch in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from connectors.parcels import (
+    Heard,
+    Lost,
+    Parcel,
+    Silence,
+    microseconds_of,
+    moment_of,
+    packed,
+    rows_of,
+    span_of,
+    unpacked,
+)
+from twin.errors import SpoolTaken, SpoolUnavailable
+
+DAMAGED = "damaged on the disk of the spool"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS parcel (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, source TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, crc INTEGER NOT NULL, blob BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, reason TEXT NOT NULL,
+    blob BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS spool (identity TEXT NOT NULL) STRICT;
+"""
+
+SETTINGS = (
+    "auto_vacuum = INCREMENTAL",
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "cache_size = -4000",
+    "journal_size_limit = 4194304",
+)
+_REMEDIES = {
+    sqlite3.SQLITE_READONLY: "Check that the file and its folder may be written.",
+    sqlite3.SQLITE_CANTOPEN: "Check that its folder exists and may be written.",
+    sqlite3.SQLITE_FULL: "Free space on that disk.",
+    sqlite3.SQLITE_IOERR: "Check the disk.",
+    sqlite3.SQLITE_CORRUPT: "Move the file away; the next start begins a new one.",
+}
+SET_ASIDE = "INSERT INTO quarantine (rows, reason, blob) VALUES (?, ?, ?)"
+_COPY = "INSERT INTO parcel VALUES (?, ?, ?, ?, ?, ?, ?)"
+_HEAD = "SELECT rows, source, first, last, crc FROM parcel WHERE id = ?"
+_BLOB = "SELECT blob FROM parcel WHERE id = ?"
+_LAST = ("SELECT seq FROM sqlite_sequence WHERE name = 'parcel'", "SELECT max(id) FROM parcel")
+
+
+def is_legible(blob: bytes, crc: int) -> bool:
+    """Whether the bytes are those that were put."""
+    if zlib.crc32(blob) != crc:
+        return False
+    with contextlib.suppress(ValueError):
+        unpacked(blob)
+        return True
+    return False
+
+
+def columns_of(parcel: Parcel) -> tuple[int, str, int, int, int, bytes]:
+    """A parcel as it stands in its table, but for its number."""
+    source, first, last = span_of(parcel)
+    blob = packed(parcel)
+    times_us = (microseconds_of(first), microseconds_of(last))
+    return rows_of(parcel), source, *times_us, zlib.crc32(blob), blob
+
+
+def lost_of(source: str, first_us: int, last_us: int) -> Lost:
+    """What stands in the place of a parcel that is gone."""
+    return Lost(source, moment_of(first_us), moment_of(last_us), DAMAGED)
+
+
+def _salvaged(damaged: sqlite3.Connection, after: int) -> Iterator[tuple[int, Parcel, int]]:
+    """What can be read behind parcel `after`, in order: number, parcel, and readings it lost.
+
+    Where not even a parcel's source and times can be read, each source is silent from the newest
+    reading that is stored by then to its next one here.
+    """
+    closed: set[str] | None = None  # after such a parcel: the sources heard again
+    for number in range(after + 1, _last_number(damaged) + 1):
+        try:
+            head = damaged.execute(_HEAD, (number,)).fetchone()
+        except sqlite3.DatabaseError:
+            closed = set()
+            continue
+        if head is None:
+            continue
+        rows, source, first_us, last_us, crc = head
+        if closed is not None and rows and source not in closed:
+            closed.add(source)
+            yield number, Silence(source, moment_of(first_us), DAMAGED), 0
+            yield number, Heard(source, moment_of(first_us)), 0
+        blob = _content(damaged, number)
+        if blob is not None and is_legible(blob, crc):
+            yield number, unpacked(blob), 0
+        else:
+            yield number, lost_of(source, first_us, last_us), rows
+
+
+def _content(damaged: sqlite3.Connection, number: int) -> bytes | None:
+    try:
+        found: Any = damaged.execute(_BLOB, (number,)).fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    return found[0] if found else None
+
+
+def _last_number(damaged: sqlite3.Connection) -> int:
+    for query in _LAST:
+        with contextlib.suppress(sqlite3.DatabaseError):
+            found = damaged.execute(query).fetchone()
+            if found is not None and found[0] is not None:
+                return int(found[0])
+    return 0
+
+
+def replaced(path: Path, after: int, left: int) -> tuple[Path, int]:
+    """A file that is damaged inside gives way to one with all that can be read behind `after`.
+
+    The answer is where the old one is kept, and the new number of parcel `left`: they are counted
+    anew from `after` on. There is a whole file at `path` at any moment.
+    """
+    whole = path.with_name(f"{path.name}.mending")
+    whole.unlink(missing_ok=True)
+    os.close(os.open(whole, os.O_CREAT | os.O_EXCL, 0o600))
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old,
+        contextlib.closing(sqlite3.connect(whole, isolation_level=None)) as new,
+    ):
+        new.execute(f"PRAGMA {SETTINGS[0]}")
+        newest = _copy(old, new, after, left)
+    kept = _free_name(path)
+    os.link(path, kept)
+    _rename_logs(path, kept)
+    whole.replace(path)
+    return kept, newest
+
+
+def put_away(path: Path) -> Path:
+    """A ruined file is kept for whoever can mend it: there."""
+    kept = _free_name(path)
+    path.rename(kept)
+    _rename_logs(path, kept)
+    return kept
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return kept
+
+
+def _rename_logs(path: Path, kept: Path) -> None:
+    for ending in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + ending).rename(f"{kept}{ending}")
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, after: int, left: int) -> int:
+    """Fill a new file; the new number of parcel `left`."""
+    (identity,) = old.execute("SELECT identity FROM spool").fetchone()
+    new.executescript(SCHEMA)
+    new.execute("BEGIN")
+    new.execute("INSERT INTO spool VALUES (?)", (identity,))
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for row in old.execute("SELECT rows, reason, blob FROM quarantine ORDER BY id"):
+            new.execute(SET_ASIDE, row)
+    number = newest = after
+    for old_number, parcel, lost in _salvaged(old, after):
+        number += 1
+        new.execute(_COPY, (number, *columns_of(parcel)))
+        if lost:
+            new.execute(SET_ASIDE, (lost, DAMAGED, b""))
+        if old_number <= left:
+            newest = number
+    new.execute("COMMIT")
+    return newest
+
+
+def code_of(error: sqlite3.Error | OSError) -> int:
+    """SQLite's own number of an error; 0 of another's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the disk or SQLite raises into ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise SpoolTaken(f"{path}: another process collects into this spool.") from error
+        remedy = _REMEDIES.get(code_of(error), "Free space on that disk, and check that it works.")
+        raise SpoolUnavailable(f"{path}: {error}. {remedy}") from error
