@@ -201,6 +201,7 @@ class _Collector:
         spooling = asyncio.create_task(self._intake.keep_spooling())
         others = [
             asyncio.create_task(self._keep_telling()),
+            asyncio.create_task(self._keep_beating()),
             asyncio.create_task(self._know_old_gaps()),
             # The only one that ends without a fault.
             asyncio.create_task(
@@ -242,13 +243,19 @@ class _Collector:
     # -- telling ---------------------------------------------------------------------------------
 
     async def _keep_telling(self) -> None:
-        """Beat and report progress, for ever."""
+        """Look after links and spool, for ever, however slow the database is; tell how we stand."""
         loop = asyncio.get_running_loop()
         while True:
             for feed in self._feeds.values():
                 feed.look(loop.time())
             await self._intake.look()
+            self._tell_damage()
             self._tell_progress()
+            await asyncio.sleep(_BEAT_S)
+
+    async def _keep_beating(self) -> None:
+        """Tell the other processes, for ever."""
+        while True:
             with contextlib.suppress(HistorianError):  # told by whoever has readings to store
                 self._open_gaps = await asyncio.to_thread(
                     self._historian.count_unfilled, self._plant

@@ -17,12 +17,13 @@ from itertools import groupby
 
 from connectors.ballast import BALLAST_BYTES
 from connectors.ending import end_tasks
-from connectors.parcels import Batch, Lost, Parcel, rows_of
+from connectors.parcels import Batch, Lost, Note, Parcel, rows_of
 from connectors.spool import HIGH_WATER, HIGH_WATER_OVER, Spool
 from twin.errors import SpoolUnavailable
 from twin.records import Reading
 
 _MEMORY_ROWS = 100_000  # 6 s of 15k readings a second, some 40 MB, while the disk is slow
+_MEMORY_NOTES = 1_000
 _PUT_ROWS = 20_000
 _PUT_EVERY_S = 0.25  # of the second within which last values shall be stored
 _TROUBLE_PAUSE_S = 0.5
@@ -93,8 +94,13 @@ class Intake:
         return kept
 
     def tell(self, parcel: Parcel) -> None:
-        """Keep what is no reading: a mark in the order of the readings, or an audit line."""
-        if self._spool.has_reserve:
+        """Keep what is no reading: a mark in the order of the readings, or an audit line.
+
+        Marks are few and small, and without one a hole would be hidden: they are always kept. Audit
+        lines are not where the spool is over its quota, or many wait in memory.
+        """
+        is_full = len(self._queue) > _MEMORY_NOTES or not self._spool.has_reserve
+        if not (is_full and isinstance(parcel, Note)):
             self._append(parcel)
 
     async def keep_spooling(self) -> None:

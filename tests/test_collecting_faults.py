@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from collected import collecting
 from counted_source import CountingSource, counting_plant
+from each_database import locked
 from one_tank import until
 from test_faults import resident_mib
 
@@ -74,6 +75,23 @@ def test_a_frozen_source_is_never_healthy_and_its_silence_is_a_row(historian: Hi
             await until(is_told(told, SourceState.LIVE), "the thaw")
             await until(lambda: open_gap(historian, plant) is None, "the end of the row")
             source.last = source.number
+            await until(lambda: are_all(historian, source), "every number")
+
+    asyncio.run(story())
+
+
+def test_a_frozen_source_is_found_also_while_the_database_hangs(historian: Historian) -> None:
+    """Whoever looks after the links waits for no transaction."""
+    plant = counting_plant()
+    source = source_of(plant)
+    patient = Historian.open(historian.path, busy_deadline_s=60)
+
+    async def story() -> None:
+        async with collecting(plant, patient, connect=source.connect()) as told:
+            await until(is_told(told, SourceState.LIVE), "the link")
+            with locked(historian.path):
+                source.last = source.number
+                await until(is_told(told, SourceState.FROZEN), "the silence")
             await until(lambda: are_all(historian, source), "every number")
 
     asyncio.run(story())
