@@ -382,6 +382,28 @@ def test_a_reading_older_than_what_is_kept_spoils_no_rollup(historian: Historian
     assert not [bucket for bucket in new if bucket[0] > 1]
 
 
+@pytest.mark.parametrize("minute_days", [4.0, None])
+def test_an_old_record_is_rolled_up_whole_while_it_comes(
+    historian: Historian, minute_days: float | None
+) -> None:
+    """Upkeep between the batches of an import leaves no half minute, hour or held value behind."""
+    lived_days(historian, 6)
+    keep = Keep(raw_days=2.0, minute_days=minute_days)
+    historian.maintain(NOON, PLANT, keep)
+    begin = -40 * 86_400.0
+    told = {"by": "Ada", "reason": "imported", "at": NOON}
+    period = (at(begin), at(begin + 7300))
+    historian.annotate(PLANT, AnnotationKind.KEEP, *period, **told)
+    record = [level(begin + 10 * i, math.sin(i)) for i in range(720)]
+    for first in range(0, len(record), 91):
+        historian.store(record[first : first + 91])
+        historian.maintain(NOON, PLANT, keep)
+    for width_s in (60, 3600):
+        found = rolled(historian, LEVEL, width_s)
+        old = {start: bucket for start, bucket in found.items() if start < at(begin + 9000)}
+        same(old, by_hand(record, 60.0, width_s, at(-120)))
+
+
 def test_minutes_go_after_their_years_and_hours_never(historian: Historian) -> None:
     """Minutes have their own time; an hour is for ever."""
     lived_days(historian, 6)

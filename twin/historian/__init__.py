@@ -13,6 +13,7 @@ refuses any other schema. Methods that take a plant take it or its name.
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old
     annotations          what people say of the past
+    rolled               what rollups say already, and where not yet
     trends               averages and trends of long spans
     windows              the past as even rows, and what not to learn from
     decisions            proposals and decisions

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Table, select
 from twin.historian.database import change, fetch
 from twin.historian.schema import rollup_1h, rollup_1m, upkeep
 from twin.readings import Whole
-from twin.records import Samples
-from twin.resampling import MOST_AREA, good, known_between
+from twin.records import Samples, Series
+from twin.resampling import CLOCK_S, MOST_AREA, good, known_between
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -191,21 +191,37 @@ def replace(
 ) -> None:
     """Store the buckets of a stretch instead of those that are there.
 
-    Before `whole_from_us` not all readings are kept any more: there a stored bucket stands, and
-    only new ones are added.
+    Before `whole_from_us` not all that they counted may be kept any more: there a stored bucket
+    gives way only to one that may count all it did, as when an old record comes bit by bit.
     """
     since = stretch.since if whole_from_us is None else max(stretch.since, whole_from_us)
     tag_id, name = stretch.tag_id, table.name
     change(connection, f"DELETE FROM {name} {_INSIDE}", [(tag_id, since, stretch.until)])
     if since > stretch.since:
-        older = f"SELECT bucket FROM {name} {_INSIDE}"
-        rows = fetch(connection, older, (tag_id, stretch.since, stretch.until))
-        standing = [row[0] for row in rows]
-        buckets = buckets[~np.isin(buckets[:, BUCKET], np.array(standing, dtype=np.float64))]
+        older = read(connection, table, tag_id, stretch.since, min(since, stretch.until))
+        stands = _standing(older, buckets)
+        buckets = buckets[~np.isin(buckets[:, BUCKET], stands)]
+        given_up = np.setdiff1d(older[:, BUCKET], stands).tolist()
+        one = f"DELETE FROM {name} WHERE tag_id = ? AND bucket = ?"
+        change(connection, one, [(tag_id, int(bucket)) for bucket in given_up])
     if len(buckets):
         places = ", ".join("?" * (1 + len(COLUMNS)))
         into = f"INSERT INTO {name} (tag_id, {', '.join(COLUMNS)}) VALUES ({places})"
         change(connection, into, _rows(tag_id, buckets))
+
+
+def _standing(stored: Buckets, computed: Buckets) -> Series:
+    """Which of the stored buckets no computed one may replace, by when they begin.
+
+    One that counts the same readings and more has no fewer of them, no narrower range, and no
+    less time in which a value is known.
+    """
+    _, old, new = np.intersect1d(stored[:, BUCKET], computed[:, BUCKET], return_indices=True)
+    before, after = stored[old], computed[new]
+    is_more = (after[:, (N, N_GOOD)] >= before[:, (N, N_GOOD)]).all(axis=1)
+    is_more &= after[:, KNOWN_S] >= before[:, KNOWN_S] - CLOCK_S
+    is_more &= ~(after[:, LOW] > before[:, LOW]) & ~(after[:, HIGH] < before[:, HIGH])
+    return np.setdiff1d(stored[:, BUCKET], before[is_more, BUCKET])
 
 
 def roll_hours(connection: Connection, rolled: Stretch, whole_from_us: int | None) -> None:

@@ -149,22 +149,31 @@ class _Asked:
         for source, stretch in self._sources(table, span):
             width_us = _WIDTHS[source]
             parts = {n: [*self._told.parts(n, stretch, width_us)] for n in found}
-            alike: dict[Part, list[int]] = {}  # most tags have the same parts: one query for all
-            for number, part in ((n, part) for n in parts for part in parts[n] if part.is_rolled):
-                alike.setdefault(part, []).append(number)
-            stored = {
-                part: steps(
-                    self._connection, source, numbers, part, (grid.origin_us, grid.width_us)
-                )
-                for part, numbers in alike.items()
-            }
-            for number, part in ((n, part) for n in parts for part in parts[n]):
-                mine = stored[part][number] if part in stored else None
-                if mine is None:
-                    mine = self._of_readings(number, part, width_us)
-                found[number].append(mine)
+            stored = self._stored(grid, source, parts)
+            for number, of_tag in parts.items():
+                found[number] += [
+                    stored[part][number]
+                    if part.is_rolled
+                    else self._of_readings(number, part, width_us)
+                    for part in of_tag
+                ]
         empty = rollups.of_samples(np.empty(0, dtype=np.int64), np.empty(0))
         return {number: np.concatenate([empty, *each]) for number, each in found.items()}
+
+    def _stored(
+        self, grid: _Grid, source: Table, parts: Mapping[int, Sequence[Part]]
+    ) -> dict[Part, dict[int, Buckets]]:
+        """What rollups tell of tags' parts: most have the same, and one query asks for all."""
+        alike: dict[Part, list[int]] = {}
+        for number, of_tag in parts.items():
+            for part in of_tag:
+                if part.is_rolled:
+                    alike.setdefault(part, []).append(number)
+        steps_us = (grid.origin_us, grid.width_us)
+        return {
+            part: steps(self._connection, source, numbers, part, steps_us)
+            for part, numbers in alike.items()
+        }
 
     def _sources(self, table: Table, span: Span) -> list[tuple[Table, Span]]:
         """Where the buckets of a span are: of an hour in which it ends, in minutes if kept."""
