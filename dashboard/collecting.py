@@ -7,7 +7,7 @@ told last is no news once it is silent, and is then left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from dashboard.facts import COLLECTOR
 from dashboard.upkeep_record import standing_trouble
 from dashboard.view import text
 from twin.errors import SecurityFault
-from twin.historian import Event, Gap, Historian
+from twin.historian import Event, Gap, Historian, ProcessBeat
 from twin.plant import MqttSource, OpcUaSource, Plant, Source
 
 #: How a link is called that neither encrypts nor signs.
@@ -66,9 +66,10 @@ def read_collecting(
     beat = next((b for b in historian.processes(plant) if b.name == COLLECTOR), None)
     is_news = beat is not None and wall_now - beat.at <= _SILENT
     readings = historian.count_up_to(_COUNTED + 1)
+    told_age_s = (wall_now - beat.at).total_seconds() if beat is not None else None
     return Collecting(
-        progress=Progress.of_text(beat.detail) if beat is not None and is_news else None,
-        told_age_s=(wall_now - beat.at).total_seconds() if beat is not None else None,
+        progress=_told(beat, told_age_s or 0.0) if beat is not None and is_news else None,
+        told_age_s=told_age_s,
         gaps=_newest_gaps(historian, plant),
         gaps_open=sum(historian.count_unfilled(plant).values()),
         gaps_filled=historian.count_filled(plant),
@@ -78,6 +79,26 @@ def read_collecting(
         certificate_days=_certificate_days(plant, state_dir / "pki", wall_now),
         upkeep_trouble=standing_trouble(historian, plant),
     )
+
+
+def _told(beat: ProcessBeat, age_s: float) -> Progress | None:
+    """What a beat tells, its ages as they are now."""
+    progress = Progress.of_text(beat.detail)
+    if progress is None:
+        return None
+    sources = [
+        replace(
+            each,
+            last_publish_age_s=_older(each.last_publish_age_s, age_s),
+            last_reading_age_s=_older(each.last_reading_age_s, age_s),
+        )
+        for each in progress.sources
+    ]
+    return replace(progress, sources=tuple(sources))
+
+
+def _older(age_s: float | None, by_s: float) -> float | None:
+    return None if age_s is None else age_s + max(0.0, by_s)
 
 
 def readings_in_words(readings: int | None) -> str:

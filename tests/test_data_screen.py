@@ -216,6 +216,18 @@ def test_what_years_left_behind_is_told_in_a_bounded_way(historian: Historian) -
     assert "gaps: 100 open, 1900 filled" in lines(plant, found)
 
 
+def test_the_age_of_a_publish_grows_between_two_signs_of_life(historian: Historian) -> None:
+    """A collector that hangs looks no fresher than it is."""
+    plant, now = four_tank(), wall_now()
+    historian.beat(plant, "collect", now - timedelta(seconds=15), 7, told(LIVE).text())
+    found = read_collecting(historian, plant, now, str(historian.url), Path())
+    source = found.source("opcua")
+    assert source is not None
+    assert source.last_publish_age_s == pytest.approx(15.2)
+    assert source.last_reading_age_s == pytest.approx(15.3)
+    assert "last publish 15 s ago" in lines(plant, found)
+
+
 def test_upkeep_that_fails_is_told_until_it_is_over(historian: Historian) -> None:
     """Once in the audit when it begins and once when it ends, whoever starts anew meanwhile."""
     plant = four_tank()

@@ -37,9 +37,10 @@ from small_plant import (
 )
 from sqlalchemy import URL
 
-from twin.errors import DatabaseUnavailable, RecordRefused, UnknownTag
+from twin.errors import DatabaseUnavailable, PlantFileError, RecordRefused, UnknownTag
 from twin.historian import Gap, HandBackCause, Historian, stored
 from twin.historian.database import connect, writing
+from twin.plant import Plant
 from twin.records import (
     BAD,
     GOOD,
@@ -878,3 +879,20 @@ def test_killed_in_the_middle_of_storing_nothing_is_torn(historian: Historian) -
         opened.register(PLANT)
         again = (level(s, float(s), tag=t) for s in range(80_000) for t in (LEVEL, PUMP))
         assert opened.store(again) == 160_000 - survived
+
+
+def test_a_unit_that_readings_are_stored_in_does_not_change(historian: Historian) -> None:
+    """Else all of the past would mean something else; both units are told, and what to do."""
+
+    def in_unit(unit: str) -> Plant:
+        named = (dataclasses.replace(t, unit=unit) if t.name == LEVEL else t for t in PLANT.tags)
+        return dataclasses.replace(PLANT, tags=tuple(named))
+
+    historian.register(in_unit("mm"))  # nothing is stored yet
+    historian.register(PLANT)
+    historian.store([level(0, 20.0)], PLANT)
+    historian.register(in_unit("centimeter"))
+    historian.register(PLANT)
+    with pytest.raises(PlantFileError, match="readings are in cm, and the plant file says m"):
+        historian.register(in_unit("m"))
+    historian.register(PLANT)

@@ -15,10 +15,12 @@ import psutil
 import pytest
 from command_line import start
 from lived_plant import NOON, beats, fill, four_tank, lived
+from small_plant import level, small_plant
 
 from dashboard.beats import clock_detail, said
 from dashboard.settings import Settings
 from dashboard.workers.planner import _PlannerLoop, plan_once
+from dashboard.workers.trainer import _is_training_due
 from dashboard.workers.writer import is_planner_alive
 from twin.clock import wall_now
 from twin.context import told_judged
@@ -61,6 +63,21 @@ def test_a_training_is_left_in_the_middle_when_told_to_end(tmp_path: Path) -> No
         assert "in the middle of a training" in err
         assert historian.active_model(plant) is None
     assert not list((tmp_path / "models").glob("**/*"))
+
+
+def test_training_begins_by_the_plants_own_known_hours(tmp_path: Path) -> None:
+    """Neither another plant's past nor a stray stamp of its own makes a day of history."""
+    young, old = small_plant("young"), small_plant("old")
+    with Historian.create(tmp_path / "plants.db") as historian:
+        historian.register(young)
+        historian.register(old)
+        day = [level(900.0 * i, 1.0) for i in range(4 * 24 + 1)]
+        historian.store([level(-30 * 86_400, 1.0), *day], old)
+        assert _is_training_due(old, historian, day[-1].source_time)
+        assert not _is_training_due(old, historian, day[-2].source_time)
+        strays = [level(-400 * 86_400, 1.0), level(-20 * 3600, 1.0)]
+        historian.store([*strays, *day[:48]], young)
+        assert not _is_training_due(young, historian, day[47].source_time)
 
 
 def test_a_planner_heeds_what_the_writer_says_of_the_plants_stop(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _RETRY_S = 2.0
 _FIRST_TRAINING_H = 24.0  # plant hours of history before the first training
 _TRAINING_H = 48.0  # newest plant hours a training looks at
 _RETRAIN_AFTER_H = 24.0  # plant hours between trainings
+_HOUR = timedelta(hours=1)
 
 
 def train_once(
@@ -49,7 +50,7 @@ def train_once(
         empty = "the database has no readings. Run `plantwright collect PLANT`."
         raise ModelFault(f"{plant.plant}: {empty}")
     physics = load_physics(plant)
-    oldest = historian.span()[0] or newest
+    oldest = historian.oldest(plant, newest - timedelta(hours=_TRAINING_H)) or newest
     hours = min(_TRAINING_H, (newest - oldest).total_seconds() / 3600)
     rows = max(1, int(hours * 3600 / plant.step_s))
     tags = training_tags(plant, physics)
@@ -97,7 +98,12 @@ def _is_training_due(plant: Plant, historian: Historian, newest: datetime) -> bo
     active = historian.active_model(plant)
     if active is not None:
         return newest - active.activated_at >= timedelta(hours=_RETRAIN_AFTER_H)
-    oldest = historian.span()[0]
     enough = max(timedelta(hours=_FIRST_TRAINING_H), history_needed(plant))
-    is_complete = not is_first_history_awaited(historian.gaps(plant, unfilled=True))
-    return is_complete and oldest is not None and newest - oldest >= enough
+    looked_at = 2 * enough
+    oldest = historian.oldest(plant, newest - looked_at)
+    if oldest is None or newest - oldest < enough:
+        return False
+    if is_first_history_awaited(historian.gaps(plant, unfilled=True)):
+        return False
+    # One old stamp is no history: as many hours must be known, the one begun first among them.
+    return historian.hours_known(plant, round(looked_at / _HOUR), newest) > enough / _HOUR

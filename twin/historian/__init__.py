@@ -9,6 +9,7 @@ refuses any other schema. Methods that take a plant take it or its name.
     database             transactions, and one clear message when the database fails
     sqlite, postgres     what is particular to each kind of database
     samples, bulk        readings in and out, and how many go in at once
+    tag_units            what unit stored numbers are in
     days, hypertable     how PostgreSQL keeps samples by day
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old

@@ -37,7 +37,8 @@ class Keep:
 
     Days of plant time of which there are readings: none is too old because a plant stood still.
     90 days hold what training and the furnace's stop record look back at (40 days) twice over; two
-    years of minutes hold the same season twice.
+    years of minutes hold the same season twice. Minutes are kept at least as long as readings:
+    averages and trends read them wherever they should be.
     """
 
     raw_days: float | None = 90.0

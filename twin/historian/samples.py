@@ -21,6 +21,7 @@ from twin.historian.database import REST_S, fetch, reading, upserting, writing
 from twin.historian.days import Days
 from twin.historian.rollups import mark_late
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
+from twin.historian.tag_units import check_units
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
 from twin.readings import Readings
@@ -76,7 +77,11 @@ class SampleStore(SkippingStore):
         self._days = Days(engine)
 
     def register(self, plant: Plant) -> None:
-        """Make the plant's tags known; role and unit follow the plant file. Repeatable."""
+        """Make the plant's tags known; role and unit follow the plant file. Repeatable.
+
+        Raises:
+            PlantFileError: readings of a tag are stored in another unit; nothing is changed.
+        """
         rows = [
             {"plant": plant.plant, "name": t.name, "role": t.role.value, "unit": t.unit}
             for t in plant.tags
@@ -87,6 +92,7 @@ class SampleStore(SkippingStore):
             set_={"role": statement.excluded.role, "unit": statement.excluded.unit},
         )
         with writing(self._engine) as connection:
+            check_units(connection, plant)
             connection.execute(upsert, rows)
             begun = upserting(self._engine, upkeep).values(plant=plant.plant)
             connection.execute(begun.on_conflict_do_nothing())

@@ -22,7 +22,7 @@ from twin.clock import utc
 from twin.historian.annotations import AnnotationStore
 from twin.historian.database import fetch, reading
 from twin.historian.samples import Gap, SampleStore
-from twin.historian.schema import microseconds
+from twin.historian.schema import microseconds, moment
 from twin.plant import Plant, Tag
 from twin.records import Samples, Series
 from twin.resampling import Breaks, breaks, good, inside, joined, resampled
@@ -218,6 +218,25 @@ class WindowStore(SampleStore, AnnotationStore):
         gaps = self.unfilled(plant, tags, start, end, only_over=True)
         bad = self.bad_data(plant, tags, start, end)
         return {name: _together(gaps[name], bad[name]) for name in tags}
+
+    def oldest(self, plant: Plant, since: datetime) -> datetime | None:
+        """The earliest source time of the plant from `since` on; None where nothing follows."""
+        of_tag = "SELECT min(ts) AS ts FROM sample WHERE tag_id = tag.id AND ts >= ?"
+        query = f"SELECT min(first) FROM (SELECT ({of_tag}) AS first FROM tag WHERE plant = ?) AS t"
+        with reading(self._engine) as connection:
+            ((found,),) = fetch(connection, query, (microseconds(since), plant.plant))
+        return None if found is None else moment(int(found))
+
+    def hours_known(self, plant: Plant, hours: int, end: datetime) -> int:
+        """In how many of the `hours` up to `end` anything good of the plant is stored."""
+        query = (
+            "SELECT tag.id FROM tag WHERE plant = ? AND EXISTS (SELECT 1 FROM sample "
+            f"WHERE tag_id = tag.id AND ts > ? AND ts <= ? AND {_GOOD}) LIMIT 1"
+        )
+        edges = [microseconds(end - timedelta(hours=back)) for back in range(hours + 1)]
+        with reading(self._engine) as connection:
+            asked = ((plant.plant, *span) for span in zip(edges[1:], edges[:-1], strict=True))
+            return sum(1 for each in asked if fetch(connection, query, each))
 
     def stretch(
         self,
