@@ -123,6 +123,17 @@ def test_a_trend_goes_on_where_readings_are_deleted(historian: Historian) -> Non
     assert historian.count(PLANT) < 300
 
 
+@pytest.mark.parametrize(("ends_s", "hours"), [(0.0, 30), (1.0, 31)])
+def test_where_only_hours_are_left_a_trend_ends_with_one(
+    historian: Historian, ends_s: float, hours: int
+) -> None:
+    """The hour in which it ends is told whole then; the one after its end never is."""
+    historian.store([level(-600.0 * i, float(i)) for i in range(20 * 144)])
+    historian.maintain(NOON, PLANT, Keep(raw_days=1.0, minute_days=1.0))
+    start, end = (at(-10 * 86_400 + s) for s in (-30 * 3600, ends_s))
+    assert len(historian.trend(PLANT, [LEVEL], start, end, 40)[LEVEL].times_s) == hours
+
+
 def test_what_is_due_elsewhere_hides_no_long_past(historian: Historian) -> None:
     """A row that comes a month late touches its own hour; of what is deleted, rollups tell on."""
     historian.store([level(-600.0 * i, float(i)) for i in range(20 * 144)])

@@ -182,7 +182,7 @@ class _Asked:
         if table is rollup_1m or until >= self._told.until:
             return [(table, span)]
         if hour < self._told.minutes_from:
-            return [(table, (since, hour + HOUR_US))]
+            return [(table, (since, rollups.ceiling(until - 1, HOUR_US)))]
         return [(table, (since, hour)), (rollup_1m, (hour, until))]
 
     def _sums(self, tag_id: int, part: Part) -> tuple[float, float]:
