@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import CommandLine, clear_environment
+from each_database import seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
+from sqlalchemy import make_url
 
 from connectors.parquet import ParquetWriter, import_parquet
 from connectors.tables_out import Asked, CsvWriter, export
@@ -371,13 +373,17 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     tag = tanks.tags[0].name
     with Historian.create(tmp_path / "four_tank.db") as historian:
         historian.register(tanks)
-        historian.store([Reading(tag, float(i), GOOD, at(i), at(i)) for i in range(100)])
+        historian.store([Reading(tag, float(i), GOOD, at(i), at(i)) for i in range(300)])
     path = tmp_path / "tanks.parquet"
     answer = plantwright("export", "four_tank", str(path), "--json")
-    assert (answer.code, answer.record["rows"]) == (0, 100)
+    assert (answer.code, answer.record["rows"]) == (0, 300)
     other = ("--database", f"sqlite:///{tmp_path / 'other.db'}", "--json")
-    assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 100
+    assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 300
     assert plantwright("import", "four_tank", str(path), *other).record["stored"] == 0
+    summed = seen_by_hand(
+        make_url(f"sqlite:///{tmp_path}/other.db"), "SELECT n FROM rollup_1m ORDER BY bucket"
+    )
+    assert summed == [(60,)] * 3, "what is imported is summed up without a collector"
     for more, told in (
         (("--from", "2026-01-05T12:00:01+00:00", "--wide", "3600"), "no step is between"),
         (("--from", "2030-01-01"), "ends before it begins"),
@@ -404,7 +410,7 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     wide = (str(tmp_path / "wide.csv"), "--wide", "10", "--tags", tag, "--from", "2026-01-05T12:01")
     zone = "+00:00"
     answer = plantwright("export", "four_tank", *wide[:-1], wide[-1] + zone, "--json")
-    assert (answer.code, answer.record["rows"]) == (0, 4)
+    assert (answer.code, answer.record["rows"]) == (0, 24)
     empty = (str(tmp_path / "empty.csv"), "--wide", "60", "--from", "2025-01-05", "--to")
     answer = plantwright("export", "four_tank", *empty, "2025-01-06")
     assert (answer.code, "Not one value in it is known" in answer.out) == (0, True)

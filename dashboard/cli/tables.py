@@ -53,6 +53,7 @@ def import_(
     Doing it twice changes nothing. What is read in is annotated as to keep.
     """
     from connectors.files import import_file
+    from dashboard.workers.upkeep import roll_up
     from twin.clock import wall_now
     from twin.historian import Historian
 
@@ -69,6 +70,7 @@ def import_(
         Historian.create(settings.database_url(found)) as historian,
     ):
         report = read(found, historian, file, now=wall_now(), progress=progress)
+        roll_up(found, historian)
     tell(as_json, asdict(report), report.text())
 
 

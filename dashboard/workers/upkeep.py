@@ -1,4 +1,7 @@
-"""The historian's upkeep beside the collecting: rollups brought up to date, what is old deleted."""
+"""The historian's upkeep beside the collecting: rollups brought up to date, what is old deleted.
+
+What is imported without a collector is rolled up here, too.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,18 @@ def keep_once(plant: Plant, settings: Settings, historian: Historian) -> bool:
         return True
     keep = Keep(settings.keep_raw_days or None, settings.keep_minute_days or None)
     return historian.maintain(newest, plant, keep, _MOST_S).due == 0
+
+
+def roll_up(plant: Plant, historian: Historian) -> None:
+    """Sum up all that is stored, however long it takes; nothing is deleted.
+
+    Where the plant's time is not known, it is that of the newest reading.
+    """
+    until = latest_known(plant, historian.processes(plant), wall_now())
+    newest = historian.newest(plant, until)
+    keeps_all = Keep(None, None)
+    while newest is not None and historian.maintain(newest, plant, keeps_all).due:
+        pass
 
 
 async def keep_up(
