@@ -185,12 +185,14 @@ class MqttSession:
     @property
     def security_warning(self) -> str:
         """What is not as safe as it should be, or soon will not be; else empty."""
-        connection = self._client._client.socket()
-        if not isinstance(connection, ssl.SSLSocket):
+        if urlsplit(self.endpoint).scheme != "mqtts":
             return (
                 f"{self.endpoint} is not encrypted: any program on this machine can read it, "
                 "change it or answer in its place."
             )
+        connection = self._client._client.socket()
+        if not isinstance(connection, ssl.SSLSocket):  # the link is just being lost
+            return ""
         expires = datetime.fromtimestamp(_expires_s(connection), UTC)
         left_days = (expires - self._wall_now()) / timedelta(days=1)
         if left_days > WARN_DAYS:

@@ -55,10 +55,14 @@ class Said:
 
 
 class Payload:
-    """One message, read once for all tags in it; zone-less times are in `zone`."""
+    """One message, read once for all tags in it; zone-less times are in `zone`.
 
-    def __init__(self, payload: bytes, zone: tzinfo = UTC) -> None:
+    In the hour that comes twice, when clocks go back, the time is meant that is nearer to `near`.
+    """
+
+    def __init__(self, payload: bytes, zone: tzinfo = UTC, near: datetime | None = None) -> None:
         self._zone = zone
+        self._near = near
         self._document, self._fault = _decoded(payload)
 
     def said(self, key: str = "") -> Said | None:
@@ -112,8 +116,11 @@ class Payload:
     def _moment(self, stamp: Any) -> datetime:
         if isinstance(stamp, str):
             moment = datetime.fromisoformat(stamp.strip())
-            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
-            return aware.astimezone(UTC)
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+            passes = [moment.replace(tzinfo=self._zone, fold=n).astimezone(UTC) for n in (0, 1)]
+            near = self._near or passes[0]
+            return min(passes, key=lambda each: abs(each - near))
         if isinstance(stamp, bool) or not isinstance(stamp, float):
             raise TypeError("a time is a text or a number")
         per_s = next((per_s for most, per_s in _UNITS if abs(stamp) < most), None)

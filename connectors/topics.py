@@ -63,11 +63,11 @@ class Topics:
         return [
             self._reading(tag, said, message, arrival, latest)
             for message in messages
-            for tag, said in self._said(message)
+            for tag, said in self._said(message, arrival)
         ]
 
-    def _said(self, message: Sent) -> Iterable[tuple[str, Said]]:
-        payload = Payload(message.payload, self._zone)
+    def _said(self, message: Sent, arrival: datetime) -> Iterable[tuple[str, Said]]:
+        payload = Payload(message.payload, self._zone, arrival)
         for tag, key in self.tags.get(message.topic, {}).items():
             said = payload.said(key)
             if said is not None:

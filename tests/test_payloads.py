@@ -59,6 +59,16 @@ def test_a_time_without_a_zone_is_the_plants() -> None:
     assert found.time == datetime(2026, 7, 1, 10, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("hour", [0, 1])
+def test_the_hour_that_comes_twice_is_the_one_that_is_now(hour: int) -> None:
+    """Clocks go back in October: 02:30 is half past midnight UTC, and again an hour later."""
+    now = datetime(2026, 10, 25, hour, 31, tzinfo=UTC)
+    payload = b'{"value": 1, "time": "2026-10-25 02:30:00"}'
+    found = Payload(payload, ZoneInfo("Europe/Berlin"), now).said()
+    assert found is not None
+    assert found.time == datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("stamp", ["yesterday", True, [1], {}, 1e25, "2026-13-01T00:00:00Z", 0, 5])
 def test_a_time_nobody_knows_makes_the_value_uncertain(stamp: object) -> None:
     """A value whose time cannot be read is kept, doubtful, and says so."""

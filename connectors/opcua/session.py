@@ -93,6 +93,7 @@ class Session:
         self._on_misdated = on_misdated
         self._wall_now = wall_now
         self._misdated_at: datetime | None = None
+        self._dated: dict[str, datetime] = {}  # the last arrival that dated a reading, per tag
         self._source = source
         self._identity = access.identity if access is not None else WRITE
         self._tags = plant.tags_of(source.name)
@@ -119,7 +120,8 @@ class Session:
         try:
             async with deadline(3 * self._request_timeout_s):
                 await self._link.open()
-                await self._prepare()
+            # Each request has its own deadline: of a large plant there are very many.
+            await self._prepare()
         except LINK_ERRORS as reason:
             await self._link.close()
             raise EndpointUnavailable(
@@ -213,7 +215,7 @@ class Session:
         nodes = self._node_ids(tags)
         with self._link.asking("read"):
             values = await self._link.read(list(nodes.values()))
-        return {each.tag: each for each in self._readings(list(zip(nodes, values, strict=True)))}
+        return {each.tag: each for each in self.readings_of(list(zip(nodes, values, strict=True)))}
 
     async def read_node(self, node: str) -> float | None:
         """The good number in a node told as in the plant file, such as plc.speed, else None."""
@@ -227,7 +229,7 @@ class Session:
         shown = reading(node, raw_value(values[0]), quality_of(values[0]), now, now)
         return shown.value if shown.is_good else None
 
-    def _readings(self, raw: Sequence[tuple[str, Any]]) -> list[Reading]:
+    def readings_of(self, raw: Sequence[tuple[str, Any]]) -> list[Reading]:
         """Readings of (tag, data value) pairs, stamped with their arrival in plant time."""
         for _, value in raw:
             source_time = source_time_of(value)
@@ -238,13 +240,22 @@ class Session:
 
     def _reading(self, tag: str, value: Any, arrival: datetime, latest: datetime) -> Reading:
         stamp = stamp_of(value)
-        if stamp is None or stamp <= latest:
+        if stamp is None:
+            return reading_of(tag, value, self._dated_by(tag, arrival))
+        if stamp <= latest:
             return reading_of(tag, value, arrival)
         self._on_misdated(tag, stamp, latest)
         # A microsecond each: of two readings of a tag with one time only the first would be kept.
         arrived = max(arrival, self._misdated_at or arrival) + timedelta(microseconds=1)
         self._misdated_at = arrived
         return misdated(tag, arrived)
+
+    def _dated_by(self, tag: str, arrival: datetime) -> datetime:
+        """The arrival, a microsecond later each: of two readings with one time one is kept."""
+        before = self._dated.get(tag)
+        dated = arrival if before is None else max(arrival, before + timedelta(microseconds=1))
+        self._dated[tag] = dated
+        return dated
 
     def _node_ids(self, tags: Iterable[str] | None) -> dict[str, Any]:
         return {
@@ -334,7 +345,7 @@ class Session:
                 self._link,
                 nodes,
                 publishing_ms,
-                lambda values: on_readings(self._readings(values)),
+                lambda values: on_readings(self.readings_of(values)),
                 on_missed,
             )
 

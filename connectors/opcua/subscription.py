@@ -49,7 +49,7 @@ async def subscribe(
     in its queues. Raises one of LINK_ERRORS.
     """
     by_handle = dict(enumerate(nodes, start=1))
-    inbox = _Inbox(link, by_handle, on_values, on_missed)
+    inbox = Inbox(link, by_handle, on_values, on_missed)
     created = await link.services.create_subscription(
         subscription_request(publishing_ms), inbox.take
     )
@@ -77,7 +77,7 @@ async def subscribe(
     return faults
 
 
-class _Inbox:
+class Inbox:
     """Takes publishes in, in order."""
 
     def __init__(
@@ -91,7 +91,7 @@ class _Inbox:
         self._by_handle = by_handle
         self._on_values = on_values
         self._on_missed = on_missed
-        self._number = 0
+        self._number: int | None = None  # of the newest that brought something
 
     def take(self, result: Any) -> Coroutine[Any, Any, None] | None:
         """asyncua calls this with every publish, also with one that only says "still here".
@@ -102,7 +102,8 @@ class _Inbox:
         unsafe: list[asyncio.Future[None]] = []
         is_taken = False
         try:
-            self._count(result.NotificationMessage.SequenceNumber)
+            told = result.NotificationMessage
+            self._count(told.SequenceNumber, is_used=bool(told.NotificationData))
             for notification in result.NotificationMessage.NotificationData or ():
                 if isinstance(notification, ua.DataChangeNotification):
                     unsafe += self._take_values(notification.MonitoredItems or ())
@@ -120,11 +121,16 @@ class _Inbox:
         await asyncio.wait(unsafe)
         self._link.note_publish(subscription)
 
-    def _count(self, number: int) -> None:
-        """Tell of a hole in the numbers: asyncua drops a publish that it cannot decode."""
-        if self._number and number > self._number + 1:
+    def _count(self, number: int, *, is_used: bool) -> None:
+        """Tell of a hole in the numbers: asyncua drops a publish that it cannot decode.
+
+        One that only says "still here" has the number that the next one will have (OPC UA part 4,
+        5.14.1.1).
+        """
+        if self._number is not None and number > self._number + 1:
             self._on_missed(_MISSED, ())
-        self._number = number or self._number
+        if number:
+            self._number = number if is_used else number - 1
 
     def _take_values(self, items: Sequence[Any]) -> list[asyncio.Future[None]]:
         values = [(self._by_handle[item.ClientHandle], item.Value) for item in items]
