@@ -9,7 +9,7 @@ from each_database import Server, raw_postgres, seen_by_hand
 from small_plant import LEVEL, NOON, PUMP, at, level, small_plant
 from sqlalchemy import URL, create_engine
 
-from twin.historian import Historian, days, hypertable
+from twin.historian import AnnotationKind, Historian, Keep, days, hypertable
 from twin.historian.database import connect, writing
 from twin.historian.schema import microseconds
 
@@ -124,10 +124,28 @@ def test_whole_days_are_forgotten_at_once(historian: Historian) -> None:
         historian.store([level(day * DAY_S, float(day))])
     until = microseconds(NOON) + 2 * days.DAY_US
     with writing(connect(historian.url)) as connection:
-        assert days.drop_days(connection, until) == 2
+        assert days.drop_days(connection, until, lambda _start, _end: []) == 2
     assert [each.value for each in historian.readings(PLANT, [LEVEL], at(-1), at(9e5))] == [2, 3]
     assert historian.store([level(5, 9.0)]) == 1
     assert historian.facts().oldest == at(5)
+
+
+@on_server
+def test_neither_a_kept_period_nor_an_idle_plant_keeps_other_days(historian: Historian) -> None:
+    """Only the days stay that have something to keep, of the plant that keeps it."""
+    idle, never_kept_up = small_plant("idle"), small_plant("trial")
+    for plant in (idle, never_kept_up):
+        historian.register(plant)
+    historian.store([level(DAY_S, 1.0)], never_kept_up)
+    for day in range(8):
+        historian.store([level(day * DAY_S + 600 * i, 1.0) for i in range(3)], PLANT)
+    told = {"by": "Ada", "reason": "a test", "at": NOON}
+    historian.annotate(PLANT, AnnotationKind.TEST, at(3 * DAY_S), at(3 * DAY_S + 60), **told)
+    for _ in range(3):
+        historian.maintain(at(7 * DAY_S + 3600), PLANT, Keep(raw_days=2.0))
+    assert made(historian)[:2] == ["sample_20260106", "sample_20260108"]
+    assert made(historian)[2:] == [f"sample_202601{day}" for day in (10, 11, 12, 13)]
+    assert len(historian.readings(PLANT, [LEVEL], at(0), at(5 * DAY_S))) == 1
 
 
 @on_server

@@ -10,7 +10,7 @@ here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from twin.historian import hypertable
 from twin.historian.bulk import Rows
-from twin.historian.database import reading, writing
+from twin.historian.database import fetch, reading, writing
 
 DAY_US = 86_400_000_000
 
@@ -156,20 +156,44 @@ def _unless_in_use(connection: Connection, statements: Sequence[str]) -> bool:
     return True
 
 
-def drop_days(connection: Connection, before_us: int) -> int:
+def drop_days(
+    connection: Connection, before_us: int, wanting: Callable[[int, int], Sequence[str]]
+) -> int:
     """Forget whole days that ended by `before_us`, and return how many.
 
-    Days apart are for PostgreSQL. What waits in the default partition, and the rest of a day that
-    has not ended by then, stays.
+    A day stays while it has rows of a plant that is `wanting` it (from, until, in µs). Days apart
+    are for PostgreSQL. What waits in the default partition, and the rest of a day that has not
+    ended by then, stays; so does a day while others use the table for longer than they may be held
+    up.
     """
     if not has_days(connection):
-        return hypertable.drop_chunks(connection, before_us)
+        is_wanted = any(wanting(-(1 << 62), before_us))
+        return 0 if is_wanted else hypertable.drop_chunks(connection, before_us)
     parts = connection.exec_driver_sql(_PARTS).scalars().all()
-    first_kept = _name(before_us // DAY_US)
-    gone = [part for part in parts if part != _DEFAULT and part < first_kept]
-    for part in gone:
-        connection.exec_driver_sql(f"DROP TABLE {part}")
+    first_kept = before_us // DAY_US
+    gone = []
+    for part in parts:
+        day = _day(part)
+        if day is None or day >= first_kept:
+            continue
+        if not _has_rows_of(connection, part, wanting(day * DAY_US, (day + 1) * DAY_US)):
+            gone.append(part)
+    if not gone or not _unless_in_use(connection, _dropping(gone)):
+        return 0
     return len(gone)
+
+
+def _dropping(parts: Sequence[str]) -> list[str]:
+    first = "LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE"
+    return [first, *(f"DROP TABLE {part}" for part in parts)]
+
+
+def _has_rows_of(connection: Connection, part: str, plants: Sequence[str]) -> bool:
+    query = (
+        f"SELECT tag.id FROM tag WHERE plant = ? "
+        f"AND EXISTS (SELECT 1 FROM {part} WHERE tag_id = tag.id) LIMIT 1"
+    )
+    return any(fetch(connection, query, (plant,)) for plant in plants)
 
 
 def count_samples(connection: Connection, most: int | None = None) -> int:
@@ -206,6 +230,14 @@ def oldest_us(connection: Connection) -> int | None:
 def _whole(connection: Connection, query: str) -> int | None:
     found: int | None = connection.exec_driver_sql(query).scalar_one()
     return found
+
+
+def _day(part: str) -> int | None:
+    """The day of a part, since 1970; None for the default one."""
+    try:
+        return (date.fromisoformat(part.removeprefix("sample_")) - _FIRST).days
+    except ValueError:
+        return None
 
 
 def _name(day: int) -> str:

@@ -179,12 +179,22 @@ class Retention:
             lock(connection, plant)
         if connection.execute(select(rollup_due.c.tag_id).limit(1)).first() is not None:
             return 0
-        until = [_BEGINNING if row.raw_from is None else row.raw_from for row in known]
-        for plant, _ in known:
-            until += [each.since_us for each in self._kept_periods(connection, plant)]
-        if min(until) > _BEGINNING:
-            return drop_days(connection, min(until))
-        return 0
+        newest = max((row.raw_from for row in known if row.raw_from is not None), default=None)
+        if newest is None:
+            return 0
+        kept = {plant: self._kept_periods(connection, plant) for plant, _ in known}
+
+        def is_wanted(plant: str, raw_from: int | None, start: int, end: int) -> bool:
+            return (
+                raw_from is None
+                or raw_from < end
+                or any(each.since_us < end and each.until_us >= start for each in kept[plant])
+            )
+
+        def wanting(start: int, end: int) -> list[str]:
+            return [plant for plant, raw_from in known if is_wanted(plant, raw_from, start, end)]
+
+        return drop_days(connection, newest, wanting)
 
 
 def _for_long(keep: Keep) -> str:
