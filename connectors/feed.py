@@ -26,7 +26,7 @@ from connectors.sources import (
     Past,
     Published,
     address_of,
-    history_days_of,
+    reach_of,
 )
 from twin.errors import EndpointUnavailable, NodeFault, SecurityFault
 from twin.plant import Plant, Source
@@ -38,13 +38,13 @@ _FIRST_LIVE_S = 3.0  # a new subscription's first readings come with its first p
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_REFUSED_PAUSE_S = 0.25, 1.0, 30.0
 _MAIN_CLOCK_S = 5.0  # so long another source waits for the main one's clock
 _MEND_EVERY_S = 600.0
-_HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 _LATE_S = 3.0  # of wall time: so late a reading may be on a busy machine, beyond its tag's age
 _MANY_TAGS = 20  # of more tags than these no rows of their own are written for one overflow
 
 _AWAY = "not connected"
 _NOT_RUNNING = "the collector was not running"
 _FROZEN = "no readings of any tag though the link is live"
+_NOTHING_YET = "no readings yet though the link is live"
 _NO_ROOM = "no room for readings here; the source holds them back"
 _NONE_NEWER = "readings come, but none is newer than before; check the clock of the source"
 _SILENT = "no readings though the link is live"
@@ -147,15 +147,16 @@ class Feed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_LIVE_S):
                 await self._all_heard.wait()
-        # Not the clock's now: that may run ahead of a plant that is late with its samples.
-        self._mark(Heard(self.source.name, self._first_live or session.clock.now()))
-        self._is_marked = False
         self._leave_out(session.faulty, session.clock.now())
-        self._set(SourceState.LIVE)
+        if self._first_live is not None:
+            self._is_heard(self._first_live)
+        else:  # the gap stays open: nobody knows yet what is missing
+            self._set(SourceState.FROZEN, _NOTHING_YET)
         lost = asyncio.create_task(session.until_lost())
         tasks: list[asyncio.Task[None]] = []
         if isinstance(session, Past):
-            tasks.append(asyncio.create_task(self._backfill.keep_filling(session)))
+            filling = self._backfill.keep_filling(session, lambda tag: tag not in self._unheard)
+            tasks.append(asyncio.create_task(filling))
         if isinstance(session, Mending):
             tasks.append(asyncio.create_task(self._keep_mending(session)))
         try:
@@ -171,7 +172,7 @@ class Feed:
         """Mark what is missing before this session, before anything newer hides it."""
         now, loop = session.clock.now(), asyncio.get_running_loop()
         if not self._is_marked:
-            reach_s = _HISTORY_SLACK * 86_400 * history_days_of(self.source)
+            reach_s = reach_of(self.source).total_seconds()
             self._mark(Silence(self.source.name, now, _NOT_RUNNING, reach_s=reach_s))
             self._is_marked = True
         self._session = session
@@ -240,10 +241,15 @@ class Feed:
         self._arrived_s = now_s
         if self._state is SourceState.FROZEN:
             first = {each.tag: each.source_time for each in reversed(newer)}
-            self._mark(Heard(self.source.name, max(first.values())))
-            self._set(SourceState.LIVE)
+            self._is_heard(max(first.values()))
         if self._silent:
             self._hear_silent(newer)
+
+    def _is_heard(self, at: datetime) -> None:
+        """The source brings readings again, the first ones of `at`."""
+        self._mark(Heard(self.source.name, at))
+        self._is_marked = False
+        self._set(SourceState.LIVE)
 
     def _hear(self, first: dict[str, datetime]) -> None:
         """The first readings of tags: the gap before ends when all of them are live."""

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from connectors.audit import PROCESS, Audit, Clocks
-from connectors.backfill import Backfill, holes
+from connectors.backfill import Backfill
 from connectors.buffering import Buffering
 from connectors.ending import end_tasks
 from connectors.feed import Feed
@@ -44,7 +44,6 @@ __all__ = [
     "SourceState",
     "SpoolProgress",
     "collect",
-    "holes",
     "spool_path",
 ]
 
@@ -234,6 +233,7 @@ class _Collector:
 
     async def _know_old_gaps(self) -> None:
         """Tell the feeds of tags that were silent when an earlier process ended; then rest."""
+        await self._store.end_strangers_gaps()
         for gap in await self._store.open_gaps():
             if gap.tag is not None:
                 for feed in self._feeds.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from connectors.mqtt import MqttSession
@@ -14,6 +14,8 @@ from connectors.security import Access
 from twin.clock import PlantClock
 from twin.plant import OpcUaSource, Plant, Source
 from twin.records import Reading
+
+_HISTORY_SLACK = 1.25  # a first start some plant hours late still gets a plant's whole past
 
 #: Takes readings. What it returns is done when they are safe on the disk (None: at once), and
 #: cancelled where there was no room for them.
@@ -107,9 +109,10 @@ def address_of(source: Source) -> str:
     return source.address
 
 
-def history_days_of(source: Source) -> float:
-    """How far back the source may remember."""
-    return source.history_days if isinstance(source, OpcUaSource) else 0.0
+def reach_of(source: Source) -> timedelta:
+    """How far back the source is asked for what it may remember."""
+    days = source.history_days if isinstance(source, OpcUaSource) else 0.0
+    return timedelta(days=_HISTORY_SLACK * days)
 
 
 def connector(

@@ -23,7 +23,7 @@ from twin.errors import HistorianError, RecordRefused, SpoolUnavailable, Unknown
 from twin.historian import Gap, Historian, upgrade
 from twin.plant import Plant
 from twin.readings import Readings
-from twin.records import Reading
+from twin.records import Reading, Series
 
 _BATCH_ROWS = 20_000
 _MANY_ROWS = 1_000  # a batch as large is stored at most every `_MANY_EVERY_S`: fewer, fuller pages
@@ -36,6 +36,8 @@ _EVENTS_LOOKED_BACK = 1_000
 
 #: Reason of the gap that a first start leaves until the plant's history has filled it.
 FIRST_START = "before the first connection"
+
+_NOT_IN_FILE = "the plant file has it no more"
 
 #: What the database will say of such rows again and again: it is not away.
 _REFUSALS = (RecordRefused, UnknownTag, ValueError, OverflowError)
@@ -77,6 +79,7 @@ class Store:
         self._told_refusals: set[str] = set()
         self._spool_trouble = ""
         self._writing = asyncio.Lock()
+        self._telling_gaps = asyncio.Lock()
         self._jobs: set[asyncio.Future[Any]] = set()
         self._is_ending = False
 
@@ -131,7 +134,18 @@ class Store:
                 await asyncio.sleep(_TROUBLE_PAUSE_S / 10)
             await self._store(batch[first : first + _PAST_ROWS])
 
-    async def store_gap(self, gap: Gap) -> None:
+    async def store_gaps(self, gaps: Sequence[Gap]) -> None:
+        """Store rows of gaps that have an end; one that is open by now stays so.
+
+        Only a reading ends an open gap, and then all of it is asked for.
+        """
+        async with self._telling_gaps:
+            still_open = {_key(gap) for gap in await self.open_gaps()}
+            for gap in gaps:
+                if _key(gap) not in still_open:
+                    await self._store_gap(gap)
+
+    async def _store_gap(self, gap: Gap) -> None:
         """Store a gap row, or change the one that begins there."""
         add = partial(self._historian.add_gap, self._plant, gap.started_at, gap.ended_at)
         more = {"tag": gap.tag, "source": gap.source, "filled_until": gap.filled_until}
@@ -145,13 +159,43 @@ class Store:
         """Those of them that have no end yet."""
         return await self.ask(partial(self._historian.gaps, self._plant, still_open=True))
 
+    async def end_strangers_gaps(self) -> None:
+        """End the open gaps of sources and tags that the plant file has no more where it has them.
+
+        Nobody would: what is missing of a tag from there on is a gap of the source it has now.
+        """
+        owners = {source.name for source in self._plant.all_sources}
+        owned = {(s, None) for s in owners} | {
+            (s, tag.name) for s in owners for tag in self._plant.tags_of(s)
+        }
+        await self.is_allowed.wait()
+        async with self._telling_gaps:
+            for gap in await self.open_gaps():
+                if gap.source and (gap.source, gap.tag) not in owned:
+                    newest = await self.ask(partial(self._historian.newest, self._plant))
+                    end = max(newest or gap.started_at, gap.started_at)
+                    reason = f"{gap.reason}; {_NOT_IN_FILE}"
+                    ended = replace(gap, ended_at=end, filled_until=end, reason=reason)
+                    await self._store_gap(replace(ended, is_filled=end == gap.started_at))
+
     async def newest(
         self, source: str, tag: str | None = None, until: datetime | None = None
     ) -> datetime | None:
         """The latest stored source time of the source's tags, or of one; not after `until`."""
         names = [tag] if tag is not None else [each.name for each in self._plant.tags_of(source)]
-        known = await self.ask(partial(self._historian.last_readings, self._plant, names, until))
+        known = await self.last(names, until)
         return max((each.source_time for each in known.values()), default=None)
+
+    async def last(self, tags: Sequence[str], until: datetime | None) -> dict[str, Reading]:
+        """The newest stored reading of each tag not after `until`; without tags that have none."""
+        return await self.ask(partial(self._historian.last_readings, self._plant, tags, until))
+
+    async def times_s(
+        self, tags: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, Series]:
+        """The stored source times of each tag from `start` to `end`, in s since 1970 UTC."""
+        held = await self.ask(partial(self._historian.samples, self._plant, tags, start, end))
+        return {tag: samples.times_s for tag, samples in held.items()}
 
     async def ask(self, work: Callable[[], _T]) -> _T:
         """Do it in the database, waiting for as long as that is away.
@@ -226,13 +270,15 @@ class Store:
     async def _take_mark(self, mark: Lost | Silence | Heard | Note, *, is_left_over: bool) -> None:
         match mark:
             case Lost(source, first, last, reason, tag):
-                await self.store_gap(Gap(first, last, reason, tag, source=source))
+                await self.store_gaps([Gap(first, last, reason, tag, source=source)])
                 self._on_gap()
             case Silence():
-                await self._begin(mark, is_left_over=is_left_over)
+                async with self._telling_gaps:
+                    await self._begin(mark, is_left_over=is_left_over)
             case Heard(source, at, tag):
-                for gap in await self._gaps_open_of(source, tag):
-                    await self.store_gap(replace(gap, ended_at=max(gap.started_at, at)))
+                async with self._telling_gaps:
+                    for gap in await self._gaps_open_of(source, tag):
+                        await self._store_gap(replace(gap, ended_at=max(gap.started_at, at)))
                 self._on_gap()
             case Note():
                 if not (is_left_over and await self._is_told(mark)):
@@ -249,7 +295,7 @@ class Store:
             started_at, reason = at - timedelta(seconds=silence.reach_s), FIRST_START
         else:
             started_at, reason = newest or at, silence.reason
-        await self.store_gap(Gap(started_at, None, reason, tag, source=source))
+        await self._store_gap(Gap(started_at, None, reason, tag, source=source))
         beyond = None if is_left_over else await self.newest(source, tag)
         if beyond is not None and beyond > at:
             told = f"the plant's time is {at}, before the newest stored reading of {beyond}"
@@ -336,6 +382,11 @@ class Store:
         self._jobs.discard(job)
         if not job.cancelled():
             job.exception()  # seen: whoever asked may be gone by now
+
+
+def _key(gap: Gap) -> tuple[str, str | None, datetime]:
+    """What a gap's row goes by."""
+    return gap.source, gap.tag, gap.started_at
 
 
 def _in_one(parts: Sequence[Sequence[Reading]]) -> Sequence[Reading]:

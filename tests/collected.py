@@ -22,26 +22,27 @@ from twin.records import Reading
 
 @asynccontextmanager
 async def collecting(
-    plant: Plant, historian: Historian, *, from_live: bool = False, **options: object
+    plant: Plant, historian: Historian, *, once_linked: bool = False, **options: object
 ) -> AsyncIterator[list[Progress]]:
-    """The collecting loop beside the test, `from_live` on if so; ended in order at the end."""
+    """The collecting loop beside the test, `once_linked` if so; ended in order at the end."""
     stop = asyncio.Event()
     told = [Progress(link="not begun")]
     task = asyncio.create_task(
         collect(plant, historian, stop=stop, on_progress=told.append, **options)  # type: ignore[arg-type]  # options are for every keyword
     )
     try:
-        if from_live:
-            await until(lambda: task.done() or is_live(told[-1]), "a live link")
+        if once_linked:
+            await until(lambda: task.done() or is_linked(told[-1]), "a link")
         yield told
     finally:
         stop.set()
         await asyncio.wait_for(task, 20)
 
 
-def is_live(progress: Progress) -> bool:
-    """Whether every source is."""
-    return bool(progress.sources) and all(s.state is SourceState.LIVE for s in progress.sources)
+def is_linked(progress: Progress) -> bool:
+    """Whether we are subscribed everywhere, and live or waiting for the first reading."""
+    states = {source.state for source in progress.sources}
+    return bool(states) and states <= {SourceState.LIVE, SourceState.FROZEN}
 
 
 def all_readings(emulator: Emulator) -> set[tuple[str, datetime]]:

@@ -1,7 +1,7 @@
 """A plant that counts: each tag shows the number of its sample, so a lost one cannot hide.
 
 A tool of the tests: a live source without a network, which goes on whether anybody listens or not
-and remembers everything.
+and remembers everything, or what it is told to.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from one_tank import NOON
 
 from connectors.sources import Connect, OnMissed, OnReadings
 from twin.clock import PlantClock
+from twin.errors import EndpointUnavailable, Fault, NodeFault
 from twin.plant import OpcUaSource, Plant, Role, Security, Tag
 from twin.records import GOOD, Mark, Reading
 
@@ -36,7 +37,10 @@ class CountingSource:
     """The plant from `began_s` (monotonic) on: a sample of every tag every `every_s` of wall time.
 
     `last`: the number of its last sample, from which on it is frozen. `altered` may change the
-    readings of a batch before they are handed over. `on_kept` hears which samples are safe.
+    readings of a batch before they are handed over live. `is_remembered` says which of the past
+    are still known; of tags `without_history` none ever were, and the history says so. While it
+    `is_away` nobody can connect, and the history waits for `answers`. `on_kept` hears which samples
+    are safe.
     """
 
     def __init__(self, plant: Plant, began_s: float, every_s: float = 0.005) -> None:
@@ -47,14 +51,34 @@ class CountingSource:
         self.last: int | None = None
         self.remembers = True
         self.altered: Callable[[list[Reading]], list[Reading]] = lambda readings: readings
+        self.is_remembered: Callable[[Reading], bool] = lambda _reading: True
+        self.without_history: set[str] = set()
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.is_away = False
         self.on_kept: Callable[[int, int], object] = lambda _first, _last: None
         self.lost: asyncio.Event | None = None
 
     @property
     def number(self) -> int:
         """The number of its newest sample; the first is 0."""
-        passed = int((time.monotonic() - self.began_s) / self.every_s)
+        return int(self._passed)
+
+    @property
+    def now(self) -> datetime:
+        """Plant time, which is at or after its newest sample; it stands where that is frozen."""
+        return NOON + timedelta(seconds=SAMPLE_S * self._passed)
+
+    @property
+    def _passed(self) -> float:
+        passed = (time.monotonic() - self.began_s) / self.every_s
         return passed if self.last is None else min(passed, self.last)
+
+    def cut(self, *, is_away: bool = False) -> None:
+        """The link breaks; `is_away`: and there is no other until that is over."""
+        assert self.lost is not None
+        self.is_away = is_away
+        self.lost.set()
 
     def connect(self) -> Connect:
         """For `collect`."""
@@ -80,11 +104,13 @@ class _Connection:
         self._source = source
         self.faulty: tuple[str, ...] = ()
         speed = SAMPLE_S / source.every_s
-        self.clock = PlantClock(source.at(source.number), speed)
+        self.clock = PlantClock(source.now, speed)
         self._lost = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        if self._source.is_away:
+            raise EndpointUnavailable("The counting plant is away.")
         self._source.lost = self._lost
         return self
 
@@ -116,11 +142,17 @@ class _Connection:
         self, start: datetime, end: datetime, tags: Sequence[str] | None = None
     ) -> AsyncGenerator[list[Reading], None]:
         source = self._source
+        await source.answers.wait()
         if not source.remembers:
             return
+        wanted = set(tags or source.tags)
         first = max(0, round((start - NOON).total_seconds() / SAMPLE_S))
         last = min(source.number, int((end - NOON).total_seconds() // SAMPLE_S))
         for number in range(first, last + 1, 100):
-            upto = min(number + 99, last)
-            yield source.samples(number, upto, Mark.BACKFILLED)
+            past = source.samples(number, min(number + 99, last), Mark.BACKFILLED)
+            known = [each for each in past if each.tag in wanted - source.without_history]
+            if known := [each for each in known if source.is_remembered(each)]:
+                yield known
             await asyncio.sleep(0)
+        if faults := [Fault(tag, "no history.") for tag in wanted & source.without_history]:
+            raise NodeFault("the counting plant", faults)

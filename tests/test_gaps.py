@@ -15,7 +15,7 @@ from collected import all_readings, collecting, is_asked, is_filled, stored
 from each_database import locked
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
-from connectors.ingest import Buffering, holes
+from connectors.ingest import Buffering
 from connectors.intake import Intake
 from connectors.spool import Spool
 from connectors.storing import Store
@@ -319,12 +319,3 @@ def test_what_was_lost_is_a_row_before_anything_newer_is_stored(
     assert historian.count(plant) == kept + 1
     assert (kept, 1) in rows_seen
     assert (kept + 1, 0) not in rows_seen
-
-
-def test_holes_are_where_nothing_was_heard_for_too_long() -> None:
-    """Both ends count: silence at the start and at the end is silence too."""
-    times = [NOON + timedelta(seconds=s) for s in (10, 20, 80, 90)]
-    start, end = NOON, NOON + timedelta(seconds=200)
-    assert holes(times, start, end, 30) == [(times[1], times[2]), (times[3], end)]
-    assert holes([], start, end, 30) == [(start, end)]
-    assert holes(times, start, times[3], 60) == []

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from collected import collecting, is_filled
@@ -189,12 +190,13 @@ def test_a_past_that_was_half_read_goes_on_where_it_was(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
 
+        told_of = partial(historian.events, plant, kind="backfill")
         waited(is_further)
         waited(is_further)
-        waited(lambda: is_filled(historian, plant))
+        waited(lambda: is_filled(historian, plant) and bool(told_of()))
         ended = source.at(SAMPLES)
         rows = historian.readings(plant, source.tags, source.at(0), ended)
-        (told,) = historian.events(plant, kind="backfill")
+        (told,) = told_of()
     for tag in source.tags:
         values = [row.value for row in rows if row.tag == tag]
         assert values == [float(number) for number in range(int(values[0] or 0), SAMPLES + 1)]
