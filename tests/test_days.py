@@ -145,7 +145,7 @@ def test_neither_a_kept_period_nor_an_idle_plant_keeps_other_days(historian: His
         historian.maintain(at(7 * DAY_S + 3600), PLANT, Keep(raw_days=2.0))
     assert made(historian)[:2] == ["sample_20260106", "sample_20260108"]
     assert made(historian)[2:] == [f"sample_202601{day}" for day in (10, 11, 12, 13)]
-    assert len(historian.readings(PLANT, [LEVEL], at(0), at(5 * DAY_S))) == 1
+    assert len(historian.readings(PLANT, [LEVEL], at(0), at(4 * DAY_S))) == 1
 
 
 @on_server
