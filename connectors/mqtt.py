@@ -13,7 +13,6 @@ import contextlib
 import secrets
 import ssl
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -52,7 +51,6 @@ _HIGHEST_SUBSCRIPTION = 268_435_455  # MQTT 5.0, 3.8.2.1.2
 _HIGHEST_QOS = 1
 _HOLE_SAMPLES = 3.0  # a longer silence than so many samples is one of the broker's queue
 
-_WAITED_KEPT = 100_000  # readings kept for telling what a gap still lacks, some 20 MB
 _QUIET_S = 1.0  # no message for so long: nothing waits any more
 _OFFERED_AGAIN_S = 0.5  # between offers of readings for which there was no room
 _QUEUE_ENDED = "the broker's queue for us ended before we were back"
@@ -106,8 +104,9 @@ class MqttSession:
         self._topics = Topics(plant, source.name, on_misdated=on_misdated, on_wrong=on_wrong)
         self._client: Client
         self._subscription = 1 + secrets.randbelow(_HIGHEST_SUBSCRIPTION)
-        self._waited: deque[Reading] = deque(maxlen=_WAITED_KEPT)
+        self._newest: datetime | None = None  # of what the devices date themselves
         self._is_live = False
+        self._has_refused = False  # there was no room for readings, and we are behind since
         self._heard_s = time.monotonic()
         self._on_readings: OnReadings
         self._on_missed: Callable[[str, Sequence[str]], None]
@@ -241,20 +240,12 @@ class MqttSession:
     async def history(
         self, start: datetime, end: datetime, tags: Sequence[str] | None = None
     ) -> AsyncGenerator[list[Reading], None]:
-        """What waited for us at the broker and is dated from `start` to `end`, both included.
+        """Nothing: what a broker keeps for us comes by itself, before anything newer of its topic.
 
-        It is all that a broker knows of the past, and was handed on already: whoever fills a gap
-        learns from it what the gap still lacks.
+        Whoever fills a gap finds it stored.
         """
-        while not self._is_live and self.silent_s < _QUIET_S:
-            await asyncio.sleep(_QUIET_S / 10)
-        asked = [
-            each
-            for each in self._waited
-            if start <= each.source_time <= end and (tags is None or each.tag in tags)
-        ]
-        if asked:
-            yield sorted(asked, key=lambda each: each.source_time)
+        return
+        yield []  # what makes it a generator
 
     @property
     def silent_s(self) -> float:
@@ -322,30 +313,45 @@ class MqttSession:
 
     async def _take(self, messages: Sequence[Message], has_waited: bool) -> None:
         """Hand on what messages say, and acknowledge them when that is safe."""
-        self._heard_s = time.monotonic()
+        was_quiet, self._heard_s = self.silent_s > _QUIET_S, time.monotonic()
         sent = [
             Sent(each.topic.value, each.payload, bool(each.retain), has_waited)
             for each in messages
             if isinstance(each.payload, bytes)
         ]
         readings = self._topics.readings(sent, self.clock)
-        dated = [each for each in readings if not each.marks]
-        self._watch_queue(dated, has_waited)
         if self._owns_clock and not has_waited:
-            for each in dated:
-                if each.is_good:
+            for each in readings:
+                if each.is_good and not each.marks:
                     self.clock.trust(each.source_time)
-        kept = self._on_readings(readings) if readings else None
+        parts = self._apart_at_jumps(readings, has_waited)
+        if was_quiet:  # nothing waited any more
+            self._has_refused = False
+        kept: list[asyncio.Future[None]] = []
+        for number, part in enumerate(parts):
+            if number:
+                self._on_missed(_QUEUE_ENDED, ())
+            offered = await self._offered(part) if part else None
+            if offered is not None:
+                kept.append(offered)
+        if kept:
+            asyncio.gather(*kept).add_done_callback(partial(self._acknowledge_safe, messages))
+        else:
+            self._acknowledge(messages)
+
+    async def _offered(self, readings: list[Reading]) -> Kept:
+        """Hand readings on, again and again until there is room."""
+        kept = self._on_readings(readings)
         while kept is not None and kept.cancelled():
+            self._has_refused = True
             await asyncio.sleep(_OFFERED_AGAIN_S)
             self._heard_s = time.monotonic()  # it is we who hold it up
             kept = self._on_readings(readings)
-        if kept is None:
-            self._acknowledge(messages)
-        else:
-            kept.add_done_callback(partial(self._acknowledge_safe, messages))
+        return kept
 
-    def _acknowledge_safe(self, messages: Sequence[Message], kept: asyncio.Future[None]) -> None:
+    def _acknowledge_safe(
+        self, messages: Sequence[Message], kept: asyncio.Future[list[None]]
+    ) -> None:
         if not kept.cancelled() and kept.exception() is None:
             self._acknowledge(messages)
 
@@ -353,20 +359,35 @@ class MqttSession:
         for message in messages:
             self._client._client.ack(message.mid, message.qos)
 
-    def _watch_queue(self, dated: Sequence[Reading], has_waited: bool) -> None:
-        """Tell of a hole between what waited for us and what is live: a broker's queue is bounded.
+    def _apart_at_jumps(self, readings: Sequence[Reading], has_waited: bool) -> list[list[Reading]]:
+        """The readings in order, each part but the first after a hole: a broker's queue is bounded.
 
-        Once per connection; times of arrival and of retained messages say nothing of it.
+        Times of arrival and of retained messages say nothing of it.
         """
+        parts: list[list[Reading]] = [[]]
+        for each in readings:
+            if not each.marks and self._is_jump(each.source_time, has_waited):
+                parts.append([])
+            parts[-1].append(each)
+        return parts
+
+    def _is_jump(self, at: datetime, has_waited: bool) -> bool:
+        """Whether messages are missing before one that is dated so.
+
+        Looked for where live ones follow what waited, and from a refusal on until we caught up.
+        """
+        before = self._newest
+        if before is not None and at <= before:  # a late one says nothing
+            return False
+        self._newest = at
         if has_waited:
-            self._waited += dated
-        elif dated and not self._is_live:
-            self._is_live = True
-            times = sorted(each.source_time for each in dated)
-            last = max((each.source_time for each in self._waited), default=times[-1])
-            first = next((time for time in times if time > last), last)  # a late one says nothing
-            if (first - last).total_seconds() > _HOLE_SAMPLES * self._plant.sample_s:
-                self._on_missed(_QUEUE_ENDED, ())
+            return False
+        is_looked_for = self._has_refused or not self._is_live
+        self._is_live = True
+        longest = timedelta(seconds=_HOLE_SAMPLES * self._plant.sample_s)
+        if self._has_refused and self.clock.now() - at <= longest:
+            self._has_refused = False
+        return is_looked_for and before is not None and at - before > longest
 
 
 def _expires_s(connection: ssl.SSLSocket) -> float:

@@ -8,7 +8,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +19,11 @@ from live_broker import OPEN, SAVES_AT_ONCE, Broker, device, publish_all, stampe
 from made_certificates import Pair, authority, server_pair
 from one_tank import NOON, free_port, until
 
+from connectors import mqtt
 from connectors.mqtt import MqttSession
 from connectors.security import Access, Secrets, TrustStore
 from connectors.security.certificates import fingerprint
+from twin.clock import PlantClock
 from twin.errors import EndpointUnavailable, NodeFault, SecurityFault, UsageError
 from twin.plant import MqttSource, Plant
 from twin.records import GOOD, UNCERTAIN, Mark, Reading
@@ -333,6 +335,50 @@ def test_a_queue_that_ended_early_is_told(tmp_path: Path) -> None:
             assert len(heard.missed) == 1
 
         asyncio.run(story())
+
+
+def test_a_queue_that_ends_while_there_is_no_room_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readings are refused, and over the same connection the broker drops what it cannot queue."""
+    monkeypatch.setattr(mqtt, "_UNACKNOWLEDGED", 20)  # 65,535 messages take a while
+    heard, refused, has_room = Heard(), Heard(), True
+
+    def take(readings: list[Reading]) -> asyncio.Future[None]:
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (heard if has_room else refused).readings += readings
+        if has_room:
+            kept.set_result(None)
+        else:
+            kept.cancel()
+        return kept
+
+    def missed(_reason: str, _tags: Sequence[str]) -> None:
+        heard.missed.append(f"after {heard.values('a')[-1]:g}")
+
+    async def story() -> None:
+        nonlocal has_room
+        with Broker(tmp_path / "small", (OPEN, "max_queued_messages 10")) as broker:
+            plant = topic_plant(broker.port, {"a": "a"})
+            source = plant.sources[0]
+            assert isinstance(source, MqttSource)
+            clock = PlantClock(NOON + timedelta(hours=1))
+            async with MqttSession(plant, source, clock=clock) as session:
+                await session.subscribe(take, on_missed=missed)
+                await publish_all(broker.port, "a", [stamped(n, seconds=n) for n in range(5)])
+                await until(lambda: len(heard.readings) == 5, "the first")
+                has_room = False
+                await publish_all(broker.port, "a", [stamped(n, seconds=n) for n in range(5, 200)])
+                await until(lambda: bool(refused.readings), "no room")
+                has_room = True
+                await until(lambda: len(heard.readings) > 25, "what waited")
+                await publish_all(broker.port, "a", [stamped(200, seconds=200)])
+                await until(lambda: 200.0 in heard.values("a"), "a live value")
+
+    asyncio.run(story())
+    values = [value for value in heard.values("a") if value is not None]
+    assert heard.missed == [f"after {values[-2]:g}"]
+    assert values == [*range(round(values[-2]) + 1), 200]
 
 
 def test_an_earlier_plant_files_topics_are_given_up(broker: Broker, tmp_path: Path) -> None:

@@ -224,6 +224,35 @@ def test_a_retained_value_ends_no_silence(broker: Broker, historian: Historian) 
     asyncio.run(story())
 
 
+def test_an_outage_of_which_nothing_was_kept_is_not_called_filled(
+    broker: Broker, historian: Historian
+) -> None:
+    """A broker that forgets: until the next message nothing is known, and then that it is lost."""
+    plant = topic_plant(broker.port, {"a": "a"})
+
+    def now() -> str:
+        return json.dumps({"value": 1, "time": datetime.now(UTC).isoformat()})
+
+    async def story() -> None:
+        async with collecting(plant, historian, once_linked=True) as told:
+            await publish_all(broker.port, "a", [now()])
+            await until(lambda: told[-1].sources[0].state is SourceState.LIVE, "a message")
+            broker.kill()
+            await until(lambda: told[-1].sources[0].state is SourceState.LOST, "the loss")
+            broker.start()
+            await until(lambda: told[-1].sources[0].state is SourceState.FROZEN, "a link again")
+            assert historian.gaps(plant)[-1].ended_at is None
+            await publish_all(broker.port, "a", [now()])
+            await until(lambda: historian.count(plant) == 2, "the next message")
+            await until(lambda: historian.gaps(plant)[-1].filled_until is not None, "the end")
+        gap = historian.gaps(plant)[-1]
+        assert not gap.is_filled
+        times = [row.source_time for row in stored(plant, historian, "a")]
+        assert [gap.started_at, gap.ended_at] == times
+
+    asyncio.run(story())
+
+
 def test_a_laboratorys_sample_comes_hours_late(broker: Broker, historian: Historian) -> None:
     """Both its times are kept; it moves no clock, is nobody's newest, and rollups learn of it."""
     plant = topic_plant(broker.port, {"a": "a", "lab": "lab"})
