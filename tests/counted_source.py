@@ -38,9 +38,9 @@ class CountingSource:
 
     `last`: the number of its last sample, from which on it is frozen. `altered` may change the
     readings of a batch before they are handed over live. `is_remembered` says which of the past
-    are still known; of tags `without_history` none ever were, and the history says so. While it
-    `is_away` nobody can connect, and the history waits for `answers`. `on_kept` hears which samples
-    are safe.
+    are still known; of tags `without_history` none ever were, and the history says so. Tags may be
+    told so many samples `late`. While it `is_away` nobody can connect, and the history waits for
+    `answers`. `on_kept` hears which samples are safe.
     """
 
     def __init__(self, plant: Plant, began_s: float, every_s: float = 0.005) -> None:
@@ -52,6 +52,7 @@ class CountingSource:
         self.remembers = True
         self.altered: Callable[[list[Reading]], list[Reading]] = lambda readings: readings
         self.is_remembered: Callable[[Reading], bool] = lambda _reading: True
+        self.late: dict[str, int] = {}
         self.without_history: set[str] = set()
         self.answers = asyncio.Event()
         self.answers.set()
@@ -91,9 +92,10 @@ class CountingSource:
     def samples(self, first: int, last: int, marks: Mark = Mark.NONE) -> list[Reading]:
         """The readings of samples `first` to `last`."""
         return [
-            Reading(tag, float(number), GOOD, self.at(number), self.at(number), marks)
+            Reading(tag, float(number), GOOD, self.at(taken), self.at(number), marks)
             for number in range(first, last + 1)
             for tag in self.tags
+            for taken in [number - self.late.get(tag, 0)]
         ]
 
 
@@ -147,10 +149,12 @@ class _Connection:
             return
         wanted = set(tags or source.tags)
         first = max(0, round((start - NOON).total_seconds() / SAMPLE_S))
-        last = min(source.number, int((end - NOON).total_seconds() // SAMPLE_S))
+        last = int((end - NOON).total_seconds() // SAMPLE_S) + max(source.late.values(), default=0)
+        last = min(source.number, last)
         for number in range(first, last + 1, 100):
             past = source.samples(number, min(number + 99, last), Mark.BACKFILLED)
             known = [each for each in past if each.tag in wanted - source.without_history]
+            known = [each for each in known if start <= each.source_time <= end]
             if known := [each for each in known if source.is_remembered(each)]:
                 yield known
             await asyncio.sleep(0)

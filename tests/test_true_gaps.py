@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -98,21 +97,11 @@ def missing(historian: Historian, source: CountingSource, tag: str) -> list[int]
     return sorted({*range(min(held), max(held))} - held)
 
 
-class Analyser(CountingSource):
-    """Its first counter is told 30 samples after it was taken."""
-
-    def samples(self, first: int, last: int, *marks: object) -> list[Reading]:
-        late = timedelta(seconds=300)
-        return [
-            replace(each, source_time=each.source_time - late) if each.tag == "counter0" else each
-            for each in super().samples(first, last, *marks)  # type: ignore[arg-type]  # its own
-        ]
-
-
 def test_what_an_analyser_tells_late_is_not_lost_in_an_outage(historian: Historian) -> None:
     """Each tag is asked for from its own newest on, and what it still owes is no hole."""
     plant = counting_plant(3)
-    source = Analyser(plant, time.monotonic(), 0.02)
+    source = source_of(plant)
+    source.late = {"counter0": 30}
 
     async def story() -> None:
         async with collecting(plant, historian, connect=source.connect()) as told:
