@@ -13,7 +13,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ class Fragile(Server):
         process = psutil.Process(self._running.get_pid())
         children = process.children()
         for each in (process, *children):
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # a backend that has just ended by itself
+                each.kill()
         psutil.wait_procs([process, *children], timeout=20)
 
 

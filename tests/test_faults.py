@@ -190,7 +190,7 @@ def test_two_hundred_reconnects_leave_nothing_behind(stack: Stack, tmp_path: Pat
             await heard(session)
 
     async def lose(plant: Plant, all_heard: asyncio.Barrier, network: FaultyNetwork) -> None:
-        async with Session(plant, session_timeout_s=6.0) as session:
+        async with Session(plant, session_timeout_s=3.0) as session:
             await heard(session)
             if await all_heard.wait() == 0:
                 network.cut()

@@ -66,7 +66,9 @@ async function main() {
       automaticallyAcceptUnknownCertificate: ask.is_secured,
     }),
     serverCapabilities: {
-      maxSessions: 50,
+      // Those that a reset left behind last until they time out.
+      maxSessions: 500,
+      maxSubscriptions: 500,
       minSupportedSampleRate: 0, // or it reports changes at most every 50 ms
       operationLimits: {
         maxNodesPerRead: most,
