@@ -11,8 +11,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -99,6 +99,17 @@ def is_live(told: list[Progress]) -> bool:
     return any(each.state is SourceState.LIVE for each in told[-1].sources)
 
 
+@asynccontextmanager
+async def collecting_live(
+    source: CountingSource, historian: Historian, spool: Path
+) -> AsyncIterator[list[Progress]]:
+    """What is told while collecting, once the link is live and its first readings are stored."""
+    options = {"connect": source.connect(), "buffering": Buffering(spool=spool)}
+    async with collecting(source.plant, historian, **options) as told:
+        await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+        yield told
+
+
 async def all_stored(source: CountingSource, historian: Historian, told: list[Progress]) -> None:
     """Let the source end, and wait until what can be stored is."""
     source.last = source.number + 1
@@ -120,10 +131,7 @@ def test_a_full_disk_of_the_spool_is_emptied_and_told(small_disk: Path, tmp_path
             await collected(historian)
 
     async def collected(historian: Historian) -> None:
-        buffering = Buffering(spool=small_disk / "spool")
-        options = {"connect": source.connect(), "buffering": buffering}
-        async with collecting(source.plant, historian, **options) as told:
-            await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+        async with collecting_live(source, historian, small_disk / "spool") as told:
             with locked(historian.path):
                 await until(lambda: told[-1].database_trouble != "", "the lock to be seen", 60)
                 filler.take(but=100_000)
@@ -195,10 +203,7 @@ def test_past_a_spool_that_takes_nothing_readings_go_straight_into_the_database(
 
     async def story() -> None:
         with Historian.create(tmp_path / "plant.db") as historian:
-            buffering = Buffering(spool=hurt_folder / "spool")
-            options = {"connect": source.connect(), "buffering": buffering}
-            async with collecting(source.plant, historian, **options) as told:
-                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+            async with collecting_live(source, historian, hurt_folder / "spool") as told:
                 with hurt(hurt_folder):
                     await until(lambda: told[-1].spool.trouble != "", "it to be told", 60)
                     wanted = source.at(source.number + 50)
@@ -225,10 +230,7 @@ def test_a_database_that_takes_nothing_costs_nothing(
 
     async def story() -> None:
         with Historian.create(hurt_folder / "plant.db") as historian:
-            buffering = Buffering(spool=tmp_path / "spool")
-            options = {"connect": source.connect(), "buffering": buffering}
-            async with collecting(source.plant, historian, **options) as told:
-                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+            async with collecting_live(source, historian, tmp_path / "spool") as told:
                 with hurt(hurt_folder):
                     await until(lambda: told[-1].database_trouble != "", "it to be told", 60)
                     await until(lambda: told[-1].spool.rows > 10_000, "readings in the spool", 60)
@@ -261,10 +263,7 @@ def test_what_cannot_be_set_aside_yet_is_not_lost_and_no_fault_of_the_database(
 
     async def story() -> int:
         with Historian.create(tmp_path / "plant.db") as historian:
-            buffering = Buffering(spool=hurt_folder / "spool")
-            options = {"connect": source.connect(), "buffering": buffering}
-            async with collecting(source.plant, historian, **options) as told:
-                await until(lambda: is_live(told) and told[-1].stored > 0, "the link", 60)
+            async with collecting_live(source, historian, hurt_folder / "spool") as told:
                 with hurt(hurt_folder):
                     await until(lambda: told[-1].spool.trouble != "", "it to be told", 60)
                     first = source.number + 1

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from collected import all_readings, collecting, is_asked, is_filled, stored
 from each_database import locked
 from one_tank import NOON, Tank, forget, free_port, live_tank, one_tank, until
 
+from connectors.emulator import Emulator
 from connectors.ingest import Buffering
 from connectors.intake import Intake
 from connectors.spool import Spool
@@ -199,16 +201,21 @@ def test_a_spool_that_is_too_small_becomes_a_gap_and_is_filled(historian: Histor
     asyncio.run(story())
 
 
+def store_past(historian: Historian, emulator: Emulator, but: Callable[[str], int]) -> None:
+    """Store what the emulator remembers, except each tag's newest `but(tag)` readings."""
+    historian.register(emulator.plant)
+    for name, past in emulator.past.items():
+        rows = range(len(past.times_us) - but(name))
+        historian.store([past.reading(name, row) for row in rows], emulator.plant)
+
+
 def test_a_stored_reading_of_the_future_hides_no_gap(historian: Historian) -> None:
     """What was missed since the last true reading is filled, whatever a wrong stamp says."""
 
     async def story() -> None:
         async with live_tank(60, ends_at=NOON) as emulator:
             plant = emulator.plant
-            historian.register(plant)
-            for name, past in emulator.past.items():
-                rows = range(len(past.times_us) - 60)
-                historian.store([past.reading(name, row) for row in rows], plant)
+            store_past(historian, emulator, lambda tag: 60)
             ahead = NOON + timedelta(days=3650)
             historian.store([Reading("tank.level", 3.0, GOOD, ahead, ahead)], plant)
             async with collecting(plant, historian):
@@ -224,10 +231,7 @@ def test_a_link_that_broke_between_two_tags_loses_neither(historian: Historian) 
     async def story() -> None:
         async with live_tank(60, ends_at=NOON) as emulator:
             plant = emulator.plant
-            historian.register(plant)
-            for name, past in emulator.past.items():
-                rows = len(past.times_us) - (3 if name == "tank.level" else 6)
-                historian.store([past.reading(name, row) for row in range(rows)], plant)
+            store_past(historian, emulator, lambda tag: 3 if tag == "tank.level" else 6)
             async with collecting(plant, historian):
                 await until(lambda: is_filled(historian, plant), "the backfill")
                 await until(lambda: historian.count(plant) == emulator.emitted, "every reading")
