@@ -286,7 +286,7 @@ async def _close(
         opened,
         status=status,
         read_back=found,
-        reason=reason or "read back as written",
+        reason=reason or await _as_written(writer, session, wanted, opened),
         finished_at=session.clock.now(),
     )
     taken: list[str] = []
@@ -297,6 +297,20 @@ async def _close(
     if taken:
         await _let_go_again(writer, session, opened.proposal_id)
     return outcome
+
+
+async def _as_written(
+    writer: Writer, session: Session, wanted: Mapping[str, Target], opened: WriteOutcome
+) -> str:
+    """The words for a verified write, with what the PLC uses instead where that is shown.
+
+    A ramp in the PLC is no fault, and a clamp of its own shows nowhere else. It is given a sample.
+    """
+    tags = [writer.plant.tag(mv) for mv in opened.setpoints]
+    used = {tag.downstream: wanted[tag.name] for tag in tags if tag.downstream is not None}
+    patience_s = writer.plant.sample_s / session.clock.speed
+    otherwise, _ = await read_back(session, used, {}, patience_s)
+    return "; ".join(["read back as written", *(f"so far {text}" for text in otherwise)])
 
 
 def _standing(plant: Plant, wanted: Mapping[str, Target], seen: Mapping[str, Reading]) -> list[str]:

@@ -53,6 +53,7 @@ class SteppedTank(Tank):
         self.used = dict.fromkeys(PUMPS, 8.0)
         self.limits = dict.fromkeys(PUMPS, FREE)
         self.drift, self.most = 0.0, 18.0  # per sample in AUTO; what it clamps setpoints to
+        self.most_used = 18.0  # what it clamps to behind the setpoint that it shows
         self.unknown: set[str] = set()
         self.is_stopped = self.drops_writes = self.is_frozen = False
         self.refusal = None
@@ -85,6 +86,6 @@ class SteppedTank(Tank):
             self.setpoints[pump] = min(value, self.most)
         if self.modes[pump] == 1:
             self.bumps.append(abs(self.setpoints[pump] - self.used[pump]))
-            self.used[pump] = self.setpoints[pump]
+            self.used[pump] = min(self.setpoints[pump], self.most_used)
         self.heard(name, value)
         return None

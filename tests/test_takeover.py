@@ -227,6 +227,22 @@ def test_a_plc_that_clamps_has_not_done_what_was_agreed(runner: asyncio.Runner, 
     tell(runner, site, story)
 
 
+def test_a_plc_that_uses_less_than_it_shows_is_told(runner: asyncio.Runner, site: Site) -> None:
+    """Its setpoint reads 8.5, but it goes to 8.25: written as agreed, and said where it stands."""
+    truth_of(site).most_used = 8.25
+
+    async def story(session: Session) -> None:
+        proposal = await site.propose(session, {PUMP: 8.5})
+        outcome = await write(site, session, proposal)
+        assert outcome.status is WriteStatus.VERIFIED
+        assert outcome.reason == (
+            "read back as written; so far pump.used reads back as 8.25, not 8.5."
+        )
+        assert truth_of(site).modes["pump"] == 1
+
+    tell(runner, site, story)
+
+
 def test_a_plc_that_acknowledges_and_drops_is_never_switched(
     runner: asyncio.Runner, site: Site
 ) -> None:
