@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asyncua import ua
+from asyncua.common.utils import ServiceError
+from collected import collecting, is_asked
 from one_tank import NOON, Forgotten, forget, live_tank, until
 
 from connectors.buffering import Buffering
 from connectors.ingest import collect
+from dashboard.workers.history import is_first_history_awaited
 from twin.historian import Gap, Historian
 from twin.plant import Plant
 
@@ -47,6 +51,33 @@ def test_a_tag_whose_history_gives_no_answer_costs_itself_alone(code: str, tmp_p
                 stop.set()
                 await asyncio.wait_for(collecting, 20)
                 assert counts(historian, plant) == {216}
+
+    asyncio.run(story())
+
+
+def test_a_server_without_any_history_is_asked_once(tmp_path: Path) -> None:
+    """Most PLCs refuse the whole service: what is missing stays a gap, and nobody waits for it."""
+
+    async def story() -> None:
+        asked = 0
+
+        async def refuse(_params: Any) -> list[Any]:
+            nonlocal asked
+            asked += 1
+            raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
+
+        async with live_tank(60, ends_at=NOON) as emulator:
+            plant = emulator.plant
+            emulator.server.iserver.history_manager.read_history = refuse
+            with Historian.create(tmp_path / "plant.db") as historian:
+                async with collecting(plant, historian):
+                    await until(lambda: is_asked(historian, plant), "the end of asking")
+                assert asked == 1
+                (first,) = gaps(historian, plant).values()
+                assert not first.is_filled
+                assert not is_first_history_awaited([first]), "or no plan would ever be made"
+                (told,) = historian.events(plant, kind="backfill")[-1:]
+                assert "BadServiceUnsupported" in told.message
 
     asyncio.run(story())
 

@@ -24,6 +24,16 @@ _BUSY = (
     ua.StatusCodes.BadResourceUnavailable,
     ua.StatusCodes.BadOutOfMemory,
     ua.StatusCodes.BadInternalError,
+    ua.StatusCodes.BadNoContinuationPoints,  # also of one node: others of ours hold them all
+)
+#: What a server says instead of any answer that keeps no history, or lets us see none: most PLCs.
+_NONE = (
+    ua.uaerrors.BadServiceUnsupported,
+    ua.uaerrors.BadHistoryOperationUnsupported,
+    ua.uaerrors.BadHistoryOperationInvalid,
+    ua.uaerrors.BadNotSupported,
+    ua.uaerrors.BadNotImplemented,
+    ua.uaerrors.BadUserAccessDenied,
 )
 
 
@@ -77,7 +87,10 @@ class _Answers:
 async def _ask(
     link: Link, nodes: Mapping[str, Any], pending: Mapping[str, Any], start: datetime, end: datetime
 ) -> list[Any] | None:
-    """An answer per name, or None where the server took the request for too large."""
+    """An answer per name, or None where the server took the request for too large.
+
+    A server that keeps no history at all says so of every name.
+    """
     continued = [(nodes[name], point) for name, point in pending.items()]
     try:
         told = list(await link.services.history_read(history_request(continued, start, end)))
@@ -85,6 +98,8 @@ async def _ask(
         if not link.limits.was_too_much(Service.HISTORY, len(pending)):
             raise
         return None
+    except _NONE as refusal:
+        return [ua.HistoryReadResult(StatusCode=ua.StatusCode(refusal.code)) for _ in pending]
     if len(told) != len(pending):
         raise ua.UaError(f"{len(told)} answers to {len(pending)} questions")
     return told
