@@ -22,21 +22,17 @@ from typing import Self, TypeVar
 
 from connectors.ballast import BALLAST_BYTES, Ballast
 from connectors.buffering import QUOTA_BYTES
-from connectors.parcels import (
-    Parcel,
-    by_columns,
-    packed,
-    rows_of,
-    unpacked,
-)
+from connectors.parcels import Parcel, by_columns, packed, rows_of, unpacked
 from connectors.spool_file import (
     DAMAGED,
     SCHEMA,
     SET_ASIDE,
     SETTINGS,
-    code_of,
+    Columns,
+    Unread,
     columns_of,
     is_legible,
+    is_ruin,
     lost_of,
     put_away,
     replaced,
@@ -98,6 +94,7 @@ class Spool:
         self._done = 0  # up to this number everything is stored, though it may still be in the file
         self._cache: dict[int, Parcel] = {}
         self._cached_rows = 0
+        self._unread = Unread()  # by what was damaged, and is to be marked with what comes
         self._lock = threading.Lock()  # for the file
         self._counting = threading.Lock()  # for the numbers above; never held for long
         self._database: sqlite3.Connection
@@ -153,18 +150,23 @@ class Spool:
         Raises:
             SpoolUnavailable: the disk is full or cannot be written; nothing was taken.
         """
-        parcels = [by_columns(parcel) for parcel in parcels]
-        rows = [columns_of(parcel) for parcel in parcels]
+        packs = [(each, columns_of(each)) for each in map(by_columns, parcels)]
 
-        def put_all() -> list[int]:
+        def put_all() -> list[tuple[int, Parcel, Columns]]:
+            unread = Unread(self._unread.heard)
             with self._writing():
                 self._delete_done()
-                return [self._database.execute(_PUT, row).lastrowid or 0 for row in rows]
+                put = [
+                    (self._database.execute(_PUT, row).lastrowid or 0, parcel, row)
+                    for parcel, row in unread.marked(packs)
+                ]
+            self._unread = unread
+            return put
 
         with self._lock, told(self.path):
-            numbers = self._mended(put_all)
+            put = self._mended(put_all)
         with self._counting:
-            for number, parcel, row in zip(numbers, parcels, rows, strict=True):
+            for number, parcel, row in put:
                 count = rows_of(parcel)
                 self._parcels += 1
                 self.rows += count
@@ -207,10 +209,15 @@ class Spool:
 
     def set_aside(self, parcel: Parcel, reason: str) -> None:
         """Keep a parcel that will never be stored, for a person to look at."""
-        rows = rows_of(parcel)
-        with self._lock, told(self.path), self._writing():
-            self._database.execute(SET_ASIDE, (rows, reason, packed(parcel)))
-        self.quarantined_rows += rows
+        row = (rows_of(parcel), reason, packed(parcel))
+
+        def put_aside() -> None:
+            with self._writing():
+                self._database.execute(SET_ASIDE, row)
+
+        with self._lock, told(self.path):
+            self._mended(put_aside)
+        self.quarantined_rows += rows_of(parcel)
 
     def put_back(self) -> int:
         """Let what was set aside, and can be read, wait for the database again; how many readings.
@@ -271,7 +278,7 @@ class Spool:
             for statement in SCHEMA.split(";"):
                 self._database.execute(statement)
             known = self._database.execute("SELECT identity FROM spool").fetchone()
-            self.identity = known[0] if known else uuid.uuid4().hex
+            self.identity = known[0] if known else self.identity or uuid.uuid4().hex
             if not known:
                 self._database.execute("INSERT INTO spool VALUES (?)", (self.identity,))
             self._database.execute("COMMIT")
@@ -289,34 +296,44 @@ class Spool:
 
     def _open_anew(self, ruin: sqlite3.DatabaseError) -> None:
         """Begin again with what can be read of a ruined file, or else with an empty one."""
-        if code_of(ruin) not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        if not is_ruin(ruin):
             raise ruin
-        try:
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as damaged:
+            self._database = damaged
             self._salvage()
-        except sqlite3.DatabaseError:
-            self.damaged_file = put_away(self.path)
-            self._open()
+        self._unread = Unread()  # whoever begins marks what it does not know as silent
 
     def _mended(self, work: Callable[[], _T]) -> _T:
         """The work's answer, if need be over what can be saved of a file that is damaged inside."""
         try:
             return work()
         except sqlite3.DatabaseError as error:
-            if code_of(error) != sqlite3.SQLITE_CORRUPT:
+            if not is_ruin(error):
                 raise
             self._salvage()
             return work()
 
     def _salvage(self) -> None:
         """Go on in a new file with what can be read; the old one is kept."""
-        self._database.close()
-        is_first = not self.newest_number
-        left = sys.maxsize if is_first else self.newest_number
-        self.damaged_file, newest = replaced(self.path, self._done, left)
+        left, waited, unread = self.newest_number or sys.maxsize, self._parcels, Unread()
+        try:
+            self.damaged_file, newest = replaced(
+                self.path, self._database, self._done, left, unread
+            )
+        except sqlite3.DatabaseError as error:
+            if not is_ruin(error):
+                raise
+            self._database.close()
+            self.damaged_file, newest = put_away(self.path), 0
+            self._done = 0
         with self._counting:
             self._taken, self._cache, self._cached_rows = [], {}, 0
             self._open()
             self.newest_number = newest
+        if waited and not self._parcels:
+            unread.begin()
+        if unread.heard is not None:
+            self._unread = unread
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -11,11 +11,13 @@ import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from connectors.parcels import (
+    Batch,
     Heard,
     Lost,
     Parcel,
@@ -51,6 +53,10 @@ SETTINGS = (
     "cache_size = -4000",
     "journal_size_limit = 4194304",
 )
+#: What a parcel is in its table, but for its number: rows, source, first, last, crc, blob.
+Columns = tuple[int, str, int, int, int, bytes]
+Pack = tuple[Parcel, Columns]
+
 _REMEDIES = {
     sqlite3.SQLITE_READONLY: "Check that the file and its folder may be written.",
     sqlite3.SQLITE_CANTOPEN: "Check that its folder exists and may be written.",
@@ -75,7 +81,7 @@ def is_legible(blob: bytes, crc: int) -> bool:
     return False
 
 
-def columns_of(parcel: Parcel) -> tuple[int, str, int, int, int, bytes]:
+def columns_of(parcel: Parcel) -> Columns:
     """A parcel as it stands in its table, but for its number."""
     source, first, last = span_of(parcel)
     blob = packed(parcel)
@@ -88,26 +94,53 @@ def lost_of(source: str, first_us: int, last_us: int) -> Lost:
     return Lost(source, moment_of(first_us), moment_of(last_us), DAMAGED)
 
 
-def _salvaged(damaged: sqlite3.Connection, after: int) -> Iterator[tuple[int, Parcel, int]]:
-    """What can be read behind parcel `after`, in order: number, parcel, and readings it lost.
+class Unread:
+    """Parcels that nobody can read, not even of whom and when they were: who was `heard` since.
 
-    Where not even a parcel's source and times can be read, each source is silent from the newest
-    reading that is stored by then to its next one here.
+    None: there were none. Each source is silent from the newest reading that is stored by then to
+    its next one.
     """
-    closed: set[str] | None = None  # after such a parcel: the sources heard again
+
+    def __init__(self, heard: Set[str] | None = None) -> None:
+        self.heard = None if heard is None else set(heard)
+
+    def begin(self) -> None:
+        """There was one: of any source."""
+        self.heard = set()
+
+    def marks_before(self, source: str, last: datetime) -> list[Parcel]:
+        """What stands before readings until `last` of a source not heard since."""
+        if self.heard is None or source in self.heard:
+            return []
+        self.heard.add(source)
+        return [Silence(source, last, DAMAGED), Heard(source, last)]
+
+    def marked(self, packs: Iterable[Pack]) -> Iterator[Pack]:
+        """The same, with those marks."""
+        for parcel, row in packs:
+            if isinstance(parcel, Batch):
+                _, _, last = span_of(parcel)
+                for mark in self.marks_before(parcel.source, last):
+                    yield mark, columns_of(mark)
+            yield parcel, row
+
+
+def _salvaged(
+    damaged: sqlite3.Connection, after: int, unread: Unread
+) -> Iterator[tuple[int, Parcel, int]]:
+    """What can be read behind parcel `after`, in order: number, parcel, and readings it lost."""
     for number in range(after + 1, _last_number(damaged) + 1):
         try:
             head = damaged.execute(_HEAD, (number,)).fetchone()
         except sqlite3.DatabaseError:
-            closed = set()
+            unread.begin()
             continue
         if head is None:
             continue
         rows, source, first_us, last_us, crc = head
-        if closed is not None and rows and source not in closed:
-            closed.add(source)
-            yield number, Silence(source, moment_of(first_us), DAMAGED), 0
-            yield number, Heard(source, moment_of(first_us)), 0
+        if rows:
+            for mark in unread.marks_before(source, moment_of(last_us)):
+                yield number, mark, 0
         blob = _content(damaged, number)
         if blob is not None and is_legible(blob, crc):
             yield number, unpacked(blob), 0
@@ -132,23 +165,26 @@ def _last_number(damaged: sqlite3.Connection) -> int:
     return 0
 
 
-def replaced(path: Path, after: int, left: int) -> tuple[Path, int]:
+def replaced(
+    path: Path, damaged: sqlite3.Connection, after: int, left: int, unread: Unread
+) -> tuple[Path, int]:
     """A file that is damaged inside gives way to one with all that can be read behind `after`.
 
     The answer is where the old one is kept, and the new number of parcel `left`: they are counted
-    anew from `after` on. There is a whole file at `path` at any moment.
+    anew from `after` on. There is a whole file at `path` at any moment. `damaged` is closed.
+
+    Raises sqlite3.DatabaseError where it cannot be read or the new one not be written; then
+    everything stands as it did.
     """
     whole = path.with_name(f"{path.name}.mending")
     whole.unlink(missing_ok=True)
     os.close(os.open(whole, os.O_CREAT | os.O_EXCL, 0o600))
-    with (
-        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old,
-        contextlib.closing(sqlite3.connect(whole, isolation_level=None)) as new,
-    ):
+    with contextlib.closing(sqlite3.connect(whole, isolation_level=None)) as new:
         new.execute(f"PRAGMA {SETTINGS[0]}")
-        newest = _copy(old, new, after, left)
+        newest = _copy(damaged, new, after, left, unread)
     kept = _free_name(path)
     os.link(path, kept)
+    damaged.close()
     _rename_logs(path, kept)
     whole.replace(path)
     return kept, newest
@@ -175,17 +211,20 @@ def _rename_logs(path: Path, kept: Path) -> None:
             path.with_name(path.name + ending).rename(f"{kept}{ending}")
 
 
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection, after: int, left: int) -> int:
+def _copy(
+    old: sqlite3.Connection, new: sqlite3.Connection, after: int, left: int, unread: Unread
+) -> int:
     """Fill a new file; the new number of parcel `left`."""
     (identity,) = old.execute("SELECT identity FROM spool").fetchone()
     new.executescript(SCHEMA)
     new.execute("BEGIN")
     new.execute("INSERT INTO spool VALUES (?)", (identity,))
+    new.execute("INSERT INTO sqlite_sequence VALUES ('parcel', ?)", (after,))
     with contextlib.suppress(sqlite3.DatabaseError):
         for row in old.execute("SELECT rows, reason, blob FROM quarantine ORDER BY id"):
             new.execute(SET_ASIDE, row)
     number = newest = after
-    for old_number, parcel, lost in _salvaged(old, after):
+    for old_number, parcel, lost in _salvaged(old, after, unread):
         number += 1
         new.execute(_COPY, (number, *columns_of(parcel)))
         if lost:
@@ -194,6 +233,11 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, after: int, left: in
             newest = number
     new.execute("COMMIT")
     return newest
+
+
+def is_ruin(error: sqlite3.Error) -> bool:
+    """Whether the file is no database, or is damaged inside."""
+    return code_of(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def code_of(error: sqlite3.Error | OSError) -> int:

@@ -255,3 +255,60 @@ def test_a_torn_page_costs_its_own_readings_alone(tmp_path: Path) -> None:
         with Spool(path) as later:
             assert later.is_empty
     assert replaced
+
+
+def tear_in_use(spool: Spool, *tables: str) -> None:
+    """Ruin the first page of tables, or without any that of the file, under whoever uses it."""
+    used = spool._database
+    used.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    (size,) = used.execute("PRAGMA page_size").fetchone()
+    query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+    pages = [used.execute(query, (table,)).fetchone()[0] for table in tables] or [1]
+    with spool.path.open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+    used.execute("PRAGMA shrink_memory")
+
+
+@pytest.mark.parametrize(
+    "tables", [("parcel",), ("parcel", "spool"), ("parcel", "sqlite_sequence"), ()]
+)
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_what_comes_after_a_file_in_use_was_ruined_is_kept(
+    tables: tuple[str, ...], waiting: int, tmp_path: Path
+) -> None:
+    """Nothing that is put goes the way of the damage, and what did is marked before it."""
+    with Spool(tmp_path / "spool") as spool:
+        identity = spool.identity
+        spool.put([batch(row) for row in range(20)])
+        taken = spool.first(1_000)
+        spool.stored(taken[-1 - waiting][0])
+        tear_in_use(spool, *tables)
+        later = [batch(row) for row in range(30, 33)]
+        for each in later:
+            spool.put([each])
+        assert spool.damaged_file is not None
+        found = taken_out(spool)
+        assert [each for each in found if each in later] == later
+        if waiting and batch(19) not in found:
+            at, damage = NOON + timedelta(seconds=30), "damaged on the disk of the spool"
+            assert found[:2] == [Silence("opcua", at, damage), Heard("opcua", at)]
+        else:
+            assert found[: -len(later)] == [batch(row) for row in range(20 - waiting, 20)]
+        assert spool.identity == identity
+        spool.set_aside(batch(40), "no")
+        assert spool.quarantined_rows == 3
+    with Spool(tmp_path / "spool") as again:
+        assert (again.identity, again.is_empty, again.quarantined_rows) == (identity, True, 3)
+
+
+def test_a_ruined_quarantine_holds_nothing_up(tmp_path: Path) -> None:
+    """What never fits is set aside all the same, and what waits goes on."""
+    with Spool(tmp_path / "spool") as spool:
+        spool.put([batch(0), batch(1)])
+        spool.set_aside(batch(7), "no")
+        tear_in_use(spool, "quarantine")
+        spool.set_aside(batch(8), "no")
+        assert taken_out(spool) == [batch(0), batch(1)]
+        assert [each.parcel for each in spool.quarantined()] == [batch(8)]
