@@ -15,6 +15,7 @@ from twin.historian import Historian
 from twin.physics import Physics
 from twin.plant import Batches, Plant, Role, Tariff, Trips
 from twin.records import Samples
+from twin.resampling import Breaks, inside
 from twin.simulation import (
     Batch,
     BatchesState,
@@ -99,19 +100,25 @@ def present_of(
 def _later_prices(
     plant: Plant, historian: Historian, now: datetime
 ) -> dict[str, tuple[float, ...]]:
-    """Price tag -> prices from the hour after next on, as they were a day before."""
+    """Price tag -> prices from the hour after next on, as they were a day before.
+
+    Up to the first hour of which none is known; what is bad data is not.
+    """
     prices = [block.price for block in plant.discrete if isinstance(block, Tariff)]
     this_hour = now.replace(minute=0, second=0, microsecond=0)
-    past = historian.samples(plant, prices, this_hour - _DAY_H * _HOUR, now) if prices else {}
-    return {price: _by_hour(past[price], this_hour) for price in prices if price in past}
+    begin = this_hour - _DAY_H * _HOUR
+    past = historian.samples(plant, prices, begin, now) if prices else {}
+    broken = historian.not_to_follow(plant, prices, begin, now)
+    return {price: _by_hour(past[price], broken[price], this_hour) for price in past}
 
 
-def _by_hour(past: Samples, this_hour: datetime) -> tuple[float, ...]:
+def _by_hour(past: Samples, broken: Breaks, this_hour: datetime) -> tuple[float, ...]:
+    is_known = np.isfinite(past.values) & ~inside(past.times_s, broken)
     known: list[float] = []
     for ahead in range(2, _DAY_H):
         begin_s = (this_hour + (ahead - _DAY_H) * _HOUR).timestamp()
-        inside = (past.times_s >= begin_s) & (past.times_s < begin_s + _HOUR.total_seconds())
-        values = past.values[inside & np.isfinite(past.values)]
+        is_then = (past.times_s >= begin_s) & (past.times_s < begin_s + _HOUR.total_seconds())
+        values = past.values[is_then & is_known]
         if not len(values):
             break
         known.append(float(values[-1]))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -40,7 +41,9 @@ from sqlalchemy import URL
 from twin.errors import DatabaseUnavailable, PlantFileError, RecordRefused, UnknownTag
 from twin.historian import Gap, HandBackCause, Historian, stored
 from twin.historian.database import connect, writing
+from twin.historian.schema import microseconds
 from twin.plant import Plant
+from twin.readings import Readings
 from twin.records import (
     BAD,
     GOOD,
@@ -119,6 +122,26 @@ def test_of_two_readings_with_one_source_time_the_first_stands_everywhere(
     historian.store([level(0, 1.0), level(10, 2.0), level(10, 3.0), level(10, 9.0, BAD)])
     assert historian.last_readings(PLANT)[LEVEL].value == 2.0
     assert historian.readings(PLANT, [LEVEL], at(10), at(10)) == [level(10, 2.0)]
+
+
+def test_a_long_past_takes_no_more_memory_than_its_numbers(historian: Historian) -> None:
+    """Two tags of 200,000 readings: what a driver makes of rows is never held for all of them."""
+    count = 200_000
+    times_us = microseconds(NOON) + 1_000_000 * np.arange(count)
+    whole = np.zeros(count, np.int64)
+    values = np.arange(count) / 7.0
+    for tag in (LEVEL, PUMP):
+        rows = Readings((tag,), whole, times_us, times_us, values, whole, whole)
+        historian.store(rows, PLANT)
+    tracemalloc.start()
+    try:
+        found = historian.samples(PLANT, [LEVEL, PUMP], NOON, at(count))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found[PUMP].values, values)
+    np.testing.assert_array_equal(found[LEVEL].times_s, times_us / 1e6)
+    assert peak_bytes < 30e6, "as rows of a driver they are over 50 MB; the numbers are 6.4 MB"
 
 
 def test_a_late_old_reading_is_stored_but_is_not_the_last(historian: Historian) -> None:

@@ -17,7 +17,7 @@ from optimizer.study_plot import figure, plot
 from optimizer.study_start import present_of
 from tests.command_line import CommandLine
 from twin.errors import FileFault
-from twin.historian import Historian
+from twin.historian import AnnotationKind, Historian
 from twin.physics import Physics, load_physics
 from twin.plant import read_plant
 from twin.records import GOOD, Reading
@@ -219,6 +219,25 @@ def test_a_study_without_a_start_begins_at_the_plants_present(tmp_path: Path) ->
     study = _example(start=None, control=StudyControl(), horizon_h=0.5)
     found = run_study(PLANT, _physics(), study, present=present)
     assert found.start == NOW
+
+
+def test_prices_that_somebody_called_bad_are_no_prices_of_tomorrow(tmp_path: Path) -> None:
+    """Those of yesterday stand for tomorrow's up to the hour in which nothing true is known."""
+    with Historian.create(tmp_path / "plant.db") as historian:
+        historian.register(PLANT)
+        historian.store(_readings())
+        ago = [NOW - timedelta(hours=hours) for hours in range(23, 4, -1)]
+        historian.store(Reading("price.now", float(t.hour), GOOD, t, t) for t in ago)
+        present = present_of(PLANT, _physics(), historian, NOW)
+        bad = (ago[4] - timedelta(minutes=1), ago[4] + timedelta(minutes=1))
+        told = {"by": "Ada", "reason": "meter off", "at": NOW, "tags": ["price.now"]}
+        historian.annotate(PLANT, AnnotationKind.BAD_DATA, *bad, **told)
+        careful = present_of(PLANT, _physics(), historian, NOW)
+    assert present is not None
+    assert careful is not None
+    (tariff,), (doubted,) = present.state.tariffs.values(), careful.state.tariffs.values()
+    assert tariff.later[: len(ago) - 1] == tuple(float(t.hour) for t in ago[1:])
+    assert doubted.later == tuple(float(t.hour) for t in ago[1:4])
 
 
 def test_a_study_without_any_present_is_refused() -> None:

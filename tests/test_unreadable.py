@@ -14,13 +14,25 @@ import pytest
 from each_database import by_hand, forgetting
 from hypothesis import given
 from hypothesis import strategies as st
-from small_plant import NOON, PUMP, accept, at, level, outcome, permission, proposal, small_plant
+from small_plant import (
+    LEVEL,
+    NOON,
+    PUMP,
+    accept,
+    at,
+    level,
+    outcome,
+    permission,
+    proposal,
+    small_plant,
+)
 from sqlalchemy import URL, insert, select
 
 from twin.context import gate_context
 from twin.errors import RecordUnreadable
 from twin.historian import Historian, stored
 from twin.historian.database import connect, writing
+from twin.historian.schema import microseconds
 from twin.historian.schema import proposal as table
 from twin.records import ProposalStatus, Stage, WriteStatus
 
@@ -133,6 +145,16 @@ def test_every_unreadable_row_is_told_once(historian: Historian) -> None:
     told = {(e.subject, e.at) for e in historian.events(PLANT, kind="unreadable")}
     assert told == {(each, at(1)) for each in ("bad", "model 1", "process plan", "stage 1")}
     assert len(historian.events(PLANT, kind="unreadable")) == 4
+
+
+def test_a_damaged_reading_hides_no_other(historian: Historian) -> None:
+    """One whose arrival is no time is passed over and named; the numbers are there still."""
+    historian.store([level(0, 1.0), level(10, 2.0), level(20, 3.0)])
+    us = microseconds(at(10))
+    by_hand(historian.url, f"UPDATE sample SET delay = {_FAR} WHERE ts = {us}")
+    assert historian.readings(PLANT, [LEVEL], at(0), at(20)) == [level(0, 1.0), level(20, 3.0)]
+    assert [each.key for each in historian.unreadable("small")] == [f"{LEVEL} {us}"]
+    assert historian.samples(PLANT, [LEVEL], at(0), at(20))[LEVEL].values.tolist() == [1, 2, 3]
 
 
 def test_an_unreadable_event_hides_no_other(historian: Historian) -> None:

@@ -1,6 +1,8 @@
 """The stored past as training may see it: without unfilled gaps and without bad data.
 
-Everything that learns from the historian reads it here. What is made of it is `record`'s.
+Training and the record of the mill's stops read it here. What follows the present (planning,
+trust, a study's start) learns from `Historian.not_to_follow`, which leaves a gap that still lasts
+to the tags' ages. What is made of the past is `record`'s.
 """
 
 from __future__ import annotations

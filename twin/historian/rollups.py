@@ -27,6 +27,10 @@ HOUR_US = 60 * MINUTE_US
 #: Late readings of one tag further apart than this are two stretches to roll, not one.
 _APART_US = HOUR_US
 
+# Rows of a driver that are held at a time: some 10 MB.
+_PART_READINGS = 50_000
+_TIME_AND_VALUE = np.dtype([("time_us", np.int64), ("value", np.float64)])
+
 #: Rows of buckets in time order, one column for each of `COLUMNS`; NaN where nothing is known.
 Buckets = NDArray[np.float64]
 COLUMNS = (
@@ -233,21 +237,26 @@ def roll_hours(connection: Connection, rolled: Stretch, whole_from_us: int | Non
 
 def samples_of(
     connection: Connection, tag_id: int, start_us: int, end_us: int, most: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[Whole, Series]:
     """One tag's source times (µs) and values in [`start_us`, `end_us`); NaN where not good.
 
-    Of more than `most` the first ones.
+    Of more than `most` the first ones. However many there are, they become numbers part by part: a
+    row of a driver takes ten times as much memory as its two numbers.
     """
     query = (
         "SELECT ts, CASE WHEN quality < 1073741824 THEN value END FROM sample "
-        "WHERE tag_id = ? AND ts >= ? AND ts < ? ORDER BY ts"
+        "WHERE tag_id = ? AND ts >= ? AND ts < ? ORDER BY ts LIMIT ?"
     )
-    limit = "" if most is None else f" LIMIT {most}"
-    rows = fetch(connection, query + limit, (tag_id, start_us, end_us))
-    if not rows:
-        return np.empty(0, dtype=np.int64), np.empty(0)
-    times_us, values = zip(*rows, strict=True)
-    return np.array(times_us, dtype=np.int64), np.array(values, dtype=np.float64)
+    parts: list[NDArray[np.void]] = []
+    left, since = math.inf if most is None else most, start_us
+    while left > 0:
+        count = int(min(left, _PART_READINGS))
+        rows = fetch(connection, query, (tag_id, since, end_us, count))
+        parts.append(np.fromiter(rows, _TIME_AND_VALUE, len(rows)))  # None becomes NaN
+        since = rows[-1][0] + 1 if rows else end_us
+        left = left - count if len(rows) == count else 0
+    found = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    return found["time_us"], found["value"]
 
 
 def _stretches(late: Sequence[tuple[int, int]]) -> Iterator[Stretch]:

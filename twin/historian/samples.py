@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, Select, func, select, text, true
 from twin.historian.bulk import Rows, insert_samples, not_registered, sample_rows
 from twin.historian.database import REST_S, fetch, reading, upserting, writing
 from twin.historian.days import Days
-from twin.historian.rollups import mark_late
+from twin.historian.rollups import mark_late, samples_of
 from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
 from twin.historian.tag_units import check_units
 from twin.historian.unreadable import SkippingStore, readable
@@ -145,20 +145,21 @@ class SampleStore(SkippingStore):
     ) -> dict[str, Samples]:
         """Each tag's readings from `start` to `end`, both included; NaN where not good."""
         ids = self._ids(plant, tags)
-        marks = ", ".join("?" * len(ids))
-        query = (
-            "SELECT tag_id, ts, CASE WHEN quality < 1073741824 THEN value END FROM sample "
-            f"WHERE tag_id IN ({marks}) AND ts BETWEEN ? AND ? ORDER BY tag_id, ts"
-        )
-        span = (microseconds(start), microseconds(end))
+        since, until = microseconds(start), microseconds(end) + 1
+        answer = {}
         with reading(self._engine) as connection:
-            rows = fetch(connection, query, (*ids.values(), *span))
-        return _split(rows, ids)
+            for name, number in ids.items():
+                times_us, values = samples_of(connection, number, since, until)
+                answer[name] = Samples(times_us / 1e6, values)
+        return answer
 
     def readings(
         self, plant: Plant | str, tags: Sequence[str], start: datetime, end: datetime
     ) -> list[Reading]:
-        """Everything stored of the tags from `start` to `end`, by tag and time, as it came."""
+        """Everything stored of the tags from `start` to `end`, by tag and time, as it came.
+
+        A damaged row is passed over and remembered (`unreadable`).
+        """
         ids = self._ids(plant, tags)
         places = ", ".join("?" * len(ids)) or "NULL"
         query = (
@@ -169,7 +170,13 @@ class SampleStore(SkippingStore):
         names = {number: name for name, number in ids.items()}
         with reading(self._engine) as connection:
             rows = fetch(connection, query, (*ids.values(), *span))
-        return [_reading(names[row[0]], *row[1:]) for row in rows]
+
+        def parsed(row: Sequence[Any]) -> Reading:
+            return _reading(names[row[0]], *row[1:])
+
+        name = plant_name(plant)
+        found = (self._read(name, "reading", f"{names[r[0]]} {r[1]}", r, parsed) for r in rows)
+        return readable(found)
 
     def count(self, plant: Plant | str) -> int:
         """How many readings (distinct tag and source time) are stored."""
@@ -386,18 +393,3 @@ def _reading(
     name: str, ts: int, value: float | None, quality: int, delay: int, marks: int
 ) -> Reading:
     return Reading(name, value, quality, moment(ts), moment(ts + delay), Mark(marks))
-
-
-def _split(rows: Sequence[tuple[Any, ...]], ids: dict[str, int]) -> dict[str, Samples]:
-    """Rows (tag number, microseconds, value), sorted, as one Samples per tag."""
-    if not rows:
-        return {name: Samples(np.empty(0), np.empty(0)) for name in ids}
-    numbers, times_us, values = zip(*rows, strict=True)
-    tag_ids = np.array(numbers)
-    times_s = np.array(times_us, dtype=np.int64) / 1e6
-    series = np.array(values, dtype=np.float64)  # None becomes NaN
-    answer = {}
-    for name, number in ids.items():
-        first, after = np.searchsorted(tag_ids, (number, number + 1))
-        answer[name] = Samples(times_s[first:after], series[first:after])
-    return answer
