@@ -65,7 +65,7 @@ def read_collecting(
     """Read how the data path stands, in a time that does not grow with the years."""
     beat = next((b for b in historian.processes(plant) if b.name == COLLECTOR), None)
     is_news = beat is not None and wall_now - beat.at <= _SILENT
-    readings = historian.count_up_to(_COUNTED + 1)
+    readings = historian.count_up_to(plant, _COUNTED + 1)
     told_age_s = (wall_now - beat.at).total_seconds() if beat is not None else None
     return Collecting(
         progress=_told(beat, told_age_s or 0.0) if beat is not None and is_news else None,

@@ -149,6 +149,22 @@ def test_neither_a_kept_period_nor_an_idle_plant_keeps_other_days(historian: His
 
 
 @on_server
+def test_a_plant_that_nobody_keeps_up_holds_no_others_days(historian: Historian) -> None:
+    """Its rollups stay due for ever: the days of its own readings wait for them, others go."""
+    left = small_plant("left")
+    historian.register(left)
+    historian.store([level(DAY_S, 1.0), level(2 * DAY_S, 1.0)], left)
+    historian.maintain(at(2 * DAY_S + 300), left)
+    historian.store([level(DAY_S + 60, 2.0)], left)  # late, and nobody rolls it up any more
+    for day in range(6):
+        historian.store([level(day * DAY_S + 600, 1.0)], PLANT)
+    for _ in range(3):
+        historian.maintain(at(5 * DAY_S + 3600), PLANT, Keep(raw_days=1.0))
+    assert made(historian) == [f"sample_202601{day:02}" for day in (6, 7, 9, 10, 11)]
+    assert historian.count(left) == 3
+
+
+@on_server
 def test_no_more_days_are_made_than_a_question_can_lock(
     historian: Historian, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,21 @@ def test_a_late_old_reading_is_stored_but_is_not_the_last(historian: Historian) 
     assert historian.newest(PLANT) == at(100)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_tag_that_never_told_anything_costs_no_search(historian: Historian) -> None:
+    """A page asks each second: of silent tags a server would search every day it keeps."""
+    historian.store([level(0, 1.0), level(10, 2.0), level(99, 3.0, tag=PUMP)])
+    told: list[str] = []
+    raw = historian._engine.raw_connection()
+    raw.driver_connection.set_trace_callback(told.append)
+    raw.close()  # back to the pool: the next question has this connection
+    asked = historian.last_readings(PLANT, at=at(100))
+    assert {name: each.value for name, each in asked.items()} == {LEVEL: 2.0, PUMP: 3.0}
+    assert told, "the connection is another one"
+    assert not [each for each in told if "sample" in each]
+    assert {n: r.value for n, r in historian.last_readings(PLANT, at=at(5)).items()} == {LEVEL: 1.0}
+
+
 def test_a_reading_of_the_future_does_not_hide_the_present(historian: Historian) -> None:
     """Asked for what was known until now, the historian answers with what is true."""
     historian.store([level(0, 1.0), level(10, 2.0), level(3e8, 9.0)])
@@ -785,13 +800,17 @@ def test_the_active_model_is_the_last_one_put_to_use(historian: Historian) -> No
 
 
 def test_facts_say_how_much_is_stored(historian: Historian) -> None:
-    """Rows, bytes and the span of time over all plants."""
+    """Rows, bytes and the span of time over all plants; of one plant, its own alone."""
     historian.store([level(0, 1.0), level(70, 2.0), level(5, 2.0, tag=DEMAND)])
+    beside = small_plant("beside")
+    historian.register(beside)
+    assert historian.span(beside) == (None, None)
+    historian.store([level(-900, 1.0), level(900, 1.0)], beside)
     facts = historian.facts()
-    assert (facts.rows, facts.oldest, facts.newest) == (3, at(0), at(70))
+    assert (facts.rows, facts.oldest, facts.newest) == (5, at(-900), at(900))
     assert facts.size_bytes > 0
-    assert [historian.count_up_to(most) for most in (2, 3, 100)] == [2, 3, 3]
-    assert historian.span() == (at(0), at(70))
+    assert [historian.count_up_to(PLANT, most) for most in (2, 3, 100)] == [2, 3, 3]
+    assert historian.span(PLANT) == (at(0), at(70))
 
 
 # Several processes, and what happens when one dies
@@ -813,7 +832,7 @@ def test_a_forked_child_has_connections_of_its_own(historian: Historian) -> None
             os._exit(0 if is_right else 1)
     for second in range(2, 200, 2):
         historian.store([level(second, 3.0)])
-        assert historian.count_up_to(3) >= 1
+        assert historian.count_up_to(PLANT, 3) >= 1
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert historian.count(PLANT) == 200
 

@@ -374,6 +374,9 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     with Historian.create(tmp_path / "four_tank.db") as historian:
         historian.register(tanks)
         historian.store([Reading(tag, float(i), GOOD, at(i), at(i)) for i in range(300)])
+        beside = small_plant("beside")
+        historian.register(beside)
+        historian.store([level(-9e7, 1.0)], beside)
     path = tmp_path / "tanks.parquet"
     answer = plantwright("export", "four_tank", str(path), "--json")
     assert (answer.code, answer.record["rows"]) == (0, 300)
@@ -411,6 +414,8 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     zone = "+00:00"
     answer = plantwright("export", "four_tank", *wide[:-1], wide[-1] + zone, "--json")
     assert (answer.code, answer.record["rows"]) == (0, 24)
+    answer = plantwright("export", "four_tank", str(tmp_path / "all.csv"), "--wide", "60", "--json")
+    assert (answer.code, answer.record["rows"]) == (0, 5), "not back to the other plant's beginning"
     empty = (str(tmp_path / "empty.csv"), "--wide", "60", "--from", "2025-01-05", "--to")
     answer = plantwright("export", "four_tank", *empty, "2025-01-06")
     assert (answer.code, "Not one value in it is known" in answer.out) == (0, True)

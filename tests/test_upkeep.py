@@ -366,6 +366,19 @@ def test_tests_and_what_is_to_keep_are_never_deleted(historian: Historian) -> No
     assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, cut + 0.99 * DAY) == []
 
 
+def test_a_day_on_which_nothing_goes_is_not_told(historian: Historian) -> None:
+    """All that is old is kept by annotations: the audit tells no deletion, today or tomorrow."""
+    found = lived_days(historian, 6)
+    told = {"by": "Ada", "reason": "first week", "at": NOON, "tags": [LEVEL]}
+    historian.annotate(PLANT, AnnotationKind.KEEP, NOON - 9 * DAY, NOON - 4 * DAY, **told)
+    historian.annotate(PLANT, AnnotationKind.TEST, NOON - 4 * DAY, NOON - DAY, **told)
+    for day in range(2):
+        historian.store([level(86_400 * day, 1.0)])
+        historian.maintain(at(86_400 * day + 300), PLANT, Keep(raw_days=2.0))
+    assert historian.readings(PLANT, [LEVEL], NOON - 9 * DAY, at(-1)) == found[:-1]
+    assert not historian.events(PLANT, kind="retention")
+
+
 def test_a_reading_older_than_what_is_kept_spoils_no_rollup(historian: Historian) -> None:
     """Its minute was computed whole when all were there; where there is none, it is new."""
     found = lived_days(historian, 5)

@@ -145,7 +145,7 @@ def _period(
     plant: Plant, historian: Historian, since: str | None, until: str | None
 ) -> tuple[datetime, datetime]:
     """What was asked for, by default from the oldest reading to the newest."""
-    oldest, newest = historian.span()
+    oldest, newest = historian.span(plant)
     start = moment_of(plant, since, "--from") if since else oldest
     end = moment_of(plant, until, "--to") if until else newest
     if start is None or end is None or end < start:

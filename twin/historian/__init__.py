@@ -40,7 +40,7 @@ from twin.historian import schema
 from twin.historian.address import ANSWER_DEADLINE_S, BUSY_DEADLINE_S, Patience, printable, shown
 from twin.historian.annotations import Annotation, AnnotationKind, Period
 from twin.historian.database import connect, kind_of, reading
-from twin.historian.days import count_samples, oldest_us
+from twin.historian.days import count_of_plant, count_samples, oldest_us
 from twin.historian.decisions import Decided, DecisionStore
 from twin.historian.holding import (
     HandBack,
@@ -66,6 +66,7 @@ from twin.historian.unreadable import Unreadable
 from twin.historian.upkeep import Upkeep, UpkeepStore
 from twin.historian.windows import Columns, Wide
 from twin.historian.writes import WriteStore
+from twin.plant import Plant
 
 __all__ = [
     "ActiveModel",
@@ -200,29 +201,28 @@ class Historian(
 
     def facts(self) -> StorageFacts:
         """How much is stored, over all plants; to be asked by a person, not by a page."""
-        oldest, newest = self.span()
+        newest_us = select(func.max(schema.last_value.c.ts))
         with reading(self._engine) as connection:
             rows = count_samples(connection)
+            oldest = _known_moment(oldest_us(connection))
+            newest = _known_moment(connection.execute(newest_us).scalar_one())
         return StorageFacts(
             shown(self.url), head_revision(), rows, self.size_bytes(), oldest, newest
         )
 
-    def span(self) -> tuple[datetime | None, datetime | None]:
-        """The earliest and the latest source time of all plants; None where nothing is stored."""
-        newest = select(func.max(schema.last_value.c.ts))
-        with reading(self._engine) as connection:
-            ends = (oldest_us(connection), connection.execute(newest).scalar_one())
-        return _known_moment(ends[0]), _known_moment(ends[1])
+    def span(self, plant: Plant) -> tuple[datetime | None, datetime | None]:
+        """The plant's earliest and latest source time; None where nothing is stored."""
+        return self.oldest(plant, schema.EARLIEST), self.newest(plant, schema.LATEST)
 
     def size_bytes(self) -> int:
         """What the database takes on the disk; SQLite's write-ahead log counts too."""
         with reading(self._engine) as connection:
             return kind_of(self.url).size_bytes(connection)
 
-    def count_up_to(self, most: int) -> int:
-        """How many readings all plants have, counted no further than `most`."""
+    def count_up_to(self, plant: Plant, most: int) -> int:
+        """How many readings a plant has, counted no further than `most`."""
         with reading(self._engine) as connection:
-            return count_samples(connection, most)
+            return count_of_plant(connection, plant.plant, most)
 
 
 def _known_moment(us: int | None) -> datetime | None:

@@ -196,20 +196,24 @@ def _has_rows_of(connection: Connection, part: str, plants: Sequence[str]) -> bo
     return any(fetch(connection, query, (plant,)) for plant in plants)
 
 
-def count_samples(connection: Connection, most: int | None = None) -> int:
-    """How many samples are stored; a server's own estimate where counting would take long.
-
-    With `most`, exactly, but no further than that: in a time that does not grow with the table.
-    """
-    if most is not None:
-        query = f"SELECT count(*) FROM (SELECT 1 FROM sample LIMIT {most}) AS counted"
-        return int(connection.exec_driver_sql(query).scalar_one())
+def count_samples(connection: Connection) -> int:
+    """How many samples are stored; a server's own estimate where counting would take long."""
     if connection.dialect.name == "postgresql":
         of_parts = f"SELECT sum(reltuples) FROM pg_class WHERE relname IN ({_PARTS})"
         estimate = connection.exec_driver_sql(of_parts).scalar() or 0
         if estimate > _MANY_ROWS:
             return int(estimate)
     return int(connection.exec_driver_sql("SELECT count(*) FROM sample").scalar_one())
+
+
+def count_of_plant(connection: Connection, plant: str, most: int) -> int:
+    """How many samples a plant has, no further than `most`: in a time that never grows long."""
+    query = (
+        "SELECT count(*) FROM (SELECT 1 FROM tag JOIN sample ON sample.tag_id = tag.id "
+        "WHERE tag.plant = ? LIMIT ?) AS counted"
+    )
+    ((found,),) = fetch(connection, query, (plant, most))
+    return int(found)
 
 
 def oldest_us(connection: Connection) -> int | None:

@@ -120,31 +120,36 @@ class Retention:
 
         That is stored, and told in the audit, before the first row goes.
         """
+        of_plant = upkeep.c.plant == plant.plant
         with reading(self._engine) as connection:
+            watermark = connection.execute(select(upkeep.c.watermark).where(of_plant)).scalar()
             before = deleted_before(connection, plant.plant)
+            if watermark is None:
+                return None
             asked = [
                 _first_kept(connection, plant, now, days, known)
                 for days, known in zip((keep.raw_days, keep.minute_days), before, strict=True)
             ]
+            raw, _ = _cut(watermark, before, asked)
+            kept = self._kept_periods(connection, plant.plant)
+            is_news = raw != before[0] and _is_any_to_go(connection, plant, kept, raw)
         with writing(self._engine) as connection:
             watermark = lock(connection, plant.plant)
-            if watermark is None or _is_due(connection, plant):
+            if watermark is None or _is_due(connection, plant.plant):
                 return None
-            raw_from, minutes_from = deleted_before(connection, plant.plant)
-            raw = _moved(raw_from, min(asked[0], watermark // DAY_US * DAY_US))
-            cut = (raw, _moved(minutes_from, min(asked[1], raw)))
-            cleared = select(upkeep.c.raw_cleared).where(upkeep.c.plant == plant.plant)
-            done = connection.execute(cleared).scalar()
-            if (raw_from, minutes_from) == cut and done == cut[0]:
+            before = deleted_before(connection, plant.plant)
+            cut = _cut(watermark, before, asked)
+            cleared = connection.execute(select(upkeep.c.raw_cleared).where(of_plant)).scalar()
+            if before == cut and cleared == cut[0]:
                 return None
-            if raw_from != raw and _is_any_before(connection, plant, raw):
-                message = f"readings before {moment(raw):%Y-%m-%d} are deleted: {_for_long(keep)}"
+            if before[0] != cut[0] and is_news:
+                day = f"{moment(cut[0]):%Y-%m-%d}"
+                message = f"readings before {day} are deleted: {_for_long(keep)}"
                 told = "annotated tests and periods to keep stay; rollups stay"
                 add_event(
                     connection, plant.plant, "retention", plant.plant, f"{message}; {told}",
                     now, _OURSELVES,
                 )  # fmt: skip
-            of_plant = upkeep.c.plant == plant.plant
             values = {"raw_from": cut[0], "minutes_from": cut[1]}
             connection.execute(update(upkeep).where(of_plant).values(values))
         return cut
@@ -157,7 +162,7 @@ class Retention:
         ts = _time_of(table)
         with writing(self._engine) as connection:
             lock(connection, plant.plant)
-            if _is_due(connection, plant):
+            if _is_due(connection, plant.plant):
                 return None
             kept = self._kept_periods(connection, plant.plant)  # one may have come just now
             for start, end in _between([a for a in kept if a.holds_for(name)], until):
@@ -177,16 +182,16 @@ class Retention:
         known = connection.execute(select(upkeep.c.plant, upkeep.c.raw_from)).all()
         for plant, _ in known:  # none may store a late reading meanwhile
             lock(connection, plant)
-        if connection.execute(select(rollup_due.c.tag_id).limit(1)).first() is not None:
-            return 0
         newest = max((row.raw_from for row in known if row.raw_from is not None), default=None)
         if newest is None:
             return 0
         kept = {plant: self._kept_periods(connection, plant) for plant, _ in known}
+        due = {plant for plant, _ in known if _is_due(connection, plant)}
 
         def is_wanted(plant: str, raw_from: int | None, start: int, end: int) -> bool:
             return (
-                raw_from is None
+                plant in due
+                or raw_from is None
                 or raw_from < end
                 or any(each.since_us < end and each.until_us >= start for each in kept[plant])
             )
@@ -199,6 +204,14 @@ class Retention:
 
 def _for_long(keep: Keep) -> str:
     return f"kept for {keep.raw_days:g} days" if keep.raw_days else "no longer kept"
+
+
+def _cut(
+    watermark: int, before: tuple[int | None, int | None], asked: Sequence[int]
+) -> tuple[int, int]:
+    """From when on readings and minutes are kept, of those asked for and decided before."""
+    raw = _moved(before[0], min(asked[0], watermark // DAY_US * DAY_US))
+    return raw, _moved(before[1], min(asked[1], raw))
 
 
 def _moved(before: int | None, to: int) -> int:
@@ -253,16 +266,20 @@ def _between(kept: Sequence[Period], until: int) -> list[tuple[int, int]]:
     return [*free, (start, until)] if start < until else free
 
 
-def _is_due(connection: Connection, plant: Plant) -> bool:
+def _is_due(connection: Connection, plant: str) -> bool:
     """Whether rollups of the plant are due: until they are made, nothing of it is deleted."""
     due = select(rollup_due.c.tag_id).join(tag, tag.c.id == rollup_due.c.tag_id)
-    return connection.execute(due.where(tag.c.plant == plant.plant).limit(1)).first() is not None
+    return connection.execute(due.where(tag.c.plant == plant).limit(1)).first() is not None
 
 
-def _is_any_before(connection: Connection, plant: Plant, until: int) -> bool:
-    older = select(sample.c.ts).where(sample.c.tag_id == tag.c.id, sample.c.ts < until)
-    query = select(tag.c.id).where(tag.c.plant == plant.plant, older.exists()).limit(1)
-    return connection.execute(query).first() is not None
+def _is_any_to_go(connection: Connection, plant: Plant, kept: Sequence[Period], until: int) -> bool:
+    """Whether readings before `until` are in no period that is kept."""
+    query = "SELECT 1 FROM sample WHERE tag_id = ? AND ts >= ? AND ts < ? LIMIT 1"
+    return any(
+        fetch(connection, query, (row.id, start, end))
+        for row in connection.execute(_tags_before(plant, sample, until)).all()
+        for start, end in _between([each for each in kept if each.holds_for(row.name)], until)
+    )
 
 
 def _tags_before(plant: Plant, table: Table, until: int) -> Select[tuple[int, str]]:

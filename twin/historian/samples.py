@@ -335,25 +335,27 @@ class SampleStore(SkippingStore):
 
 
 def _last_rows(connection: Connection, ids: set[int], at: datetime | None) -> list[Sequence[Any]]:
-    """The newest row of each tag, not after `at`; most often that is its last value."""
-    query = f"SELECT {_COLUMNS} FROM last_value WHERE 1 = 1"
-    asked: list[int] = []
-    if len(ids) <= _FEW_TAGS:  # naming many costs more than reading them all
-        query += f" AND tag_id IN ({', '.join('?' * len(ids)) or 'NULL'})"
-        asked += ids
-    if at is not None:
-        query += " AND ts <= ?"
-        asked.append(microseconds(at))
+    """The newest row of each tag, not after `at`; most often that is its last value.
+
+    Samples are looked at only for tags whose last value is later: without one there are none.
+    """
+    query = f"SELECT {_COLUMNS} FROM last_value"
+    asked = ids if len(ids) <= _FEW_TAGS else ()  # naming many costs more than reading them all
+    if asked or not ids:
+        query += f" WHERE tag_id IN ({', '.join('?' * len(ids)) or 'NULL'})"
     rows: list[Sequence[Any]] = [r for r in fetch(connection, query, (*asked,)) if r[0] in ids]
     if at is None:
         return rows
     is_postgres = connection.dialect.name == "postgresql"
     at_us = microseconds(at)
+    later = {row[0] for row in rows if row[1] > at_us}
+    rows = [row for row in rows if row[0] not in later]
     for since_us in (at_us - _NEAR_US, None):
-        missing = ids - {row[0] for row in rows}
-        if missing:
+        if later:
             lookup = _lateral(at_us, since_us) if is_postgres else _correlated(at_us, since_us)
-            rows += connection.execute(lookup.where(tag.c.id.in_(missing))).all()
+            found = connection.execute(lookup.where(tag.c.id.in_(later))).all()
+            later -= {row[0] for row in found}
+            rows += found
     return rows
 
 
