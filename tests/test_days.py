@@ -165,13 +165,36 @@ def test_a_plant_that_nobody_keeps_up_holds_no_others_days(historian: Historian)
 
 
 @on_server
-def test_no_more_days_are_made_than_a_question_can_lock(
+def test_a_record_of_years_leaves_room_for_the_days_to_come(
+    historian: Historian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond so many days each part is what is left of a month; all of it, and nothing waits."""
+    monkeypatch.setattr(days, "_MOST_DAYS", 2)
+    for day in (*range(40), -3):
+        historian.store([level(day * DAY_S, float(day))])
+    assert made(historian) == [
+        "sample_20260101_20260104", "sample_20260105", "sample_20260106",
+        "sample_20260107_20260131", "sample_20260201_20260228",
+    ]  # fmt: skip
+    assert "sample_default" not in parts(historian)
+    assert historian.facts().oldest == at(-3 * DAY_S)
+    found = historian.samples(PLANT, [LEVEL], at(-9 * DAY_S), at(99 * DAY_S))[LEVEL]
+    assert found.values.tolist() == [-3.0, *range(40)]
+    with writing(connect(historian.url)) as connection:
+        until = microseconds(at(28 * DAY_S))  # the 2nd of February
+        assert days.drop_days(connection, until, lambda _start, _end: []) == 4
+    assert made(historian) == ["sample_20260201_20260228"]
+    assert historian.facts().oldest == at(27 * DAY_S)
+
+
+@on_server
+def test_no_more_parts_are_made_than_a_question_can_lock(
     historian: Historian, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the bound, readings wait in the default part; nothing is lost."""
-    monkeypatch.setattr(days, "_MOST_DAYS", 3)
+    monkeypatch.setattr(days, "_MOST_PARTS", 2)
     historian.store(level(day * DAY_S, float(day)) for day in range(6))
-    assert len(made(historian)) == 2, "the default part is one of the three"
+    assert len(made(historian)) == 2
     assert historian.count(PLANT) == 6
 
 

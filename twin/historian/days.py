@@ -1,15 +1,17 @@
 """PostgreSQL keeps the samples of each day (UTC) in a partition of its own; SQLite has none.
 
-A whole day is then forgotten at once, and a question about an hour looks at one day. What comes of
-a day without a partition waits in `sample_default`, and moves when its day is made. Making and
-dropping a day takes locks that a backup or a long question is in the way of: then it is left for
-later. Where the table is a hypertable of TimescaleDB, that keeps the parts and nothing is done
+A whole day is then forgotten at once, and a question about an hour looks at one day. Where there
+are very many days, as of an imported record of years, each further part is what is left of a month.
+What comes of a day without a part waits in `sample_default`, and moves when that is made. Making
+and dropping a part takes locks that a backup or a long question is in the way of: then it is left
+for later. Where the table is a hypertable of TimescaleDB, that keeps the parts and nothing is done
 here.
 """
 
 from __future__ import annotations
 
 import time
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 
@@ -22,10 +24,14 @@ from twin.historian.bulk import Rows
 from twin.historian.database import fetch, reading, writing
 
 DAY_US = 86_400_000_000
+#: Days since 1970: from which, and until before which.
+Span = tuple[int, int]
 
 # Chosen: a question about all of them takes two locks for each, of the 6,400 a server has by
 # default. Days beyond wait in the default partition.
-_MOST_DAYS = 1000
+_MOST_PARTS = 1000
+# Chosen: with more parts than these each new one is of a month; the rest is for some 30 years.
+_MOST_DAYS = 600
 # Chosen: so many rows of one day in a batch are a record of that day, not a wrong stamp.
 _RECORD_ROWS = 100
 # More rows than this of one day stay in the default partition: moving so many takes about 0.5 s.
@@ -102,22 +108,36 @@ def missing_days(rows: Rows, known: set[int]) -> set[int]:
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> bool:
-    """Make the partitions of these days that are not there yet, with what waited for them.
+    """Make parts for those of these days that have none yet, with what waited for them.
 
     False where others use the table for longer than they may be held up, and some are not made. A
     day of which very much waits gets none.
     """
-    there = set(connection.exec_driver_sql(_PARTS).scalars())
-    new = [day for day in sorted(days) if _name(day) not in there]
-    return all(
-        _unless_in_use(connection, _making(day))
-        for day in new[: max(0, _MOST_DAYS - len(there))]
-        if not _is_much_waiting(connection, day)
-    )
+    there = [span for _, span in _parts(connection)]
+    for day in sorted(days):
+        if len(there) >= _MOST_PARTS or any(first <= day < end for first, end in there):
+            continue
+        span = (day, day + 1) if len(there) < _MOST_DAYS else _rest_of_month(day, there)
+        if _is_much_waiting(connection, span):
+            continue
+        if not _unless_in_use(connection, _making(span)):
+            return False
+        there.append(span)
+    return True
 
 
-def _making(day: int) -> list[str]:
-    part, start, end = _name(day), day * DAY_US, (day + 1) * DAY_US
+def _rest_of_month(day: int, there: Sequence[Span]) -> Span:
+    """The days around one, as far as no part has them and they are of its month."""
+    on = _date(day)
+    first = day - on.day + 1
+    end = first + monthrange(on.year, on.month)[1]
+    before = [other_end for _, other_end in there if other_end <= day]
+    after = [other_first for other_first, _ in there if other_first > day]
+    return max([first, *before]), min([end, *after])
+
+
+def _making(span: Span) -> list[str]:
+    part, start, end = _name(span), span[0] * DAY_US, span[1] * DAY_US
     return [
         "LOCK TABLE ONLY sample IN SHARE UPDATE EXCLUSIVE MODE",
         f"LOCK TABLE {_DEFAULT} IN ACCESS EXCLUSIVE MODE",
@@ -128,11 +148,11 @@ def _making(day: int) -> list[str]:
     ]
 
 
-def _is_much_waiting(connection: Connection, day: int) -> bool:
-    """Whether more of a day waits in the default partition than can be moved in a moment."""
+def _is_much_waiting(connection: Connection, span: Span) -> bool:
+    """Whether more of some days waits in the default partition than can be moved in a moment."""
     of_tag = (
         f"SELECT 1 FROM {_DEFAULT} WHERE tag_id = tag.id "
-        f"AND ts >= {day * DAY_US} AND ts < {(day + 1) * DAY_US} LIMIT {_MOST_WAITING + 1}"
+        f"AND ts >= {span[0] * DAY_US} AND ts < {span[1] * DAY_US} LIMIT {_MOST_WAITING + 1}"
     )
     rows = f"SELECT 1 FROM tag, LATERAL ({of_tag}) AS of_tag LIMIT {_MOST_WAITING + 1}"
     query = f"SELECT count(*) FROM ({rows}) AS waiting"
@@ -159,25 +179,22 @@ def _unless_in_use(connection: Connection, statements: Sequence[str]) -> bool:
 def drop_days(
     connection: Connection, before_us: int, wanting: Callable[[int, int], Sequence[str]]
 ) -> int:
-    """Forget whole days that ended by `before_us`, and return how many.
+    """Forget whole parts that ended by `before_us`, and return how many.
 
-    A day stays while it has rows of a plant that is `wanting` it (from, until, in µs). Days apart
-    are for PostgreSQL. What waits in the default partition, and the rest of a day that has not
-    ended by then, stays; so does a day while others use the table for longer than they may be held
+    A part stays while it has rows of a plant that is `wanting` it (from, until, in µs). Days apart
+    are for PostgreSQL. What waits in the default partition, and the rest of a part that has not
+    ended by then, stays; so does all while others use the table for longer than they may be held
     up.
     """
     if not has_days(connection):
         is_wanted = any(wanting(-(1 << 62), before_us))
         return 0 if is_wanted else hypertable.drop_chunks(connection, before_us)
-    parts = connection.exec_driver_sql(_PARTS).scalars().all()
-    first_kept = before_us // DAY_US
-    gone = []
-    for part in parts:
-        day = _day(part)
-        if day is None or day >= first_kept:
-            continue
-        if not _has_rows_of(connection, part, wanting(day * DAY_US, (day + 1) * DAY_US)):
-            gone.append(part)
+    gone = [
+        part
+        for part, (first, end) in _parts(connection)
+        if end <= before_us // DAY_US
+        and not _has_rows_of(connection, part, wanting(first * DAY_US, end * DAY_US))
+    ]
     if not gone or not _unless_in_use(connection, _dropping(gone)):
         return 0
     return len(gone)
@@ -219,30 +236,39 @@ def count_of_plant(connection: Connection, plant: str, most: int) -> int:
 def oldest_us(connection: Connection) -> int | None:
     """The earliest source time of a sample; None where there is none."""
     if not has_days(connection):
-        of_tag = "SELECT min(ts) AS ts FROM sample WHERE tag_id = tag.id"
-        query = f"SELECT min(oldest) FROM (SELECT ({of_tag}) AS oldest FROM tag) AS each_tag"
-        return _whole(connection, query)
-    days = [part for part in connection.exec_driver_sql(_PARTS).scalars() if part != _DEFAULT]
-    waiting = _whole(connection, f"SELECT min(ts) FROM {_DEFAULT}")
-    for day in days:
-        oldest = _whole(connection, f"SELECT min(ts) FROM {day}")
+        return _oldest_in(connection, "sample")
+    waiting = _oldest_in(connection, _DEFAULT)
+    for part, _ in _parts(connection):
+        oldest = _oldest_in(connection, part)
         if oldest is not None:
             return oldest if waiting is None else min(oldest, waiting)
     return waiting
 
 
-def _whole(connection: Connection, query: str) -> int | None:
+def _oldest_in(connection: Connection, table: str) -> int | None:
+    of_tag = f"SELECT min(ts) AS ts FROM {table} WHERE tag_id = tag.id"
+    query = f"SELECT min(oldest) FROM (SELECT ({of_tag}) AS oldest FROM tag) AS each_tag"
     found: int | None = connection.exec_driver_sql(query).scalar_one()
     return found
 
 
-def _day(part: str) -> int | None:
-    """The day of a part, since 1970; None for the default one."""
-    try:
-        return (date.fromisoformat(part.removeprefix("sample_")) - _FIRST).days
-    except ValueError:
-        return None
+def _parts(connection: Connection) -> list[tuple[str, Span]]:
+    """Every part but the default one with its days, in order."""
+    names = connection.exec_driver_sql(_PARTS).scalars().all()
+    return [(name, _span(name)) for name in names if name != _DEFAULT]
 
 
-def _name(day: int) -> str:
-    return f"sample_{(_FIRST + timedelta(days=day)).isoformat().replace('-', '')}"
+def _span(part: str) -> Span:
+    """The days of a part, of whose name they are: the first and, if of several, the last."""
+    ends = [(date.fromisoformat(text) - _FIRST).days for text in part.split("_")[1:]]
+    return ends[0], ends[-1] + 1
+
+
+def _name(span: Span) -> str:
+    days = (_date(day) for day in (span[0], span[1] - 1))
+    ends = dict.fromkeys(day.isoformat().replace("-", "") for day in days)
+    return "_".join(["sample", *ends])
+
+
+def _date(day: int) -> date:
+    return _FIRST + timedelta(days=day)
