@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from connectors.asking import Asking
 from connectors.buffering import ASK_AGAIN_S, READINGS_PER_S
 from connectors.holes import Hole, Holes
 from connectors.sources import Past, reach_of
@@ -31,6 +32,7 @@ _HOLE_SAMPLES = 3.0  # a longer silence of all tags than so many samples is a ga
 _OVERLAP_SAMPLES = 6.0  # each tag comes in order, but one may be behind another by some samples
 _WIDER = 4.0  # a tag that is behind is asked for with others, up to so many times as far behind
 _SLICE_READINGS = 100_000  # expected in one slice: two seconds of work are lost by a kill
+_SLICE_SAMPLES = 20.0  # at least: three times what is read twice for the overlap
 _NO_HISTORY = "the plant's history has no readings of it"
 _NEW_TAG = "before its first reading"
 
@@ -83,6 +85,7 @@ class Backfill:
         self._on_share = on_share
         self._readings_per_s = readings_per_s
         self._ask_again_s = ask_again_s
+        self._asking = Asking(len(plant.tags_of(source.name)))
         self._is_heard: Callable[[str], bool] = lambda _tag: False
         self._some_wait = False
         self._told: set[str] = set()  # of what goes on the audit hears once
@@ -100,6 +103,7 @@ class Backfill:
         """
         self._told.clear()
         self._is_heard = is_heard
+        await asyncio.sleep(self._asking.pause_s)  # the last link may have ended over it
         while True:
             with contextlib.suppress(TimeoutError):
                 within_s = self._ask_again_s if self._some_wait else None
@@ -110,7 +114,7 @@ class Backfill:
                 [gap for gap in await self._store.unfilled_gaps() if self._is_mine(gap, past)]
             ):
                 while not await self._fill(past, gap):
-                    await asyncio.sleep(_HISTORY_PAUSE_S)
+                    await asyncio.sleep(max(_HISTORY_PAUSE_S, self._asking.pause_s))
             self._on_share(None)
 
     def _is_mine(self, gap: Gap, past: Past) -> bool:
@@ -218,14 +222,18 @@ class Backfill:
     # -- slice by slice --------------------------------------------------------------------------
 
     async def _fill_slice(self, past: Past, filling: _Filling) -> None:
-        slice_s = _SLICE_READINGS * self._plant.sample_s / max(1, len(filling.tags))
-        to = min(filling.at + timedelta(seconds=slice_s), filling.end)
+        samples = self._asking.share * _SLICE_READINGS / max(1, len(filling.tags))
+        to = min(filling.at + self._samples(max(_SLICE_SAMPLES, samples)), filling.end)
         overlap = self._samples(_OVERLAP_SAMPLES)
-        faults, groups = [], [*filling.behind]
+        faults: list[Fault] = []
+        times: set[datetime] = set()
+        groups = [*filling.behind]
         apart = {tag for _, tags in groups for tag in tags}
         groups.append((filling.at - overlap, [tag for tag in filling.tags if tag not in apart]))
         for since, tags in groups:
-            faults += await self._read(past, filling, since, to, tags)
+            for part in self._asking.parts([tag for tag in tags if tag not in filling.mute]):
+                faults += await self._read(past, filling, since, to, part, times)
+        filling.found += len(times)
         if faults and len(faults) == len(filling.tags) and all(each.may_pass for each in faults):
             filling.waits = self._some_wait = True
             return
@@ -242,30 +250,31 @@ class Backfill:
             filling.rows.clear()
 
     async def _read(
-        self, past: Past, filling: _Filling, start: datetime, end: datetime, tags: Sequence[str]
+        self,
+        past: Past,
+        filling: _Filling,
+        start: datetime,
+        end: datetime,
+        asked: Sequence[str],
+        times: set[datetime],
     ) -> list[Fault]:
-        """Store the past of some tags in a slice; the faults of those without."""
-        asked = [tag for tag in tags if tag not in filling.mute]
-        if not asked:
-            return []
+        """Store the past of some tags in a slice, note its times; the faults of those without."""
         seconds = max((filling.end - filling.gap.started_at).total_seconds(), 1.0)
-        times: set[datetime] = set()
         began_s, count = time.monotonic(), 0
         try:
-            async with contextlib.aclosing(past.history(start, end, asked)) as batches:
-                async for batch in batches:
-                    await self._store.store_past(batch)
-                    times.update(each.source_time for each in batch)
-                    count += len(batch)
-                    done_s = (batch[-1].source_time - filling.gap.started_at).total_seconds()
-                    self._on_share(min(1.0, max(0.0, done_s / seconds)))
-                    ahead_s = count / self._readings_per_s - (time.monotonic() - began_s)
-                    await asyncio.sleep(max(0.0, ahead_s))
+            with self._asking.question(len(asked)):
+                async with contextlib.aclosing(past.history(start, end, asked)) as batches:
+                    async for batch in batches:
+                        await self._store.store_past(batch)
+                        times.update(each.source_time for each in batch)
+                        count += len(batch)
+                        done_s = (batch[-1].source_time - filling.gap.started_at).total_seconds()
+                        self._on_share(min(1.0, max(0.0, done_s / seconds)))
+                        ahead_s = count / self._readings_per_s - (time.monotonic() - began_s)
+                        await asyncio.sleep(max(0.0, ahead_s))
         except NodeFault as fault:
             self._tell_once(str(fault))
             return [each for each in fault.faults if each.where in asked]
-        finally:
-            filling.found += len(times)
         return []
 
     async def _go_without(self, filling: _Filling, fault: Fault) -> None:

@@ -7,6 +7,7 @@ and remembers everything, or what it is told to.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime, timedelta
@@ -40,7 +41,8 @@ class CountingSource:
     readings of a batch before they are handed over live. `is_remembered` says which of the past
     are still known; of tags `without_history` none ever were, and the history says so. Tags may be
     told so many samples `late`. While it `is_away` nobody can connect, and the history waits for
-    `answers`. `on_kept` hears which samples are safe.
+    `answers`; it takes `answer_s` for each tag, and a question that takes longer than `patience_s`
+    ends the link. `on_kept` hears which samples are safe.
     """
 
     def __init__(self, plant: Plant, began_s: float, every_s: float = 0.005) -> None:
@@ -56,6 +58,7 @@ class CountingSource:
         self.without_history: set[str] = set()
         self.answers = asyncio.Event()
         self.answers.set()
+        self.answer_s, self.patience_s = 0.0, math.inf
         self.is_away = False
         self.on_kept: Callable[[int, int], object] = lambda _first, _last: None
         self.lost: asyncio.Event | None = None
@@ -148,6 +151,11 @@ class _Connection:
         if not source.remembers:
             return
         wanted = set(tags or source.tags)
+        answer_s = source.answer_s * len(wanted)
+        await asyncio.sleep(min(answer_s, source.patience_s))
+        if answer_s > source.patience_s:
+            source.cut()
+            raise EndpointUnavailable("The counting plant's history got no answer.")
         first = max(0, round((start - NOON).total_seconds() / SAMPLE_S))
         last = int((end - NOON).total_seconds() // SAMPLE_S) + max(source.late.values(), default=0)
         last = min(source.number, last)

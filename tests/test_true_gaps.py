@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from collected import collecting
@@ -193,3 +194,27 @@ def test_the_open_gap_of_what_the_plant_file_has_no_more_is_ended(historian: His
             await until(lambda: not historian.count_unfilled(plant), "no gap of the new one")
 
     asyncio.run(story())
+
+
+def test_a_history_too_slow_for_all_tags_at_once_is_asked_for_less(historian: Historian) -> None:
+    """A server that looks for its history publishes nothing meanwhile: asked for six tags it looks
+    dead, over each new link again. Asked for fewer it answers, and nothing is lost."""
+    plant = counting_plant(6)
+    source = source_of(plant)
+    source.answer_s, source.patience_s = 0.2, 0.9
+    connections = 0
+
+    def connect(*given: Any) -> Any:
+        nonlocal connections
+        connections += 1
+        return source.connect()(*given)
+
+    async def story() -> None:
+        async with collecting(plant, historian, connect=connect) as told:
+            await until(is_live(told), "the link")
+            await until(lambda: any(g.is_filled for g in historian.gaps(plant)), "the past")
+            source.last = source.number
+            await until(lambda: historian.count(plant) == 6 * (source.number + 1), "all")
+
+    asyncio.run(story())
+    assert connections < 5
