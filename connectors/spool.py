@@ -31,11 +31,15 @@ from connectors.spool_file import (
     Columns,
     Unread,
     columns_of,
+    identity_of,
     is_legible,
     is_ruin,
+    is_sound,
     lost_of,
+    opened,
     put_away,
     replaced,
+    ruin,
     told,
 )
 from twin.errors import SpoolUnavailable
@@ -224,7 +228,15 @@ class Spool:
 
         All or none; raises SpoolUnavailable.
         """
-        with self._lock, told(self.path), self._writing():
+        with self._lock, told(self.path):
+            self._mended(self._put_back)
+        with self._counting:
+            before = self.rows
+            self._count()
+            return self.rows - before
+
+    def _put_back(self) -> None:
+        with self._writing():
             self._delete_done()
             found = self._database.execute("SELECT id, blob FROM quarantine ORDER BY id").fetchall()
             for number, blob in found:
@@ -232,15 +244,16 @@ class Spool:
                 if parcel is not None:
                     self._database.execute(_PUT, columns_of(parcel))
                     self._database.execute("DELETE FROM quarantine WHERE id = ?", (number,))
-        with self._counting:
-            before = self.rows
-            self._count()
-            return self.rows - before
 
     def drop_quarantined(self) -> int:
         """Delete for ever what was set aside; how many readings. Raises SpoolUnavailable."""
-        with self._lock, told(self.path), self._writing():
-            self._database.execute("DELETE FROM quarantine")
+
+        def drop() -> None:
+            with self._writing():
+                self._database.execute("DELETE FROM quarantine")
+
+        with self._lock, told(self.path):
+            self._mended(drop)
         dropped, self.quarantined_rows = self.quarantined_rows, 0
         return dropped
 
@@ -248,7 +261,7 @@ class Spool:
         """What was set aside, the newest first."""
         query = "SELECT reason, rows, blob FROM quarantine ORDER BY id DESC LIMIT ?"
         with self._lock, told(self.path):
-            found = self._database.execute(query, (limit,)).fetchall()
+            found = self._mended(lambda: self._database.execute(query, (limit,)).fetchall())
         return [Quarantined(reason, rows, _readable(blob)) for reason, rows, blob in found]
 
     # -- a full disk -----------------------------------------------------------------------------
@@ -268,37 +281,41 @@ class Spool:
         # Nobody else may read it. Only if it is not there: closing it would end another's lock.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
-        self._database = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False
-        )
+        self._database = opened(self.path)
         try:
             for setting in SETTINGS:
                 self._database.execute(f"PRAGMA {setting}").fetchall()
             self._database.execute("BEGIN EXCLUSIVE")  # and from now on no other process can
             for statement in SCHEMA.split(";"):
                 self._database.execute(statement)
-            known = self._database.execute("SELECT identity FROM spool").fetchone()
-            self.identity = known[0] if known else self.identity or uuid.uuid4().hex
+            known = identity_of(self._database)
+            self.identity = known or self.identity or uuid.uuid4().hex
             if not known:
                 self._database.execute("INSERT INTO spool VALUES (?)", (self.identity,))
             self._database.execute("COMMIT")
             self._count()
+        except UnicodeDecodeError as error:  # as in `identity_of`
+            self._database.close()
+            raise ruin() from error
         except BaseException:
             self._database.close()
             raise
 
     def _count(self) -> None:
-        sums = f"sum(rows), sum(length(blob) + {_ROW_BYTES}), max(id)"
+        # Not sum(), which fails where a damaged number is too large.
+        sums = f"total(rows), total(length(blob) + {_ROW_BYTES}), max(id)"
         found = self._database.execute(f"SELECT count(*), {sums} FROM parcel").fetchone()
-        self._parcels, self.rows, self._bytes, self.newest_number = (each or 0 for each in found)
-        query = "SELECT coalesce(sum(rows), 0) FROM quarantine"
-        (self.quarantined_rows,) = self._database.execute(query).fetchone()
+        self._parcels, self.rows, self._bytes, self.newest_number = (
+            int(each or 0) for each in found
+        )
+        (rows,) = self._database.execute("SELECT total(rows) FROM quarantine").fetchone()
+        self.quarantined_rows = int(rows)
 
-    def _open_anew(self, ruin: sqlite3.DatabaseError) -> None:
+    def _open_anew(self, error: sqlite3.DatabaseError) -> None:
         """Begin again with what can be read of a ruined file, or else with an empty one."""
-        if not is_ruin(ruin):
-            raise ruin
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as damaged:
+        if not is_ruin(error):
+            raise error
+        with contextlib.closing(opened(self.path)) as damaged:
             self._database = damaged
             self._salvage()
         self._unread = Unread()  # whoever begins marks what it does not know as silent
@@ -356,7 +373,10 @@ class Spool:
     def _first(self, rows: int) -> list[tuple[int, Parcel]]:
         taken: list[_Size] = []
         count = 0
-        for number, held, size in self._database.execute(_FIRST, (self._done,)).fetchall():
+        for number, size, *head in self._database.execute(_FIRST, (self._done,)).fetchall():
+            if not (isinstance(size, int) and is_sound(*head)):
+                raise ruin()
+            held = head[0]
             taken.append((number, held, size))
             count += held
             if count >= rows:
@@ -369,6 +389,8 @@ class Spool:
             return self._cache[number]
         query = "SELECT rows, source, first, last, crc, blob FROM parcel WHERE id = ?"
         found = self._database.execute(query, (number,)).fetchone()
+        if found is None or not isinstance(found[-1], bytes):
+            raise ruin()
         rows, source, first_us, last_us, crc, blob = found
         if is_legible(blob, crc):
             return unpacked(blob)
@@ -381,7 +403,8 @@ class Spool:
 
 
 _FIRST = (
-    f"SELECT id, rows, length(blob) + {_ROW_BYTES} FROM parcel WHERE id > ? ORDER BY id LIMIT 500"
+    f"SELECT id, length(blob) + {_ROW_BYTES}, rows, source, first, last FROM parcel "
+    "WHERE id > ? ORDER BY id LIMIT 500"
 )
 _PUT = "INSERT INTO parcel (rows, source, first, last, crc, blob) VALUES (?, ?, ?, ?, ?, ?)"
 _REPLACE = "UPDATE parcel SET crc = ?, blob = ? WHERE id = ?"

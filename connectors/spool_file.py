@@ -12,7 +12,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Set
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,13 @@ _COPY = "INSERT INTO parcel VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HEAD = "SELECT rows, source, first, last, crc FROM parcel WHERE id = ?"
 _BLOB = "SELECT blob FROM parcel WHERE id = ?"
 _LAST = ("SELECT seq FROM sqlite_sequence WHERE name = 'parcel'", "SELECT max(id) FROM parcel")
+_MOST_PARCELS = 10_000_000  # ten times what the quota holds: a larger number is damaged itself
+_ALL_TIME = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
-def is_legible(blob: bytes, crc: int) -> bool:
+def is_legible(blob: Any, crc: Any) -> bool:
     """Whether the bytes are those that were put."""
-    if zlib.crc32(blob) != crc:
+    if not isinstance(blob, bytes) or zlib.crc32(blob) != crc:
         return False
     with contextlib.suppress(ValueError):
         unpacked(blob)
@@ -87,6 +89,19 @@ def columns_of(parcel: Parcel) -> Columns:
     blob = packed(parcel)
     times_us = (microseconds_of(first), microseconds_of(last))
     return rows_of(parcel), source, *times_us, zlib.crc32(blob), blob
+
+
+def is_sound(rows: Any, source: Any, first_us: Any, last_us: Any) -> bool:
+    """Whether these can be a parcel's columns: SQLite hands out a torn page's as they are."""
+    low_us, high_us = map(microseconds_of, _ALL_TIME)
+    return (
+        all(isinstance(each, int) for each in (rows, first_us, last_us))
+        and isinstance(source, str)
+        and "\N{REPLACEMENT CHARACTER}" not in source
+        and rows >= 0
+        and low_us <= first_us <= high_us
+        and low_us <= last_us <= high_us
+    )
 
 
 def lost_of(source: str, first_us: int, last_us: int) -> Lost:
@@ -129,7 +144,7 @@ def _salvaged(
     damaged: sqlite3.Connection, after: int, unread: Unread
 ) -> Iterator[tuple[int, Parcel, int]]:
     """What can be read behind parcel `after`, in order: number, parcel, and readings it lost."""
-    for number in range(after + 1, _last_number(damaged) + 1):
+    for number in range(after + 1, _last_number(damaged, after) + 1):
         try:
             head = damaged.execute(_HEAD, (number,)).fetchone()
         except sqlite3.DatabaseError:
@@ -138,6 +153,9 @@ def _salvaged(
         if head is None:
             continue
         rows, source, first_us, last_us, crc = head
+        if not is_sound(rows, source, first_us, last_us):
+            unread.begin()
+            continue
         if rows:
             for mark in unread.marks_before(source, moment_of(last_us)):
                 yield number, mark, 0
@@ -156,12 +174,13 @@ def _content(damaged: sqlite3.Connection, number: int) -> bytes | None:
     return found[0] if found else None
 
 
-def _last_number(damaged: sqlite3.Connection) -> int:
+def _last_number(damaged: sqlite3.Connection, after: int) -> int:
+    most = after + _MOST_PARCELS
     for query in _LAST:
         with contextlib.suppress(sqlite3.DatabaseError):
             found = damaged.execute(query).fetchone()
-            if found is not None and found[0] is not None:
-                return int(found[0])
+            if found is not None and isinstance(found[0], int) and found[0] < most:
+                return found[0]
     return 0
 
 
@@ -215,7 +234,7 @@ def _copy(
     old: sqlite3.Connection, new: sqlite3.Connection, after: int, left: int, unread: Unread
 ) -> int:
     """Fill a new file; the new number of parcel `left`."""
-    (identity,) = old.execute("SELECT identity FROM spool").fetchone()
+    identity = identity_of(old)
     new.executescript(SCHEMA)
     new.execute("BEGIN")
     new.execute("INSERT INTO spool VALUES (?)", (identity,))
@@ -233,6 +252,31 @@ def _copy(
             newest = number
     new.execute("COMMIT")
     return newest
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection that waits for nobody, for any thread, and shows damaged text as such."""
+    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    database.text_factory = lambda stored: stored.decode(errors="replace")
+    return database
+
+
+def identity_of(database: sqlite3.Connection) -> str | None:
+    """The file's own name, None where it has none yet; raises sqlite3.DatabaseError."""
+    try:
+        found = database.execute("SELECT identity FROM spool").fetchone()
+    except UnicodeDecodeError as error:  # SQLite quotes what is damaged, and Python reads it
+        raise ruin() from error
+    if found is not None and not isinstance(found[0], str):
+        raise ruin()
+    return found[0] if found else None
+
+
+def ruin() -> sqlite3.DatabaseError:
+    """What SQLite raises of damage that it sees, for damage that it does not see."""
+    error = sqlite3.DatabaseError("the file holds what was never put there")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def is_ruin(error: sqlite3.Error) -> bool:

@@ -312,3 +312,31 @@ def test_a_ruined_quarantine_holds_nothing_up(tmp_path: Path) -> None:
         spool.set_aside(batch(8), "no")
         assert taken_out(spool) == [batch(0), batch(1)]
         assert [each.parcel for each in spool.quarantined()] == [batch(8)]
+
+
+def test_whatever_is_damaged_the_rest_goes_on(tmp_path: Path) -> None:
+    """SQLite hands out much of a torn page as it is, numbers that are none and texts of no signs:
+    that is damage too. What comes out is what was put, in order, and what is put next."""
+    path, put = tmp_path / "spool", [batch(row) for row in range(40)]
+    with Spool(path, ballast_bytes=1) as spool:
+        for each in put:
+            spool.put([each])
+        spool.set_aside(batch(50), "no")
+        spool._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        whole = path.read_bytes()
+    chance, mended = random.Random(1000), 0
+    for _ in range(60):
+        content = bytearray(whole)
+        at, length = chance.randrange(len(whole)), chance.choice([1, 100, 512, 4096])
+        content[at : at + length] = chance.choice([bytes(length), chance.randbytes(length)])
+        for each in tmp_path.iterdir():
+            each.unlink()
+        path.write_bytes(content[: chance.choice([None, at])])
+        with Spool(path, ballast_bytes=1) as again:
+            found = [each for each in taken_out(again) if isinstance(each, Batch)]
+            assert found == [each for each in put if each in found]
+            again.put([batch(99)])
+            assert batch(99) in taken_out(again)
+            again.quarantined()
+            mended += again.damaged_file is not None
+    assert mended > 20
