@@ -56,12 +56,12 @@ class Asking:
             is_answered = True
             raise
         finally:
-            took_s = time.monotonic() - began_s
             if is_answered:
                 self._unanswered = 0
+                took_s = time.monotonic() - began_s
                 is_quick = took_s * self._at_once / tags < _QUICK_S
                 self.share = min(1.0, 2 * self.share if is_quick else self.share)
-            elif took_s > _QUICK_S:  # else the link broke by itself
+            else:
                 self._unanswered += 1
                 self.share = max(_LEAST_SHARE, self.share / _LESS)
 

@@ -110,10 +110,10 @@ class Backfill:
                 await asyncio.wait_for(self._has_gaps.wait(), within_s)
             self._has_gaps.clear()
             self._some_wait = False
-            for gap in reversed(
-                [gap for gap in await self._store.unfilled_gaps() if self._is_mine(gap, past)]
-            ):
-                while not await self._fill(past, gap):
+            gaps = [gap for gap in await self._store.unfilled_gaps() if self._is_mine(gap, past)]
+            for gap in reversed(gaps):
+                if not await self._fill(past, gap):
+                    self._has_gaps.set()  # again, when each of the others has had its turn
                     await asyncio.sleep(max(_HISTORY_PAUSE_S, self._asking.pause_s))
             self._on_share(None)
 
@@ -130,6 +130,7 @@ class Backfill:
         """Read a gap from the source's history; False where another try may help."""
         filling = await self._begun(past, gap)
         try:
+            await self._fill_slice(past, filling)  # of a single moment too: its reading may be lost
             while filling.at < filling.end and not filling.waits:
                 await self._fill_slice(past, filling)
         except EndpointUnavailable as fault:

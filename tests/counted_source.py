@@ -41,8 +41,9 @@ class CountingSource:
     readings of a batch before they are handed over live. `is_remembered` says which of the past
     are still known; of tags `without_history` none ever were, and the history says so. Tags may be
     told so many samples `late`. While it `is_away` nobody can connect, and the history waits for
-    `answers`; it takes `answer_s` for each tag, and a question that takes longer than `patience_s`
-    ends the link. `on_kept` hears which samples are safe.
+    `answers`, after `on_question` has heard its span; it takes `answer_s` for each tag, and a
+    question that takes longer than `patience_s` ends the link. `on_kept` hears which samples are
+    safe.
     """
 
     def __init__(self, plant: Plant, began_s: float, every_s: float = 0.005) -> None:
@@ -58,6 +59,7 @@ class CountingSource:
         self.without_history: set[str] = set()
         self.answers = asyncio.Event()
         self.answers.set()
+        self.on_question: Callable[[datetime, datetime], object] = lambda _start, _end: None
         self.answer_s, self.patience_s = 0.0, math.inf
         self.is_away = False
         self.on_kept: Callable[[int, int], object] = lambda _first, _last: None
@@ -147,6 +149,7 @@ class _Connection:
         self, start: datetime, end: datetime, tags: Sequence[str] | None = None
     ) -> AsyncGenerator[list[Reading], None]:
         source = self._source
+        source.on_question(start, end)
         await source.answers.wait()
         if not source.remembers:
             return

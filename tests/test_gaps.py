@@ -190,7 +190,7 @@ def test_a_spool_that_is_too_small_becomes_a_gap_and_is_filled(historian: Histor
                 with locked(historian.path):
                     await until(lambda: emulator.truth.now >= ends_at, "the last sample")
                     assert "quota" in told[-1].spool.losing
-                    assert told[-1].spool.is_high
+                    await until(lambda: told[-1].spool.is_high, "the high water")
                     assert told[-1].spool.share < 1.5
                 await until(lambda: historian.count(plant) == emulator.emitted, "all", 40)
                 await until(lambda: is_filled(historian, plant), "the backfill")

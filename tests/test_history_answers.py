@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from collected import collecting, is_asked
+from collected import collecting, is_asked, is_filled
+from counted_source import CountingSource, counting_plant
 from one_tank import NOON, Forgotten, forget, live_tank, until
+from test_collecting_faults import numbers
 
 from connectors.buffering import Buffering
 from connectors.ingest import collect
+from connectors.opcua import Session
 from dashboard.workers.history import is_first_history_awaited
+from twin.errors import EndpointUnavailable
 from twin.historian import Gap, Historian
 from twin.plant import Plant
 
@@ -80,6 +85,98 @@ def test_a_server_without_any_history_is_asked_once(tmp_path: Path) -> None:
                 assert "BadServiceUnsupported" in told.message
 
     asyncio.run(story())
+
+
+def test_an_archive_that_takes_long_is_waited_for() -> None:
+    """Longer than any other request may take: it reads from disks."""
+
+    async def story() -> int:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            service = emulator.server.iserver.history_manager
+            inner = service.read_history
+
+            async def read_slowly(params: Any) -> list[Any]:
+                await asyncio.sleep(1.5)  # the fault is held for its time
+                return list(await inner(params))
+
+            service.read_history = read_slowly
+            async with Session(emulator.plant, request_timeout_s=1.0) as session:
+                past = session.history(NOON - timedelta(minutes=5), NOON, [SENSOR])
+                return sum([len(batch) async for batch in past])
+
+    assert asyncio.run(story()) == 31
+
+
+def test_a_lost_reading_of_one_moment_is_asked_for(tmp_path: Path) -> None:
+    """A gap that begins and ends with it: the history has it."""
+    plant = counting_plant(2)
+    source = CountingSource(plant, time.monotonic() - 2.0, 0.05)
+    with Historian.create(tmp_path / "plant.db") as historian:
+        historian.register(plant)
+        historian.store([r for r in source.samples(0, 40) if r.value != 8], plant)
+        historian.add_gap(plant, source.at(8), source.at(8), "lost", source="opcua")
+
+        async def story() -> None:
+            async with collecting(plant, historian, connect=source.connect()):
+                await until(lambda: is_filled(historian, plant), "the gaps")
+
+        asyncio.run(story())
+        assert numbers(historian, source, "counter0")[:41] == list(range(41))
+
+
+def test_a_gap_that_gets_no_answer_holds_up_no_other(tmp_path: Path) -> None:
+    """The newest is asked for first, and then the others all the same."""
+    plant = counting_plant(2)
+    source = CountingSource(plant, time.monotonic() - 2.0, 0.05)
+
+    def refuse(_start: datetime, end: datetime) -> None:
+        if end == source.at(30):
+            raise EndpointUnavailable("no answer in time")
+
+    source.on_question = refuse
+    with Historian.create(tmp_path / "plant.db") as historian:
+        historian.register(plant)
+        historian.add_gap(plant, source.at(2), source.at(5), "early", source="opcua")
+        historian.add_gap(plant, source.at(20), source.at(30), "late", source="opcua")
+
+        async def story() -> None:
+            async with collecting(plant, historian, connect=source.connect()):
+                await until(lambda: "early" in filled(historian, plant), "the other")
+                assert "late" not in filled(historian, plant)
+
+        asyncio.run(story())
+
+
+def test_a_history_that_takes_the_link_down_with_it_is_left_alone(tmp_path: Path) -> None:
+    """Asked again at once only once: what comes live counts more."""
+    plant = counting_plant(2)
+    source = CountingSource(plant, time.monotonic(), 0.05)
+    asked = 0
+
+    def fall(_start: datetime, _end: datetime) -> None:
+        nonlocal asked
+        asked += 1
+        source.answers.clear()
+        source.cut()
+
+    source.on_question = fall
+    with Historian.create(tmp_path / "plant.db") as historian:
+
+        async def story() -> None:
+            async with collecting(plant, historian, connect=source.connect()) as told:
+                await until(lambda: asked == 2, "two questions")
+                await until(lambda: told[-1].sources[0].reconnects == 2, "a link")
+                wanted = source.number + 40
+                await until(lambda: source.number >= wanted, "a while")
+                assert (asked, told[-1].sources[0].reconnects) == (2, 2)
+                assert told[-1].link == "live"
+
+        asyncio.run(story())
+
+
+def filled(historian: Historian, plant: Plant) -> set[str]:
+    """The reasons of the gaps that are filled."""
+    return {gap.reason for gap in historian.gaps(plant) if gap.is_filled}
 
 
 def gaps(historian: Historian, plant: Plant) -> dict[str | None, Gap]:

@@ -9,12 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from asyncua import ua
+from asyncua.ua.ua_binary import struct_from_binary
 
 from connectors.opcua.limits import TOO_MUCH, Service
 from connectors.opcua.link import Link
 from connectors.opcua.requests import history_request
 from connectors.opcua.values import is_unanswered
 from twin.errors import Fault, NodeFault
+
+#: An archive on disks may take so long; that the link lives is told by its publishes meanwhile.
+_ANSWER_WITHIN_S = 30.0
 
 #: What a server says of a node whose history it has, but cannot bring just now, beside
 #: `is_unanswered` (OPC 10000-4, 7.39.2).
@@ -93,7 +97,7 @@ async def _ask(
     """
     continued = [(nodes[name], point) for name, point in pending.items()]
     try:
-        told = list(await link.services.history_read(history_request(continued, start, end)))
+        told = await _results(link, history_request(continued, start, end))
     except TOO_MUCH:
         if not link.limits.was_too_much(Service.HISTORY, len(pending)):
             raise
@@ -103,6 +107,15 @@ async def _ask(
     if len(told) != len(pending):
         raise ua.UaError(f"{len(told)} answers to {len(pending)} questions")
     return told
+
+
+async def _results(link: Link, parameters: Any) -> list[Any]:
+    request = ua.HistoryReadRequest()
+    request.Parameters = parameters
+    answer = await link.ask(request, _ANSWER_WITHIN_S)
+    response = struct_from_binary(ua.HistoryReadResponse, answer)
+    response.ResponseHeader.ServiceResult.check()
+    return list(response.Results or ())
 
 
 def _sort(link: Link, pending: Mapping[str, Any], told: list[Any] | None) -> _Answers:

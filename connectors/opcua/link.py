@@ -138,6 +138,16 @@ class Link:
                 f"{self.endpoint}: {what} got no answer ({told}). Check the server."
             ) from reason
 
+    async def ask(self, request: Any, within_s: float) -> Any:
+        """The server's answer in bytes, to a request that may take longer than others.
+
+        Raises one of LINK_ERRORS.
+        """
+        protocol = self._client.uaclient.protocol
+        if protocol is None:
+            raise ConnectionError("the connection broke")
+        return await protocol.send_request(request, within_s)
+
     async def namespaces(self) -> list[str]:
         """The server's namespaces, by index."""
         return [str(each) for each in await self._client.get_namespace_array()]
