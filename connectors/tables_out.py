@@ -164,7 +164,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _iso(us: int) -> str:
-    return (_EPOCH + timedelta(microseconds=us)).isoformat()
+    """A time since 1970 as text; empty where it is one of no calendar, as in a damaged row."""
+    try:
+        return (_EPOCH + timedelta(microseconds=us)).isoformat()
+    except OverflowError:
+        return ""
 
 
 def all_tags(plant: Plant, historian: Historian, given: Sequence[str]) -> tuple[str, ...]:

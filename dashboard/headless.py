@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import socket
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from dashboard.comparison import TEST_SEEDS, check_whole_steps, compare, compari
 from dashboard.demo import create_database, emulator_process, keep_running, plant_processes
 from dashboard.settings import Settings
 from dashboard.workers import EMULATOR_START
+from dashboard.workers.ending import sigterm_like_ctrl_c
 from twin.errors import EndpointUnavailable, UsageError
 from twin.historian import Historian
 from twin.plant import Plant, Role
@@ -82,7 +82,7 @@ def headless_demo(
     with (
         tempfile.TemporaryDirectory(prefix="plantwright-") as folder,
         Progress(console=console) as bar,
-        _sigterm_like_ctrl_c(),
+        sigterm_like_ctrl_c(),
     ):
         own = _own_settings(settings, plant, Path(folder))
         wire_hour = _WireHour(name, own, wire_hours, logs_dir=settings.logs_dir() / "headless")
@@ -104,16 +104,6 @@ def headless_demo(
     for count in ("proposals", "refused"):
         compared[f"{count}_in_comparison"] = compared.pop(count)
     return {"plant": plant.plant, **wired, **compared}
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, so that all processes are ended and folders go."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

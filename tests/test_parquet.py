@@ -8,6 +8,7 @@ import math
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_line import CommandLine, clear_environment
-from each_database import seen_by_hand
+from command_line import CommandLine, clear_environment, start
+from each_database import by_hand, seen_by_hand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_plant import DEMAND, LEVEL, NOON, PUMP, at, level, small_plant
@@ -28,6 +29,8 @@ from connectors.parquet import ParquetWriter, import_parquet
 from connectors.tables_out import Asked, CsvWriter, export
 from twin.errors import FileFault
 from twin.historian import AnnotationKind, Historian, Keep
+from twin.historian.schema import microseconds
+from twin.readings import Readings
 from twin.records import BAD, GOOD, UNCERTAIN, Mark, Reading
 
 PLANT = small_plant()
@@ -421,6 +424,17 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     assert (answer.code, "Not one value in it is known" in answer.out) == (0, True)
 
 
+def test_a_damaged_arrival_ends_no_export(historian: Historian, tmp_path: Path) -> None:
+    """A time of no calendar is left empty; the value and the rows around it are there."""
+    historian.store([level(0, 1.0), level(10, 2.0)])
+    by_hand(historian.url, f"UPDATE sample SET delay = {10**18} WHERE ts = {microseconds(NOON)}")
+    path = tmp_path / "x.csv"
+    assert export(PLANT, historian, path, ALWAYS, CsvWriter).rows == 2
+    first, second = [*csv.DictReader(path.open(encoding="utf-8"))]
+    assert (first["value"], first["arrival_time"]) == ("1.0", "")
+    assert second["arrival_time"] == at(11).isoformat()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -443,6 +457,29 @@ def test_a_wrong_export_is_told(
     assert answer.code in (1, 2)
     assert told in answer.err
     assert not (tmp_path / words[0]).exists()
+
+
+def test_an_export_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    """SIGTERM in the middle, as of a service that is stopped: no file, no part of one."""
+    from twin.plant import read_plant
+
+    tanks, count = read_plant("four_tank"), 400_000
+    times_us = microseconds(NOON) + 1_000_000 * np.arange(count)
+    whole = np.zeros(count, np.int64)
+    with Historian.create(tmp_path / "four_tank.db") as historian:
+        historian.register(tanks)
+        names = (tanks.tags[0].name,)
+        historian.store(
+            Readings(names, whole, times_us, times_us, whole * 1.0, whole, whole), tanks
+        )
+    with start(tmp_path, "export", "four_tank", str(tmp_path / "x.csv")) as exporting:
+        part, give_up_at = tmp_path / ".x.csv.part", time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+        exporting.terminate()
+        _, told = exporting.communicate(timeout=60)
+    assert (exporting.returncode, "Interrupted before it was done" in told) == (130, True)
+    assert not [*tmp_path.glob("*x.csv*"), *tmp_path.glob(".x*")]
 
 
 def test_an_edge_box_without_pyarrow_is_told(tmp_path: Path) -> None:

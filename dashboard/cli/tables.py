@@ -97,6 +97,7 @@ def export(
     known, in gaps, and in what somebody annotated as bad data.
     """
     from connectors.tables_out import Asked, all_tags, export
+    from dashboard.workers.ending import sigterm_like_ctrl_c
 
     above_zero(wide=wide)
     if wide is not None and wide > _LONGEST_STEP_S:
@@ -114,7 +115,8 @@ def export(
         if wide is not None:  # a step of the epoch's grid, so that two files fit together
             start = _next_on_grid(start, end, wide)
         asked = Asked(names, start, end, wide)
-        report = export(found, historian, file, asked, open_writer, progress)
+        with sigterm_like_ctrl_c():
+            report = export(found, historian, file, asked, open_writer, progress)
     tell(as_json, asdict(report), report.text())
 
 

@@ -28,6 +28,16 @@ def ending() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside, so that processes, folders and parts of files go."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def told_to_end() -> asyncio.Event:
     """The same for the running event loop."""
     stop = asyncio.Event()
