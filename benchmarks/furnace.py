@@ -304,7 +304,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:36} {'not known' if value is None else format(value, '10.3f')}")
     for table in tables:
-        print(f"\n{pd.DataFrame(table).set_index('arm').T.to_string(na_rep='')}")
+        print(f"\n{pd.DataFrame(table).set_index('arm').T.to_string(na_rep='none')}")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def _stopped(record: Mapping[str, Any]) -> str:
 def _unusable(reasons: Sequence[str], tags: int) -> str:
     if not reasons:
         return "none"
-    first = " ".join(reasons[:_SHOWN])
+    first = text.with_durations(" ".join(reasons[:_SHOWN]))
     rest = f" … and {len(reasons) - _SHOWN} more (--json tells all)."
     return f"{len(reasons)} of {tags}. {first}{rest if len(reasons) > _SHOWN else ''}"
 

@@ -243,6 +243,16 @@ def test_what_is_no_address_is_a_wrong_call(plantwright: CommandLine, typed: str
     assert "Did you mean 'browse'? See `plantwright --help`." in plantwright("brows").err
 
 
+@pytest.mark.parametrize("under", ["blah", "ns=2;s=blah", "nsu=urn:x;blah", "i=x", "s="])
+def test_a_start_that_names_no_node_is_a_wrong_call(plantwright: CommandLine, under: str) -> None:
+    """With how to write one, before anybody is asked."""
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/"  # where nobody answers
+    refused = plantwright("browse", endpoint, "--under", under, "--json")
+    told = refused.record["message"]
+    assert (refused.code, told.startswith(f"--under {under}: ")) == (2, True)
+    assert "Write it as nsu=URI;s=NAME, or i=NUMBER" in told
+
+
 def test_a_draft_that_could_not_be_written_is_refused_before_the_walk(
     plantwright: CommandLine, tmp_path: Path
 ) -> None:

@@ -656,6 +656,7 @@ def test_the_status_of_many_unusable_tags_names_a_few(call: CommandLine, lived: 
     tags = len(four_tank().tags)
     assert line.startswith(f"unusable tags: {tags} of {tags}. ")
     assert f"{tags - 3} more" in line
+    assert "last reading is 1 h old;" in line
     assert len(call("status", "four_tank", "--json").record["unusable_tags"]) == tags
 
 

@@ -661,6 +661,13 @@ def test_stored_sentences_read_as_a_person_writes() -> None:
     assert text.on_paper(doubled) == "pump_1.setpoint: 131 s old."
     other = "pump_1.setpoint needs tank_1.level: tank_1.level: 131 s old."
     assert text.on_paper(other) == other
+    old = "last reading is 27580278 s old; readings older than 60 s are not used."
+    assert (
+        text.on_paper(old)
+        == "last reading is 319 d 5 h old; readings older than 60 s are not used."
+    )
+    for few in ("999 s old", "2.1234 s old", "1200 s/K", "tag.1200 set"):
+        assert text.with_durations(few) == few
 
 
 @given(st.from_regex(r"\A\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z\Z"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from furnace_line import FURNACE, PLANT
 from made_furnace import made_residual
 from small_plant import small_plant
 
-from dashboard.comparison import check_whole_steps, comparison_of, forced_stop, slabs
+from dashboard.comparison import check_whole_steps, comparison_of, forced_stop, slab_errors, slabs
 from dashboard.comparison.forced_stop import (
     SLABS_AFTER,
     StopEffect,
@@ -24,7 +25,13 @@ from dashboard.comparison.forced_stop import (
     stopped_slab,
 )
 from dashboard.comparison.lockstep import ArmResult
-from dashboard.comparison.slab_errors import SlabErrors, first_promoted
+from dashboard.comparison.slab_errors import (
+    ArmErrors,
+    SlabErrors,
+    first_promoted,
+    forecast_figures,
+    forecast_rows,
+)
 from dashboard.comparison.slab_figures import criteria, interval, rows, slab_figures
 from dashboard.comparison.slab_score import (
     SlabScore,
@@ -326,6 +333,20 @@ def test_slabs_made_hotter_do_not_make_up_for_those_made_colder() -> None:
     told = stop_figures([mixed], [hotter])
     assert told["stop_change_over_baseline"] == 0.0
     assert told["stop_change_per_slab_over_baseline"] == pytest.approx(0.5)
+
+
+def test_where_no_slab_left_errors_are_not_known() -> None:
+    """A short run judges zones alone: what no slab tells is NaN, without a warning, never zero."""
+    none, seen = np.empty(0), np.array([[3.0, -3.0]])
+    errors = ArmErrors(none, np.array([math.nan]), seen, np.array([2.0]))
+    result = SlabErrors(1, "physics", None, dict.fromkeys(slab_errors.ARMS, errors))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row, figures = forecast_rows([result])[0], forecast_figures([result])
+    assert [math.isnan(row[name]) for name in ("slab_k", "slab_bias_k", "shown_k")] == [True] * 3
+    assert (row["zone_k"], row["fuel_mw"]) == (3.0, 2.0)
+    assert math.isnan(figures["forecast_rmse_over_physics"])
+    assert figures["zone_forecast_rmse_over_physics"] == 1.0
 
 
 def test_the_first_promoted_residual_is_the_first_seeds_that_has_one() -> None:

@@ -17,6 +17,7 @@ from dashboard.cli.door import console, refuse, tell
 from dashboard.cli.options import ForceOption, JsonOption, above_zero, check_output, settings_of
 from twin.errors import UsageError
 from twin.plant import Security, is_opcua_address
+from twin.plant.node_text import is_plain, node_parts
 
 if TYPE_CHECKING:
     from connectors.opcua.browse import Browsed
@@ -61,6 +62,7 @@ def browse(
     above_zero(limit=limit)
     if not is_opcua_address(endpoint):
         raise UsageError(f"{endpoint} is no OPC UA address. Write it as opc.tcp://HOST:PORT/PATH.")
+    _check_start(under)
     if output is not None:
         check_output(output, force)
     security = Security(policy, mode, login)
@@ -80,6 +82,19 @@ def browse(
     if output is not None and not usable:
         refuse(as_json, record, f"{output} is not written. {_told(found, None)}")
     tell(as_json, record, _told(found, output))
+
+
+def _check_start(under: str) -> None:
+    """Refuse a --under that names no node, before anything is asked for."""
+    if not under:
+        return
+    try:
+        node_parts(under)
+        if is_plain(under):
+            raise ValueError("it says no namespace")
+    except ValueError as wrong:
+        remedy = "Write it as nsu=URI;s=NAME, or i=NUMBER for a node of OPC UA's own."
+        raise UsageError(f"--under {under}: {wrong}. {remedy}") from None
 
 
 def _found(endpoint: str, security: Security, under: str, match: str, limit: int | None) -> Browsed:

@@ -111,12 +111,15 @@ def forecast_figures(results: Sequence[SlabErrors]) -> dict[str, float]:
 
 
 def forecast_rows(results: Sequence[SlabErrors]) -> list[dict[str, float | str]]:
-    """One row per arm: RMSE of slabs (K, real and shown), zones (K) and header (MW)."""
+    """One row per arm: RMSE of slabs (K, real and shown), zones (K) and header (MW).
+
+    NaN where there was none to judge: in a short run no slab leaves when a forecast ends.
+    """
     return [
         {
             "arm": arm,
             "slab_k": _rmse([result.arms[arm].real_k for result in results]),
-            "slab_bias_k": float(np.concatenate([r.arms[arm].real_k for r in results]).mean()),
+            "slab_bias_k": _mean(np.concatenate([r.arms[arm].real_k for r in results])),
             "shown_k": _rmse([result.arms[arm].shown_k for result in results]),
             "zone_k": _rmse([result.arms[arm].zone_k for result in results]),
             "fuel_mw": _rmse([result.arms[arm].fuel_mw for result in results]),
@@ -161,4 +164,10 @@ class _Scoring:
 
 
 def _rmse(errors: Sequence[Series]) -> float:
-    return math.sqrt(float(np.nanmean(np.concatenate([each.ravel() for each in errors]) ** 2)))
+    return math.sqrt(_mean(np.concatenate([each.ravel() for each in errors]) ** 2))
+
+
+def _mean(values: Series) -> float:
+    """The mean of what is known; NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -26,6 +26,7 @@ _PRODUCT = re.compile(r"(?<=\w)\*(?=\w)")
 _SEVERITIES = ("good", "uncertain", "bad", "bad")
 _CELSIUS = re.compile(r"\bdegC\b")
 _STATUS_CODE = re.compile(r"\b0x([0-9a-fA-F]{8})\b")
+_MANY_SECONDS = re.compile(r"(?<![\w.,])(\d{4,}) s(?![\w/])")
 _ITSELF = re.compile(r"(?<!\S)(\S+) needs \1: \1: ")
 _ISO_TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
 _SEAL = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\.[0-9a-f]{64}\b")
@@ -77,14 +78,20 @@ def signed(value: float | None, decimals: int = 2) -> str:
 def on_paper(sentence: str) -> str:
     """A sentence as one writes it for people: "7.4 cm**3/s" becomes "7.4 cm³/s", degC °C.
 
-    A status code becomes its severity ("bad"), and a tag that needs itself is named once.
+    A status code becomes its severity ("bad"), a tag that needs itself is named once, and thousands
+    of seconds are told in larger units.
     """
     for power, sign in _SUPERSCRIPTS.items():
         sentence = sentence.replace(power, sign)
     sentence = _CELSIUS.sub("°C", sentence)
     sentence = _STATUS_CODE.sub(lambda code: _SEVERITIES[int(code[1], 16) >> 30], sentence)
     sentence = _ITSELF.sub(r"\1: ", sentence)
-    return _PRODUCT.sub("·", sentence)
+    return _PRODUCT.sub("·", with_durations(sentence))
+
+
+def with_durations(sentence: str) -> str:
+    """A sentence with thousands of seconds in larger units: "319 d 5 h old"; fewer stay seconds."""
+    return _MANY_SECONDS.sub(lambda found: duration(float(found[1])), sentence)
 
 
 def told(sentence: str, plant: Plant) -> str:
