@@ -110,7 +110,7 @@ def by_columns(parcel: Parcel) -> Parcel:
 
 
 def packed(parcel: Parcel) -> bytes:
-    """The parcel as bytes."""
+    """The parcel as bytes; raises OverflowError for a quality or mark that OPC UA has not."""
     head, body = _batch_parts(parcel) if isinstance(parcel, Batch) else (_fields(parcel), b"")
     text = json.dumps({"form": _FORM, "is": type(parcel).__name__, **head}).encode()
     return zlib.compress(len(text).to_bytes(4, "little") + text + body, _LEVEL)

@@ -97,11 +97,12 @@ class Safeguards:
         While the node shows no good number, what it showed last stands. A node that no writer of
         ours has claimed yet counts as the plant's at once, and is told some seconds later.
         """
-        if self._stop_node is None:
+        node = self._stop_node
+        if node is None:
             return False
         async with self._one_at_a_time:
-            shown = await session.read_node(self._stop_node)
-            is_ours = bool(shown) and await self._is_ours()
+            shown = await session.read_node(node)
+            is_ours = bool(shown) and await self._is_ours(node)
             is_own = bool(shown) and not is_ours
             if is_ours and not self._is_stopped():
                 self._shown = None  # set by whichever writer: it is this one's to clear
@@ -148,17 +149,18 @@ class Safeguards:
         if not await session.read_node(node):
             await session.write(node, 1.0)
             self._have_set = True
-        elif not await self._is_ours():
+        elif not await self._is_ours(node):
             return
-        if self._latch not in await self._latches_shown():
+        if self._latch not in await self._latches_shown(node):
             text = f"{_OF}{self._latch}" if self._latch else _SHOWN
             await self._note(session, STOP_NODE, node, text)
         self._have_set = False  # from now on the audit knows, also of who clears it
         self._shown = True
 
     async def _clear_stop(self, session: Session, node: str) -> None:
-        if await self._is_ours():
-            others = [each for each in await self._latches_shown() if each not in ("", self._latch)]
+        if await self._is_ours(node):
+            shown = await self._latches_shown(node)
+            others = [each for each in shown if each not in ("", self._latch)]
             self.troubles.pop("latch", None)
             for other in others:
                 if StopLatch(other).is_stopped():
@@ -175,15 +177,13 @@ class Safeguards:
             await self._note(session, STOP_NODE, node, _CLEARED)
         self._shown = False
 
-    async def _is_ours(self) -> bool:
+    async def _is_ours(self, node: str) -> bool:
         """Whether the stop node was set by a writer of ours, this one or an earlier one."""
-        assert self._stop_node is not None
-        return self._have_set or bool(await self._latches_shown())
+        return self._have_set or bool(await self._latches_shown(node))
 
-    async def _latches_shown(self) -> list[str]:
+    async def _latches_shown(self, node: str) -> list[str]:
         """The latches that the stop node was told of since it was last cleared, "" for unnamed."""
-        assert self._stop_node is not None
-        rows = await self._notes(STOP_NODE, self._stop_node, _SHOWN_ROWS)
+        rows = await self._notes(STOP_NODE, node, _SHOWN_ROWS)
         return [
             text.removeprefix(_OF) if text.startswith(_OF) else ""
             for text in takewhile(lambda told: told.startswith(_SHOWN), rows)

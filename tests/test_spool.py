@@ -69,6 +69,14 @@ def test_every_parcel_comes_back_as_it_went_in(parcel: Parcel) -> None:
     assert unpacked(packed(parcel)) == parcel
 
 
+@pytest.mark.parametrize(("quality", "mark"), [(2**32, 0), (-1, 0), (GOOD, 256)])
+def test_a_number_that_has_no_room_is_refused_and_never_cut(quality: int, mark: int) -> None:
+    """Cut to its lower bits, a bad quality would become a good one."""
+    odd = Reading("tag", 1.0, quality, NOON, NOON, Mark(mark))
+    with pytest.raises(OverflowError, match="quality or mark"):
+        packed(Batch("opcua", [odd]))
+
+
 @given(st.binary(max_size=60))
 def test_other_bytes_are_no_parcel(stored: bytes) -> None:
     """They are told as such, never taken for readings."""

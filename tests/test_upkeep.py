@@ -29,9 +29,11 @@ from dashboard.facts import COLLECTOR
 from dashboard.settings import Settings
 from dashboard.workers.upkeep import keep_once, keep_up
 from twin.clock import wall_now
+from twin.errors import RecordRefused
 from twin.historian import AnnotationKind, Historian, Keep, upkeep
-from twin.historian.database import reading
+from twin.historian.database import reading, writing
 from twin.historian.retention import Deleted
+from twin.historian.rules import Rule, add_rules, drop_rules
 from twin.historian.schema import microseconds, rollup_1h, rollup_1m, tag
 from twin.plant import Plant
 from twin.records import BAD, GOOD, UNCERTAIN, Reading
@@ -294,6 +296,26 @@ def keeps_rolling(database: URL) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     return process
+
+
+def test_a_rollup_that_the_database_refuses_stops_no_other(historian: Historian) -> None:
+    """The other tags are rolled up; what is refused stays due, is told, and is made in the end."""
+    readings = [level(s, 1.0, tag=tag) for s in range(0, 300, 10) for tag in (LEVEL, PUMP, DEMAND)]
+    historian.store(readings)
+    with writing(historian._engine) as connection:
+        of_pump = select(tag.c.id).where(tag.c.name == PUMP)
+        number = connection.execute(of_pump).scalar_one()
+        rule = Rule("no_pump", "INSERT", "rollup_1m", "this tag is odd", f"NEW.tag_id = {number}")
+        add_rules(connection, rule)
+    for _ in range(2):
+        with pytest.raises(RecordRefused, match="this tag is odd"):
+            historian.maintain(at(600), PLANT)
+        assert len(rolled(historian, LEVEL, 60)) == len(rolled(historian, DEMAND, 60)) == 6
+        assert not rolled(historian, PUMP, 60)
+    with writing(historian._engine) as connection:
+        drop_rules(connection, rule)
+    assert historian.maintain(at(600), PLANT).due == 0
+    assert rolled(historian, PUMP, 60)
 
 
 def test_killed_upkeep_is_carried_on(database: URL) -> None:

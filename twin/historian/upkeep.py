@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
 
+from twin.errors import RecordRefused
 from twin.historian import rollups
 from twin.historian.annotations import AnnotationStore
 from twin.historian.database import REST_S, fetch, writing
@@ -104,27 +105,52 @@ class UpkeepStore(AnnotationStore):
         return until
 
     def _roll(self, plant: Plant, give_up_at: float) -> Iterator[Stretch]:
-        """Compute what is due, the newest first: each finished stretch."""
-        ages_s = {t.name: t.max_age_s for t in plant.tags}
+        """Compute what is due, the newest first: each finished stretch.
+
+        Raises RecordRefused at the end for a stretch that the database refused: it stays due, and
+        no other waits for it.
+        """
+        refused: dict[Stretch, RecordRefused] = {}
         while time.monotonic() < give_up_at:
+            finished = self._roll_some(plant, refused)
+            if finished is None:
+                break
+            yield from finished
+            time.sleep(REST_S)
+        for fault in refused.values():
+            raise fault
+
+    def _roll_some(
+        self, plant: Plant, refused: dict[Stretch, RecordRefused]
+    ) -> list[Stretch] | None:
+        """One transaction's work on the newest stretches that are due: those finished.
+
+        None where none is left but the `refused` ones, to which one may be added.
+        """
+        ages_s = {t.name: t.max_age_s for t in plant.tags}
+        finished, stretch = [], None
+        try:
             with writing(self._engine) as connection:
                 rest_at = time.monotonic() + _TRANSACTION_S
                 watermark = lock(connection, plant.plant)
                 raw_from, minutes_from = deleted_before(connection, plant.plant)
-                newest = _due_of(plant).order_by(rollup_due.c.until.desc()).limit(_AT_ONCE)
-                due = connection.execute(newest)
-                stretches = [(Stretch(*row[:3]), ages_s.get(row.name, 0.0)) for row in due]
-                if not stretches or watermark is None:
-                    return
-                finished = []
-                for stretch, max_age_s in stretches:
-                    piece = _Piece(connection, max_age_s, watermark, raw_from, minutes_from)
+                newest = _due_of(plant).order_by(rollup_due.c.until.desc())
+                rows = connection.execute(newest.limit(_AT_ONCE + len(refused))).all()
+                due = {Stretch(*row[:3]): ages_s.get(row.name, 0.0) for row in rows}
+                if watermark is None or not due.keys() - refused.keys():
+                    return None
+                for stretch in [each for each in due if each not in refused]:
+                    piece = _Piece(connection, due[stretch], watermark, raw_from, minutes_from)
                     if piece.roll(stretch):
                         finished.append(stretch)
                     if time.monotonic() > rest_at:
                         break
-            yield from finished
-            time.sleep(REST_S)
+        except RecordRefused as fault:
+            if stretch is None:
+                raise
+            refused[stretch] = fault
+            return []
+        return finished
 
 
 class _Piece:
