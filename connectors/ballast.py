@@ -19,8 +19,11 @@ class Ballast:
 
     @property
     def is_aboard(self) -> bool:
-        """Whether its room is taken."""
-        return self._path.exists()
+        """Whether its room is taken, as far as the disk can say."""
+        try:
+            return self._path.exists()
+        except OSError:
+            return False
 
     def drop(self) -> None:
         """Give its room back; a disk that is read-only keeps it."""

@@ -198,7 +198,7 @@ class Feed:
                 continue
             with contextlib.suppress(EndpointUnavailable):  # `until_lost` tells of it
                 await session.mend(self._take, self._miss)
-            self._set(self._state)
+            self._set(self._state, self._reason)
 
     # -- readings --------------------------------------------------------------------------------
 

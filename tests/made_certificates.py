@@ -11,9 +11,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 SERVER_URI = "urn:test:server"
 _DAY = timedelta(days=1)
@@ -24,7 +26,7 @@ class Pair:
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: rsa.RSAPrivateKey
+    key: Key
 
     @property
     def der(self) -> bytes:
@@ -57,14 +59,18 @@ def authority(name: str = "Works CA", number: int = 1) -> Pair:
     return _authority(name, key(number), _name(name), key(number))
 
 
+def elliptic_authority(name: str = "Works CA") -> Pair:
+    """An authority that signs with a key of another kind than what it vouches for."""
+    own = ec.generate_private_key(ec.SECP256R1())
+    return _authority(name, own, _name(name), own)
+
+
 def authority_below(issuer: Pair, name: str = "Line CA", number: int = 6) -> Pair:
     """An authority that another one vouches for."""
     return _authority(name, key(number), issuer.certificate.subject, issuer.key)
 
 
-def _authority(
-    name: str, own: rsa.RSAPrivateKey, issuer: x509.Name, signer: rsa.RSAPrivateKey
-) -> Pair:
+def _authority(name: str, own: Key, issuer: x509.Name, signer: Key) -> Pair:
     builder = _begun(_name(name), issuer, own, -_DAY, 3650 * _DAY)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
@@ -127,7 +133,7 @@ def revocation_list(
 def _begun(
     subject: x509.Name,
     issuer: x509.Name,
-    own: rsa.RSAPrivateKey,
+    own: Key,
     begins: timedelta,
     ends: timedelta,
 ) -> x509.CertificateBuilder:

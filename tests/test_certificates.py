@@ -19,6 +19,7 @@ from made_certificates import (
     Pair,
     authority,
     authority_below,
+    elliptic_authority,
     key,
     revocation_list,
     server_pair,
@@ -172,6 +173,18 @@ def test_what_its_issuer_revoked_is_refused(tmp_path: Path) -> None:
     assert "its issuer CN=Works CA has revoked it" in judged(tmp_path, issued).faults
     pinned(tmp_path, issued)
     assert "its issuer CN=Works CA has revoked it" in judged(tmp_path, issued).faults
+
+
+def test_an_authority_may_sign_with_an_elliptic_key(tmp_path: Path) -> None:
+    """Its revocation list is its own, and what it revokes is refused."""
+    issuer = elliptic_authority()
+    good, bad = (server_pair(issuer=issuer, number=number) for number in (0, 2))
+    folder = tmp_path / "issuers" / "crl"
+    folder.mkdir(parents=True)
+    (folder.parent / "works.der").write_bytes(issuer.der)
+    (folder / "works.der").write_bytes(revocation_list(issuer, bad))
+    assert judged(tmp_path, good) == Verdict((), (), False)
+    assert judged(tmp_path, bad).faults == ("its issuer CN=Works CA has revoked it",)
 
 
 def test_a_forged_revocation_list_opens_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from one_tank import NOON
 
+from connectors.ballast import Ballast
 from connectors.intake import Intake
 from connectors.parcels import Heard, Note, Parcel, Silence
 from connectors.spool import Spool
@@ -59,3 +60,11 @@ def test_audit_lines_are_bounded_while_the_disk_takes_nothing(tmp_path: Path) ->
             return len(spool.first(10_000))
 
     assert asyncio.run(story()) < 1_100
+
+
+def test_a_disk_that_cannot_even_say_what_is_on_it_has_no_ballast(tmp_path: Path) -> None:
+    """Whoever asks whether there is room hears no, and goes on."""
+    ballast = Ballast(tmp_path / ("x" * 1_000))
+    assert not ballast.is_aboard
+    ballast.drop()
+    assert not ballast.is_aboard

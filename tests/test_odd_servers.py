@@ -15,6 +15,7 @@ from one_tank import NOON, free_port, one_tank
 from connectors.opcua import Session
 from connectors.opcua.link import Link
 from connectors.opcua.subscription import Inbox
+from connectors.opcua.values import judge_node
 from twin.clock import PlantClock
 from twin.plant import OpcUaSource, Plant, Role, Security, Tag
 from twin.records import Mark
@@ -105,3 +106,22 @@ def test_a_lost_publish_is_noticed_also_around_a_sign_of_life(
 
     asyncio.run(story())
     assert len(reasons) == missed
+
+
+def test_a_server_that_says_nothing_of_a_nodes_type_stops_nobody() -> None:
+    """Good, and no value: what the node holds is not known, as of a gateway's before it answers."""
+    nothing, number = ua.DataValue(), ua.DataValue(ua.Variant(1.5))
+    assert judge_node(nothing, nothing, nothing) == (None, "")
+    assert judge_node(nothing, nothing, number) == (ua.VariantType.Double, "")
+
+
+def test_no_silence_is_a_servers_while_what_it_sent_is_put_on_the_disk() -> None:
+    """Also where its first publish comes before all nodes are monitored: nobody asks for more."""
+
+    async def story() -> str:
+        link = Link("opc.tcp://127.0.0.1:4840/", 1.0, None)  # type: ignore[arg-type]  # never opened
+        link.excuse_publishes(1)
+        link.expect_publishes(1, stale_after_s=0.0)
+        return await link.until_lost()
+
+    assert asyncio.run(story()) == "the connection broke"

@@ -164,7 +164,8 @@ class Link:
     def expect_publishes(self, subscription: int, stale_after_s: float) -> None:
         """From now on the link is dead once this one published nothing for so long."""
         self._stale_after_s[subscription] = stale_after_s
-        self.note_publish(subscription)
+        if self._published_s.get(subscription) != math.inf:  # one may be excused already
+            self.note_publish(subscription)
 
     def note_publish(self, subscription: int) -> None:
         """The server has just published."""

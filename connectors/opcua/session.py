@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from connectors.opcua.deadline import deadline
@@ -225,7 +225,7 @@ class Session:
             raise NodeFault(self.endpoint, [Fault(node, f"{wrong}.")]) from wrong
         with self._link.asking("read"):
             values = await self._link.read([node_id])
-        now = datetime.now(UTC)
+        now = self._wall_now()
         shown = reading(node, raw_value(values[0]), quality_of(values[0]), now, now)
         return shown.value if shown.is_good else None
 

@@ -20,16 +20,18 @@ def judge_node(data_type: Any, rank: Any, value: Any) -> tuple[Any | None, str]:
     """The node's built-in number type if known, and what is wrong with it, if anything."""
     if data_type.StatusCode.is_bad():
         return None, f"does not exist ({data_type.StatusCode.name})"
-    kind = _number_type(data_type.Value.Value)
+    told_type: Any = raw_value(data_type)
+    kind = _number_type(told_type)
     if kind is None and value.Value is not None and not value.StatusCode.is_bad():
         shown = value.Value.VariantType
         kind = shown if shown in _NUMBERS else None
         if kind is None and shown is not ua.VariantType.Null:
             return None, f"holds {shown.name}; a number or Boolean is needed"
-    if kind is None and _is_never_a_number(data_type.Value.Value):
-        name = ua.VariantType(data_type.Value.Value.Identifier).name
+    if kind is None and _is_never_a_number(told_type):
+        name = ua.VariantType(told_type.Identifier).name
         return None, f"holds {name}; a number or Boolean is needed"
-    if rank.StatusCode.is_good() and isinstance(rank.Value.Value, int) and rank.Value.Value >= 0:
+    dimensions = raw_value(rank) if rank.StatusCode.is_good() else None
+    if isinstance(dimensions, int) and dimensions >= 0:
         return None, "holds an array; a single number is needed"
     if value.Value is not None and value.Value.is_array:
         return None, "holds an array; a single number is needed"
@@ -62,6 +64,9 @@ _BUILT_IN = 25  # ids 1 to 25 of namespace 0 are the built-in types
 
 
 def _built_in(data_type: Any) -> int | None:
+    """The number of a built-in type; None of any other, and where a server says nothing."""
+    if not isinstance(data_type, ua.NodeId):
+        return None
     identifier = data_type.Identifier
     is_built_in = data_type.NamespaceIndex == 0 and isinstance(identifier, int)
     return identifier if is_built_in and 1 <= identifier <= _BUILT_IN else None

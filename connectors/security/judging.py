@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import verification
 
 from connectors.security.certificates import (
@@ -34,6 +34,7 @@ from connectors.security.store import Trust
 WARN_DAYS = 30
 
 _KEY_BITS = (2048, 4096)  # of Basic256Sha256 and both Aes policies (OPC 10000-7)
+_SIGNING = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)  # what authorities sign with
 _WEAK = (hashes.MD5, hashes.SHA1)
 
 
@@ -196,4 +197,4 @@ def _revocations(
 
 def _is_signed_by(revocations: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     key = issuer.public_key()
-    return isinstance(key, rsa.RSAPublicKey) and revocations.is_signature_valid(key)
+    return isinstance(key, _SIGNING) and revocations.is_signature_valid(key)

@@ -155,10 +155,13 @@ def _make(folder: Path, name: str, now: datetime, use: x509.ObjectIdentifier) ->
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     beside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        (beside / _CERTIFICATE).write_bytes(as_der(certificate))
-        file = os.open(beside / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "wb") as target:
-            target.write(secret)
+        whole = ((_CERTIFICATE, as_der(certificate), 0o644), (_KEY, secret, 0o600))
+        for part, content, mode in whole:
+            file = os.open(beside / part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(file, "wb") as target:
+                target.write(content)
+                target.flush()
+                os.fsync(file)
         beside.rename(folder)
     except OSError as fault:
         shutil.rmtree(beside, ignore_errors=True)

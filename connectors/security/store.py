@@ -26,6 +26,7 @@ from connectors.security.certificates import (
     read_revocations,
 )
 from connectors.security.own import private_folder
+from connectors.whole_file import whole_or_not
 from twin.errors import SecurityFault, UsageError
 
 TRUSTED, REJECTED, REVOKED, ISSUERS = "trusted", "rejected", "revoked", "issuers"
@@ -137,10 +138,9 @@ class TrustStore:
     def _keep(self, state: str, certificate: x509.Certificate) -> Path:
         private_folder(self.pki)
         path = private_folder(self.pki / state) / f"{fingerprint(certificate)}.der"
-        beside = path.with_suffix(".new")
         try:
-            beside.write_bytes(as_der(certificate))
-            beside.replace(path)  # never half a certificate
+            with whole_or_not(path) as file:
+                file.write_bytes(as_der(certificate))
         except OSError as fault:
             raise SecurityFault(
                 f"{path}: the certificate cannot be kept ({fault.strerror}). Check the disk and "
