@@ -374,13 +374,17 @@ class Spool:
         taken: list[_Size] = []
         count = 0
         for number, size, *head in self._database.execute(_FIRST, (self._done,)).fetchall():
-            if not (isinstance(size, int) and is_sound(*head)):
+            before = taken[-1][0] if taken else self._done  # 0: nobody knows
+            is_next = number == before + 1 or not before
+            if not (is_next and isinstance(size, int) and is_sound(*head)):
                 raise ruin()
             held = head[0]
             taken.append((number, held, size))
             count += held
             if count >= rows:
                 break
+        if self._parcels and not taken:
+            raise ruin()
         self._taken = taken
         return [(number, self._parcel(number)) for number, _, _ in taken]
 

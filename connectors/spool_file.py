@@ -69,7 +69,7 @@ _COPY = "INSERT INTO parcel VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HEAD = "SELECT rows, source, first, last, crc FROM parcel WHERE id = ?"
 _BLOB = "SELECT blob FROM parcel WHERE id = ?"
 _LAST = ("SELECT seq FROM sqlite_sequence WHERE name = 'parcel'", "SELECT max(id) FROM parcel")
-_MOST_PARCELS = 10_000_000  # ten times what the quota holds: a larger number is damaged itself
+_PARCELS_PER_PAGE = 100  # more than there can be: each takes some 60 bytes
 _ALL_TIME = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -144,14 +144,18 @@ def _salvaged(
     damaged: sqlite3.Connection, after: int, unread: Unread
 ) -> Iterator[tuple[int, Parcel, int]]:
     """What can be read behind parcel `after`, in order: number, parcel, and readings it lost."""
-    for number in range(after + 1, _last_number(damaged, after) + 1):
+    has_begun = False
+    for number in _numbers(damaged, after):
         try:
             head = damaged.execute(_HEAD, (number,)).fetchone()
         except sqlite3.DatabaseError:
             unread.begin()
             continue
         if head is None:
+            if has_begun:
+                unread.begin()
             continue
+        has_begun = True
         rows, source, first_us, last_us, crc = head
         if not is_sound(rows, source, first_us, last_us):
             unread.begin()
@@ -174,14 +178,20 @@ def _content(damaged: sqlite3.Connection, number: int) -> bytes | None:
     return found[0] if found else None
 
 
-def _last_number(damaged: sqlite3.Connection, after: int) -> int:
-    most = after + _MOST_PARCELS
+def _numbers(damaged: sqlite3.Connection, after: int) -> range:
+    """The numbers behind `after` that parcels may have: one is like the next, without a hole."""
+    lasts: list[int] = []
     for query in _LAST:
         with contextlib.suppress(sqlite3.DatabaseError):
             found = damaged.execute(query).fetchone()
-            if found is not None and isinstance(found[0], int) and found[0] < most:
-                return found[0]
-    return 0
+            if found is not None and isinstance(found[0], int) and found[0] > after:
+                lasts.append(found[0])
+    if not lasts:
+        return range(0)
+    (pages,) = damaged.execute("PRAGMA page_count").fetchone()
+    most = _PARCELS_PER_PAGE * pages
+    last = max(lasts) if max(lasts) - min(lasts) <= most else min(lasts)  # or it is damaged itself
+    return range(max(after, last - most) + 1, last + 1)
 
 
 def replaced(
@@ -280,8 +290,9 @@ def ruin() -> sqlite3.DatabaseError:
 
 
 def is_ruin(error: sqlite3.Error) -> bool:
-    """Whether the file is no database, or is damaged inside."""
-    return code_of(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    """Whether the file is no database or another's, or is damaged inside."""
+    # SQLITE_ERROR: what we ask is always the same, so it is the tables that are not ours.
+    return code_of(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 def code_of(error: sqlite3.Error | OSError) -> int:

@@ -348,3 +348,28 @@ def test_whatever_is_damaged_the_rest_goes_on(tmp_path: Path) -> None:
             again.quarantined()
             mended += again.damaged_file is not None
     assert mended > 20
+
+
+def test_another_programs_database_is_kept_and_a_new_file_begun(tmp_path: Path) -> None:
+    """Whoever put it there finds it again; collecting goes on."""
+    with closing(sqlite3.connect(tmp_path / "spool")) as foreign:
+        foreign.execute("CREATE TABLE parcel (sender TEXT, weight_kg REAL)")
+    with Spool(tmp_path / "spool") as spool:
+        spool.put([batch(0)])
+        assert taken_out(spool) == [batch(0)]
+        assert spool.damaged_file is not None
+        with closing(sqlite3.connect(spool.damaged_file)) as kept:
+            assert kept.execute("SELECT sender FROM parcel").fetchall() == []
+
+
+def test_a_parcel_that_is_gone_without_a_word_is_missed(tmp_path: Path) -> None:
+    """Parcels are numbered without a hole: one that is not found there is told as lost."""
+    with Spool(tmp_path / "spool") as spool:
+        spool.put([batch(row) for row in range(5)])
+    with closing(sqlite3.connect(tmp_path / "spool")) as raw:
+        raw.execute("DELETE FROM parcel WHERE id = 3")
+        raw.commit()
+    at, damage = NOON + timedelta(seconds=3), "damaged on the disk of the spool"
+    with Spool(tmp_path / "spool") as again:
+        marks = [Silence("opcua", at, damage), Heard("opcua", at)]
+        assert taken_out(again) == [batch(0), batch(1), *marks, batch(3), batch(4)]
