@@ -32,6 +32,7 @@ from twin.records import GOOD, Mark
 _KEY = b"plantwright"
 _GROUP_ROWS = 200_000  # rows of one group: some MB; what is read or written at a time
 _BATCH_ROWS = 20_000
+_BUFFER_BYTES = 1 << 20  # of each column that is read; without one, all of a group's
 _MAX_FAULTS = 40  # as many as a person reads at once
 _MOMENT = pa.timestamp("us", tz="UTC")
 _TO_MICROSECONDS = pc.CastOptions(_MOMENT, allow_time_truncate=True)
@@ -152,7 +153,7 @@ class _Checked:
 
 
 class _Check:
-    """One pass over a file, group by group, collecting faults on the way."""
+    """One pass over a file, some rows at a time, collecting faults on the way."""
 
     def __init__(self, plant: Plant, path: Path, file: pq.ParquetFile, now: datetime) -> None:
         self._plant, self._path, self._file = plant, path, file
@@ -165,12 +166,10 @@ class _Check:
         self._check_head()
         self._raise()
         times_us, tags, not_numbers = [], set[str](), 0
-        for group in range(self._file.num_row_groups):
-            with _readable(self._path):
-                table = self._file.read_row_group(group, _columns(self._file))
-                tags |= set(pc.unique(table["tag"]).to_pylist()) - {None}
+        for where, table in self._tables():
+            tags |= set(pc.unique(table["tag"]).to_pylist()) - {None}
             not_numbers += len(table) - _count(pc.is_finite(table["value"]))
-            times_us += self._check_group(table, group)
+            times_us += self._check_rows(table, where)
         self._check_tags(tags)
         rows = self._file.metadata.num_rows
         if not rows:
@@ -201,9 +200,21 @@ class _Check:
                 message = f"is in {units[tag.name]!r} there, and in {tag.unit!r} in the plant file."
                 self._fault(tag.name, message, "Convert the values, or correct the unit.")
 
-    def _check_group(self, table: pa.Table, group: int) -> list[int]:
-        """Tell what is wrong with its rows; returns its first and last time, in microseconds."""
-        where = f"row group {group}"
+    def _tables(self) -> Iterator[tuple[str, pa.Table]]:
+        """The file's rows, some at a time, with where they are: a group may hold all of them."""
+        batches = self._file.iter_batches(_GROUP_ROWS, columns=_columns(self._file))
+        first = 1
+        while True:
+            with _readable(self._path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            last = first + len(batch) - 1
+            yield f"rows {first} to {last}", pa.Table.from_batches([batch])
+            first = last + 1
+
+    def _check_rows(self, table: pa.Table, where: str) -> list[int]:
+        """Tell what is wrong with rows; returns their first and last time, in microseconds."""
         for name in table.column_names:
             if name != "value" and table[name].null_count:
                 count = table[name].null_count
@@ -273,7 +284,7 @@ def _opened(path: Path) -> pq.ParquetFile:
         remedy = "Check the path and who may read it."
         raise FileFault(str(path), [Fault("file", why, None, remedy)]) from fault
     with _readable(path):
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
 
 
 @contextmanager

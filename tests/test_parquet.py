@@ -424,6 +424,29 @@ def test_a_person_exports_and_imports(plantwright: CommandLine, tmp_path: Path) 
     assert (answer.code, "Not one value in it is known" in answer.out) == (0, True)
 
 
+def test_a_file_of_one_large_group_is_read_in_parts(historian: Historian, tmp_path: Path) -> None:
+    """As other tools write them: memory is bounded, and a fault is told with its rows."""
+    count, moment = 1_000_000, pa.timestamp("us", tz="UTC")
+    times_us = microseconds(NOON) + np.arange(count)
+    table = {
+        "tag": pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [LEVEL]),
+        "source_time": pa.array(times_us, moment),
+        "value": np.random.default_rng(1000).normal(size=count),
+        "marks": np.where(np.arange(count) == 700_000, 99, 0),
+    }
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table(table), path, row_group_size=count)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(FileFault, match=r"rows 600001 to 800000: marks from 0 to 99"):
+            import_parquet(PLANT, historian, path, now=NOW)
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 20e6, "the whole group takes 28 MB"
+    assert historian.count(PLANT) == 0
+
+
 def test_a_damaged_arrival_ends_no_export(historian: Historian, tmp_path: Path) -> None:
     """A time of no calendar is left empty; the value and the rows around it are there."""
     historian.store([level(0, 1.0), level(10, 2.0)])
