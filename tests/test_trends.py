@@ -134,6 +134,25 @@ def test_where_only_hours_are_left_a_trend_ends_with_one(
     assert len(historian.trend(PLANT, [LEVEL], start, end, 40)[LEVEL].times_s) == hours
 
 
+@pytest.mark.parametrize(
+    ("days_back", "hours", "step_s"), [(1, 1, 10), (3, 1, 60), (5, 1, 3600), (5, 24, 3600)]
+)
+def test_a_short_trend_of_long_ago_is_told_by_what_is_left(
+    historian: Historian, days_back: int, hours: int, step_s: float
+) -> None:
+    """Readings are gone, then minutes: the trend is coarser, with every mean, and has no hole."""
+    historian.store([level(-30.0 * i, float(i // 120)) for i in range(6 * 2880)])
+    historian.maintain(NOON, PLANT, Keep(None, None))
+    historian.maintain(NOON, PLANT, Keep(raw_days=2.0, minute_days=4.0))
+    start = NOON - timedelta(days=days_back)
+    found = historian.trend(PLANT, [LEVEL], start, start + timedelta(hours=hours), 360)[LEVEL]
+    assert found.step_s == step_s
+    covered_s = len(found.times_s) * max(step_s, 30.0)
+    assert hours * 3600 <= covered_s <= (hours + 1) * 3600
+    ages_s = NOON.timestamp() - found.times_s
+    np.testing.assert_allclose(found.mean, ages_s / 3600, atol=1.1)
+
+
 def test_what_is_due_elsewhere_hides_no_long_past(historian: Historian) -> None:
     """A row that comes a month late touches its own hour; of what is deleted, rollups tell on."""
     historian.store([level(-600.0 * i, float(i)) for i in range(20 * 144)])

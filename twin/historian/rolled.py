@@ -37,10 +37,12 @@ class Rolled:
     """Up to when a plant's rollups say all that is stored, but for what is `due` yet.
 
     `due`, by tag number: whole hours, in order and apart. None is older than the readings that are
-    kept: there rollups are all there is. Before `minutes_from` only hours are.
+    kept: there rollups are all there is. Before `raw_from` minutes may be all that is left, before
+    `minutes_from` hours.
     """
 
     until: int
+    raw_from: int
     minutes_from: int
     due: Mapping[int, Sequence[Span]]
 
@@ -70,7 +72,7 @@ def rolled(connection: Connection, plant: str, ages_s: Mapping[int, float], span
     state = connection.execute(select(*columns).where(upkeep.c.plant == plant)).one_or_none()
     beginning = microseconds(EARLIEST)
     if state is None or state.watermark is None:
-        return Rolled(beginning, beginning, {})
+        return Rolled(beginning, beginning, beginning, {})
     marks = ", ".join("?" * len(ages_s)) or "NULL"
     query = f"SELECT tag_id, since, until FROM rollup_due WHERE tag_id IN ({marks}) AND since < ?"
     due: dict[int, list[Span]] = {}
@@ -80,9 +82,10 @@ def rolled(connection: Connection, plant: str, ages_s: Mapping[int, float], span
             since = max(since, rollups.ceiling(state.raw_from + age_us, HOUR_US))
         stretch = (rollups.floor(since, HOUR_US), rollups.ceiling(until + age_us, HOUR_US))
         due.setdefault(tag_id, []).append(stretch)
+    raw_from = beginning if state.raw_from is None else state.raw_from
     minutes_from = beginning if state.minutes_from is None else state.minutes_from
     told = {number: _joined(each, span) for number, each in due.items()}
-    return Rolled(state.watermark, minutes_from, told)
+    return Rolled(state.watermark, raw_from, minutes_from, told)
 
 
 def sums(connection: Connection, tag_id: int, span: Span) -> tuple[float, float]:

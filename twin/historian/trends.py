@@ -84,21 +84,24 @@ class TrendStore(WindowStore):
         """Each tag from `start` to `end`, in at most `points` equal steps from the start on.
 
         The first may hold some of the bucket that began before it, of at most a step. Nothing
-        after the end is in the last one, as long as minutes and readings of it are kept.
+        after the end is in the last one, as long as minutes and readings of it are kept. Where
+        they are not at the start, all steps are as wide as what is: minutes, or hours.
         """
         if points < 1 or end <= start:
             raise ValueError(f"a trend of {points} points from {start} to {end}")
         ids = self._ids(plant, tags)
-        grid = _Grid.of(microseconds(start), microseconds(end), points)
-        if grid.table is None:
-            samples = self.samples(plant, tags, start, end)
-            return {name: _trend(_single(samples[name]), grid) for name in tags}
         ages_s = {number: plant.tag(name).max_age_s for name, number in ids.items()}
-        span = (grid.origin_us, microseconds(end) + 1)  # what is at the end is in it
+        start_us, end_us = microseconds(start), microseconds(end)
         with reading(self._engine) as connection:
-            told = rolled(connection, plant.plant, ages_s, span)
-            found = _Asked(connection, told, ages_s).buckets(grid, grid.table, span)
-        return {name: _trend(found[ids[name]], grid) for name in tags}
+            around = (rollups.floor(start_us, HOUR_US), end_us + 1)  # what is at the end is in it
+            told = rolled(connection, plant.plant, ages_s, around)
+            grid = _Grid.of(start_us, end_us, points, told)
+            if grid.table is not None:
+                asked = _Asked(connection, told, ages_s)
+                found = asked.buckets(grid, grid.table, (grid.origin_us, around[1]))
+                return {name: _trend(found[ids[name]], grid) for name in tags}
+        samples = self.samples(plant, tags, start, end)
+        return {name: _trend(_single(samples[name]), grid) for name in tags}
 
 
 _WIDTHS: dict[Table, int] = {rollup_1h: HOUR_US, rollup_1m: MINUTE_US}
@@ -116,10 +119,17 @@ class _Grid:
     width_us: int
 
     @classmethod
-    def of(cls, start_us: int, end_us: int, points: int) -> _Grid:
-        """At most `points` steps from the start to the end, of whole buckets if of any."""
+    def of(cls, start_us: int, end_us: int, points: int, told: Rolled) -> _Grid:
+        """At most `points` steps from the start to the end, of whole buckets if of any.
+
+        Of a table that tells the start still.
+        """
         step_us = (end_us - start_us) / points
         table = next((t for t, width in _WIDTHS.items() if step_us >= _NEAR * width), None)
+        if table is None and start_us < told.raw_from:
+            table = rollup_1m
+        if table is rollup_1m and start_us < told.minutes_from:
+            table = rollup_1h
         if table is None:
             return cls(None, start_us, max(round(step_us), 1))
         bucket_us = _WIDTHS[table]
