@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.common.utils import ServiceError
+from asyncua.ua.ua_binary import Primitives
 from collected import collecting, is_asked, is_filled
 from counted_source import CountingSource, counting_plant
 from one_tank import NOON, Forgotten, forget, live_tank, until
@@ -20,9 +21,10 @@ from connectors.buffering import Buffering
 from connectors.ingest import collect
 from connectors.opcua import Session
 from dashboard.workers.history import is_first_history_awaited
-from twin.errors import EndpointUnavailable
+from twin.errors import EndpointUnavailable, Fault, NodeFault
 from twin.historian import Gap, Historian
 from twin.plant import Plant
+from twin.records import Reading
 
 SENSOR = "tank.sensor"
 FIRST, LAST = NOON - timedelta(days=1), NOON + timedelta(days=1)
@@ -105,6 +107,72 @@ def test_an_archive_that_takes_long_is_waited_for() -> None:
                 return sum([len(batch) async for batch in past])
 
     assert asyncio.run(story()) == 31
+
+
+@pytest.mark.parametrize("forgets", [0, 2, 1_000])
+def test_a_history_in_parts_is_followed_to_its_end(forgets: int) -> None:
+    """Also where the server forgets between two parts where it was, and tells of the ends of the
+    time asked for though nobody asked: those are no readings."""
+
+    async def story() -> list[Reading]:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            inner, left = emulator.server.iserver.history_manager.read_history, forgets
+
+            async def in_parts(params: Any) -> list[Any]:
+                nonlocal left
+                results: list[Any] = await inner(params)
+                for wanted, result in zip(params.NodesToRead, results, strict=True):
+                    values = result.HistoryData.DataValues
+                    if wanted.ContinuationPoint and left:
+                        left -= 1
+                        unknown = ua.StatusCode(ua.StatusCodes.BadContinuationPointInvalid)
+                        result.StatusCode, result.ContinuationPoint = unknown, None
+                    elif len(values) > 5:
+                        following = values[5].SourceTimestamp
+                        result.ContinuationPoint = Primitives.DateTime.pack(following)
+                        result.HistoryData.DataValues = values[:5]
+                    else:
+                        end = params.HistoryReadDetails.EndTime
+                        nothing = ua.StatusCode(ua.StatusCodes.BadBoundNotFound)
+                        values.append(ua.DataValue(StatusCode=nothing, SourceTimestamp=end))
+                return results
+
+            emulator.server.iserver.history_manager.read_history = in_parts
+            async with Session(emulator.plant) as session:
+                past = session.history(NOON - timedelta(seconds=300), NOON, [SENSOR, "tank.level"])
+                return [each async for batch in past for each in batch]
+
+    found = asyncio.run(story())
+    times = {each.source_time for each in found if each.tag == SENSOR}
+    assert times == {NOON - timedelta(seconds=10 * k) for k in range(31)}
+    assert ua.StatusCodes.BadBoundNotFound not in {each.quality for each in found}
+
+
+def test_a_history_that_leads_nowhere_is_left_for_later() -> None:
+    """A server that says for ever that there is more: the tag waits, and no other for it."""
+
+    async def story() -> list[Fault]:
+        async with live_tank(60, ends_at=NOON) as emulator:
+            inner = emulator.server.iserver.history_manager.read_history
+
+            async def turning(params: Any) -> list[Any]:
+                results: list[Any] = await inner(params)
+                for wanted, result in zip(params.NodesToRead, results, strict=True):
+                    if wanted.NodeId.Identifier == SENSOR:
+                        start = params.HistoryReadDetails.StartTime
+                        result.ContinuationPoint = Primitives.DateTime.pack(start)
+                return results
+
+            emulator.server.iserver.history_manager.read_history = turning
+            async with Session(emulator.plant) as session:
+                with pytest.raises(NodeFault) as told:
+                    async for _ in session.history(NOON - timedelta(seconds=300), NOON):
+                        pass
+                return list(told.value.faults)
+
+    (fault,) = asyncio.run(story())
+    assert fault.where == SENSOR
+    assert fault.may_pass
 
 
 def test_a_lost_reading_of_one_moment_is_asked_for(tmp_path: Path) -> None:
