@@ -23,6 +23,7 @@ from connectors.sources import (
     HoldingBack,
     Live,
     Mending,
+    NewsOnly,
     Past,
     Published,
     address_of,
@@ -150,6 +151,8 @@ class Feed:
         self._leave_out(session.faulty, session.clock.now())
         if self._first_live is not None:
             self._is_heard(self._first_live)
+        elif isinstance(session, NewsOnly) and session.was_kept_for and self._is_nothing_due():
+            self._is_heard(session.clock.now())
         else:  # the gap stays open: nobody knows yet what is missing
             self._set(SourceState.FROZEN, _NOTHING_YET)
         lost = asyncio.create_task(session.until_lost())
@@ -177,7 +180,8 @@ class Feed:
             self._is_marked = True
         self._session = session
         self._live_since_s = loop.time()
-        self._heard_s.clear()
+        if not isinstance(session, NewsOnly):
+            self._heard_s.clear()
         self._missed.clear()
         self._unheard = self._tags.keys() - {*session.faulty}
         self._first_live, self._all_heard = None, asyncio.Event()
@@ -302,20 +306,12 @@ class Feed:
             return
         if isinstance(self._session, Guarded):  # a certificate comes near its end meanwhile
             self._tell_security(self._session.security_warning)
-        clock = self._session.clock
-        late_s = _LATE_S * clock.speed
-
-        def is_stale(tag: str) -> bool:
-            age_s = (now_s - self._heard_s.get(tag, self._live_since_s)) * clock.speed
-            return age_s > self._tags[tag].max_age_s + late_s
-
-        looked_at = self._tags.keys() - {*self._session.faulty}
-        stale = {tag for tag in looked_at - self._silent if is_stale(tag)}
-        if not stale:
+        if not (stale := self._stale()):
             return
+        clock = self._session.clock
         arrived_s = max(self._arrived_s or 0.0, self._live_since_s)
         shortest_s = min(self._tags[tag].max_age_s for tag in stale)
-        if (now_s - arrived_s) * clock.speed > shortest_s + late_s:
+        if (now_s - arrived_s) * clock.speed > shortest_s + _LATE_S * clock.speed:
             reason = _NONE_NEWER if self._repeated_s > arrived_s else _FROZEN
             if self._intake.losing and isinstance(self._session, HoldingBack):
                 reason = _NO_ROOM
@@ -326,6 +322,22 @@ class Feed:
             self._mark(Silence(self.source.name, clock.now(), _SILENT, tag))
         self._silent |= stale
         self._on_change()
+
+    def _is_nothing_due(self) -> bool:
+        """Whether some tag was heard before this session, and none should have been in it."""
+        return bool(self._heard_s.keys() - self._silent) and not self._stale()
+
+    def _stale(self) -> set[str]:
+        """The tags that should have brought something by now, and are not known to be silent."""
+        if self._session is None:
+            return set()
+        now_s, speed = asyncio.get_running_loop().time(), self._session.clock.speed
+
+        def is_stale(tag: str) -> bool:
+            age_s = (now_s - self._heard_s.get(tag, self._live_since_s)) * speed
+            return age_s > self._tags[tag].max_age_s + _LATE_S * speed
+
+        return {*filter(is_stale, self._tags.keys() - {*self._session.faulty} - self._silent)}
 
     def _leave_out(self, faulty: Sequence[str], now: datetime) -> None:
         """Tags without a usable node have a gap of their own; the others go on."""

@@ -11,21 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from math import inf
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from connectors.ending import end_tasks
-from connectors.security import Access, PasswordLogin, TrustStore
-from connectors.security.judging import WARN_DAYS
+from connectors.queue_end import QueueEnd
+from connectors.security import Access, PasswordLogin
+from connectors.security.tls import TlsTrust
 from connectors.topics import Sent, Topics
 from twin.clock import PlantClock
 from twin.clock import wall_now as read_wall_clock
@@ -42,6 +40,8 @@ SESSION_EXPIRY_S = 7 * 86_400
 
 _KEEP_ALIVE_S = 5  # a broker that answers no ping for so long is lost
 _UNACKNOWLEDGED = 65_535  # the most MQTT has numbers for; a broker's own default of 20 is slow
+#: So many messages wait in memory at most: what is sent at QoS 0 no broker holds back.
+MOST_WAITING = 2 * _UNACKNOWLEDGED
 _LARGEST_PACKET = 8 << 20  # a bound for our memory; a larger one never leaves the broker
 _TOPICS_PER_REQUEST = 500
 _MESSAGES_AT_ONCE = 1_000
@@ -49,10 +49,11 @@ _HIGHEST_SUBSCRIPTION = 268_435_455  # MQTT 5.0, 3.8.2.1.2
 # Also of messages sent at QoS 2: there the broker forgets a message before it is safe with us, and
 # paho forgets it with the connection. What comes twice at QoS 1 is one row, by its source time.
 _HIGHEST_QOS = 1
-_HOLE_SAMPLES = 3.0  # a longer silence than so many samples is one of the broker's queue
 
 _QUIET_S = 1.0  # no message for so long: nothing waits any more
 _OFFERED_AGAIN_S = 0.5  # between offers of readings for which there was no room
+# So long at most a link stands on after trust in its broker was taken back.
+_TRUST_LOOK_S = 2.0
 _QUEUE_ENDED = "the broker's queue for us ended before we were back"
 
 #: Safe with whoever listens: None at once, else when the future is done. Cancelled: no room now.
@@ -85,6 +86,7 @@ class MqttSession:
         access: Access | None = None,
         clock: PlantClock | None = None,
         request_timeout_s: float = 4.0,
+        most_waiting: int = MOST_WAITING,
         is_strict: bool = True,
         on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
         on_wrong: Callable[[str, str], None] = lambda _tag, _message: None,
@@ -92,21 +94,21 @@ class MqttSession:
     ) -> None:
         self.endpoint = source.broker
         self.faulty: tuple[str, ...] = ()
+        self.was_kept_for = False  # the broker knew us, and kept for us what was sent meanwhile
         self.clock = clock or PlantClock.start([], wall=wall_now, has_own_time=False)
         self._owns_clock = source is plant.all_sources[0]
         self._plant = plant
         self._source = source
         self._access = access
         self._request_timeout_s = request_timeout_s
+        self._most_waiting = most_waiting
         self._is_strict = is_strict
         self._on_wrong = on_wrong
-        self._wall_now = wall_now
+        self._tls = TlsTrust(self.endpoint, access.pki if access else None, wall_now)
         self._topics = Topics(plant, source.name, on_misdated=on_misdated, on_wrong=on_wrong)
         self._client: Client
         self._subscription = 1 + secrets.randbelow(_HIGHEST_SUBSCRIPTION)
-        self._newest: datetime | None = None  # of what the devices date themselves
-        self._is_live = False
-        self._has_refused = False  # there was no room for readings, and we are behind since
+        self._queue_end = QueueEnd(plant.sample_s)
         self._heard_s = time.monotonic()
         self._on_readings: OnReadings
         self._on_missed: Callable[[str, Sequence[str]], None]
@@ -159,11 +161,17 @@ class MqttSession:
             properties=wanted,
             keepalive=_KEEP_ALIVE_S,
             timeout=self._request_timeout_s,
-            tls_context=self._tls() if address.scheme == "mqtts" else None,
+            tls_context=self._tls.context() if address.scheme == "mqtts" else None,
         )
-        # aiomqtt has no door of its own for this one of paho's: without it paho acknowledges what
-        # nobody has taken in yet, and a crash of ours loses it.
+        # aiomqtt has no door of its own for these of paho's: without manual acknowledgement paho
+        # acknowledges what nobody has taken in yet, and a crash of ours loses it.
         client._client.manual_ack_set(True)
+
+        def on_connect(paho: Any, data: Any, flags: Any, *rest: Any) -> None:
+            self.was_kept_for = bool(flags.session_present)
+            client._on_connect(paho, data, flags, *rest)
+
+        client._client.on_connect = on_connect
         return client
 
     def _login(self) -> PasswordLogin | None:
@@ -173,14 +181,6 @@ class MqttSession:
             raise UsageError(f"{self.endpoint}: nobody said where our secrets are kept.")
         return self._access.secrets.password(self._source.name, self._access.identity)
 
-    def _tls(self) -> ssl.SSLContext:
-        """Authorities of this machine, and those a person put into the trust store."""
-        context = ssl.create_default_context()
-        issuers = TrustStore(self._access.pki).read().issuers if self._access else ()
-        for issuer in issuers:
-            context.load_verify_locations(cadata=issuer.public_bytes(Encoding.PEM).decode())
-        return context
-
     @property
     def security_warning(self) -> str:
         """What is not as safe as it should be, or soon will not be; else empty."""
@@ -189,14 +189,7 @@ class MqttSession:
                 f"{self.endpoint} is not encrypted: any program on this machine can read it, "
                 "change it or answer in its place."
             )
-        connection = self._client._client.socket()
-        if not isinstance(connection, ssl.SSLSocket):  # the link is just being lost
-            return ""
-        expires = datetime.fromtimestamp(_expires_s(connection), UTC)
-        left_days = (expires - self._wall_now()) / timedelta(days=1)
-        if left_days > WARN_DAYS:
-            return ""
-        return f"{self.endpoint}: the broker's certificate expires in {left_days:.0f} days."
+        return self._tls.warning
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -217,11 +210,11 @@ class MqttSession:
         are left out and named in `faulty`, as long as there are others.
         """
         self._on_readings, self._on_missed = on_readings, on_missed
-        self._receiving = asyncio.create_task(self._receive())
+        self._receiving = receiving = asyncio.create_task(self._receive())
         faults: list[Fault] = []
         topics = list(self._topics.tags)
         for first in range(0, len(topics), _TOPICS_PER_REQUEST):
-            faults += await self._ask_for(topics[first : first + _TOPICS_PER_REQUEST])
+            faults += await self._ask_for(topics[first : first + _TOPICS_PER_REQUEST], receiving)
         tags = self._plant.tags_of(self._source.name)
         if faults and (self._is_strict or len(faults) == len(tags)):
             raise NodeFault(self.endpoint, faults)
@@ -231,11 +224,26 @@ class MqttSession:
         """Wait until the connection is lost; says why."""
         if self._receiving is None:
             raise UsageError(f"{self.endpoint}: nothing is subscribed to yet.")
+        distrusting = asyncio.create_task(self._until_distrusted())
         try:
-            await asyncio.shield(self._receiving)
+            await asyncio.wait([self._receiving, distrusting], return_when=asyncio.FIRST_COMPLETED)
+            if distrusting.done():
+                return distrusting.result()
+        finally:
+            await end_tasks(distrusting)
+        try:
+            self._receiving.result()
         except _library().MqttError as reason:
             return f"{reason.__cause__ or reason}"
         return "the broker ended the connection"
+
+    async def _until_distrusted(self) -> str:
+        """Why the broker's certificate is trusted no more, once it is not."""
+        reason = ""
+        while not reason:
+            await asyncio.sleep(_TRUST_LOOK_S)
+            reason = await asyncio.to_thread(self._tls.distrust)
+        return reason
 
     async def history(
         self, start: datetime, end: datetime, tags: Sequence[str] | None = None
@@ -252,7 +260,7 @@ class MqttSession:
         """Seconds since the last message."""
         return time.monotonic() - self._heard_s
 
-    async def _ask_for(self, topics: Sequence[str]) -> list[Fault]:
+    async def _ask_for(self, topics: Sequence[str], receiving: asyncio.Task[None]) -> list[Fault]:
         """Subscribe to topics; the tags of those that the broker refuses."""
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
@@ -264,7 +272,8 @@ class MqttSession:
         numbered.SubscriptionIdentifier = self._subscription
         qos = min(self._source.qos, _HIGHEST_QOS)
         wanted = [(topic, SubscribeOptions(qos=qos)) for topic in topics]
-        codes = await self._answer(self._client.subscribe(wanted, properties=numbered, timeout=inf))
+        asked = self._client.subscribe(wanted, properties=numbered, timeout=inf)
+        codes = await self._answer(asked, receiving)
         faults: list[Fault] = []
         for topic, code in zip(topics, codes, strict=True):
             for tag in self._topics.tags[topic]:
@@ -275,15 +284,14 @@ class MqttSession:
                     self._on_wrong(tag, f"{granted}; what is sent while we are away is lost")
         return faults
 
-    async def _answer(self, asked: Coroutine[Any, Any, Any]) -> Any:
+    async def _answer(self, asked: Coroutine[Any, Any, Any], receiving: asyncio.Task[None]) -> Any:
         """The broker's answer, which comes behind all that waited: long, while messages come."""
-        assert self._receiving is not None
         self._heard_s = time.monotonic()
         answer = asyncio.ensure_future(asked)
         try:
             while not answer.done():
                 await asyncio.wait([answer], timeout=_QUIET_S / 4)
-                if self._receiving.done() or self.silent_s > self._request_timeout_s:
+                if receiving.done() or self.silent_s > self._request_timeout_s:
                     break
             if not answer.done():
                 told = f"{self.endpoint}: subscribing got no answer. Check the broker."
@@ -324,9 +332,9 @@ class MqttSession:
             for each in readings:
                 if each.is_good and not each.marks:
                     self.clock.trust(each.source_time)
-        parts = self._apart_at_jumps(readings, has_waited)
-        if was_quiet:  # nothing waited any more
-            self._has_refused = False
+        parts = self._queue_end.parts(readings, self.clock, has_waited=has_waited)
+        if was_quiet:
+            self._queue_end.caught_up()
         kept: list[asyncio.Future[None]] = []
         for number, part in enumerate(parts):
             if number:
@@ -340,10 +348,15 @@ class MqttSession:
             self._acknowledge(messages)
 
     async def _offered(self, readings: list[Reading]) -> Kept:
-        """Hand readings on, again and again until there is room."""
+        """Hand readings on, again and again until there is room.
+
+        The link ends where too much comes meanwhile that the broker does not hold back (QoS 0).
+        """
         kept = self._on_readings(readings)
         while kept is not None and kept.cancelled():
-            self._has_refused = True
+            if (waiting := len(self._client.messages)) > self._most_waiting:
+                raise _library().MqttError(f"no room here, and {waiting} messages wait for it")
+            self._queue_end.refused()
             await asyncio.sleep(_OFFERED_AGAIN_S)
             self._heard_s = time.monotonic()  # it is we who hold it up
             kept = self._on_readings(readings)
@@ -358,42 +371,6 @@ class MqttSession:
     def _acknowledge(self, messages: Sequence[Message]) -> None:
         for message in messages:
             self._client._client.ack(message.mid, message.qos)
-
-    def _apart_at_jumps(self, readings: Sequence[Reading], has_waited: bool) -> list[list[Reading]]:
-        """The readings in order, each part but the first after a hole: a broker's queue is bounded.
-
-        Times of arrival and of retained messages say nothing of it.
-        """
-        parts: list[list[Reading]] = [[]]
-        for each in readings:
-            if not each.marks and self._is_jump(each.source_time, has_waited):
-                parts.append([])
-            parts[-1].append(each)
-        return parts
-
-    def _is_jump(self, at: datetime, has_waited: bool) -> bool:
-        """Whether messages are missing before one that is dated so.
-
-        Looked for where live ones follow what waited, and from a refusal on until we caught up.
-        """
-        before = self._newest
-        if before is not None and at <= before:  # a late one says nothing
-            return False
-        self._newest = at
-        if has_waited:
-            return False
-        is_looked_for = self._has_refused or not self._is_live
-        self._is_live = True
-        longest = timedelta(seconds=_HOLE_SAMPLES * self._plant.sample_s)
-        if self._has_refused and self.clock.now() - at <= longest:
-            self._has_refused = False
-        return is_looked_for and before is not None and at - before > longest
-
-
-def _expires_s(connection: ssl.SSLSocket) -> float:
-    """When the broker's certificate expires, s since 1970 UTC."""
-    shown: Any = connection.getpeercert() or {}
-    return ssl.cert_time_to_seconds(shown["notAfter"])
 
 
 def _library() -> Any:

@@ -87,6 +87,16 @@ class HoldingBack(Protocol):
 
 
 @runtime_checkable
+class NewsOnly(Protocol):
+    """A connection that does not tell at its beginning how things stand, only what is new.
+
+    `was_kept_for`: the source has kept for it what was new since the connection before.
+    """
+
+    was_kept_for: bool
+
+
+@runtime_checkable
 class Guarded(Protocol):
     """A connection that can be more or less safe."""
 

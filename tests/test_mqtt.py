@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from live_broker import OPEN, SAVES_AT_ONCE, Broker, device, publish_all, stamped, topic_plant
-from made_certificates import Pair, authority, server_pair
+from made_certificates import Pair, authority, revocation_list, server_pair
 from one_tank import NOON, free_port, until
 
 from connectors import mqtt
@@ -381,6 +381,23 @@ def test_a_queue_that_ends_while_there_is_no_room_is_told(
     assert values == [*range(round(values[-2]) + 1), 200]
 
 
+def test_what_no_broker_holds_back_fills_no_memory(broker: Broker, tmp_path: Path) -> None:
+    """No room here, and a device that sends at QoS 0: the link ends, and its gap is told."""
+    plant = topic_plant(broker.port, {"a": "a"})
+
+    async def story() -> str:
+        refused = asyncio.get_running_loop().create_future()
+        refused.cancel()
+        async with hearing(plant, tmp_path, kept=refused, most_waiting=100) as heard:
+            lost = asyncio.create_task(heard.session.until_lost())
+            async with device(broker.port) as gauge:
+                while not lost.done():
+                    await gauge.publish("a", stamped(1.0), qos=0)
+            return lost.result()
+
+    assert "no room here" in asyncio.run(asyncio.wait_for(story(), 20))
+
+
 def test_an_earlier_plant_files_topics_are_given_up(broker: Broker, tmp_path: Path) -> None:
     """A tag moved to another topic: what comes on the old one is left, and asked for no more."""
 
@@ -484,8 +501,25 @@ def test_a_broker_that_cannot_prove_itself_is_refused(
             asyncio.run(story())
 
 
-def test_a_revoked_authority_is_trusted_no_more(tmp_path: Path) -> None:
-    """`certs revoke` counts for brokers too, from the next connect on."""
+def revoke_authority(pki: Path, works: Pair, _shown: Pair) -> None:
+    TrustStore(pki).revoke(fingerprint(works.certificate))
+
+
+def revoke_certificate(pki: Path, _works: Pair, shown: Pair) -> None:
+    (pki / "revoked").mkdir()
+    (pki / "revoked" / "broker.der").write_bytes(shown.der)
+
+
+def list_as_revoked(pki: Path, works: Pair, shown: Pair) -> None:
+    (pki / "issuers" / "crl").mkdir()
+    (pki / "issuers" / "crl" / "works.der").write_bytes(revocation_list(works, shown))
+
+
+@pytest.mark.parametrize("revoke", [revoke_authority, revoke_certificate, list_as_revoked])
+def test_a_broker_that_is_revoked_is_trusted_no_more(
+    revoke: Callable[[Path, Pair, Pair], None], tmp_path: Path
+) -> None:
+    """It, or its authority: a link that stands ends, and nothing is sent over another one."""
     works = authority()
     trusting(tmp_path, works)
     shown = server_pair(issuer=works)
@@ -495,13 +529,15 @@ def test_a_revoked_authority_is_trusted_no_more(tmp_path: Path) -> None:
         )
 
         async def story() -> None:
-            async with hearing(plant, tmp_path):
-                pass
+            async with hearing(plant, tmp_path, wall_now=lambda: datetime.now(UTC)) as heard:
+                lost = asyncio.create_task(heard.session.until_lost())
+                revoke(tmp_path / "pki", works, shown)
+                assert "is trusted no more" in await asyncio.wait_for(lost, 20)
+            with pytest.raises(SecurityFault, match=r"will not do|was revoked|has revoked"):
+                async with hearing(plant, tmp_path):
+                    pass
 
         asyncio.run(story())
-        TrustStore(tmp_path / "pki").revoke(fingerprint(works.certificate))
-        with pytest.raises(SecurityFault, match="certificate will not do"):
-            asyncio.run(story())
 
 
 def works_pem(works: Pair) -> str:

@@ -355,6 +355,33 @@ def test_two_sources_of_one_plant_meet_in_one_historian(
     asyncio.run(story())
 
 
+def test_a_seldom_sample_that_is_not_due_is_no_frozen_source(
+    broker: Broker, historian: Historian
+) -> None:
+    """A laboratory's tag stays well over a new link, until its age is over since it was heard."""
+    old = {"lab": 3600.0, "gauge": 5.0}
+
+    async def story() -> None:
+        async with FaultyNetwork(broker.port) as network:
+            plant = topic_plant(network.port, {name: name for name in old})
+            aged = tuple(replace(tag, max_age_s=old[tag.name]) for tag in plant.tags)
+            plant = replace(plant, tags=aged)
+            async with collecting(plant, historian, once_linked=True) as told:
+                for name in old:
+                    await publish_all(broker.port, name, [message(0)])
+                await until(lambda: told[-1].link == "live", "its first readings")
+                await until(lambda: historian.count(plant) == 2, "both")
+                network.cut()
+                await until(lambda: told[-1].sources[0].reconnects == 1, "another link")
+                await until(lambda: told[-1].link == "live", "that nothing is due")
+                assert not told[-1].sources[0].silent
+                assert not told[-1].sources[0].last_reading_age_s < 2.0, "nothing has come"
+                frozen = SourceState.FROZEN
+                await until(lambda: told[-1].sources[0].state is frozen, "the gauge's age")
+
+    asyncio.run(story())
+
+
 COLLECT = """
     import asyncio, sys
     from pathlib import Path

@@ -81,7 +81,7 @@ def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
     faults = _weaknesses(leaf) + _misuse(leaf, shown.use)
     faults += _untimely(leaf, now)
     if is_revoked:
-        faults.append(f"it was revoked here; `plantwright certs accept {print_}` undoes that")
+        faults.append(_revoked_here(print_))
     if application_uris(leaf) != (shown.application_uri,):
         said = fit_to_show(", ".join(application_uris(leaf))) or "no application URI"
         faults.append(
@@ -94,6 +94,18 @@ def judge(shown: Shown, trust: Trust, now: datetime) -> Verdict:
     return Verdict(tuple(faults + revoked), tuple(warnings), is_unknown)
 
 
+def revocations_of(leaf: x509.Certificate, trust: Trust, now: datetime) -> tuple[str, ...]:
+    """Why a certificate that TLS has found good is revoked all the same; empty where it is not."""
+    print_ = fingerprint(leaf)
+    here = (_revoked_here(print_),) if print_ in trust.revoked else ()
+    return (*here, *_revocations(_path([leaf], trust, now), trust, now)[0])
+
+
+def is_issued_by_trusted(leaf: x509.Certificate, trust: Trust, now: datetime) -> bool:
+    """Whether an authority of the trust store itself has issued it."""
+    return _path([leaf], trust, now) is not None
+
+
 def expiry_warning(certificate: x509.Certificate, now: datetime) -> str:
     """That a certificate expires soon, or has; else nothing."""
     left = days_left(certificate, now)
@@ -101,6 +113,10 @@ def expiry_warning(certificate: x509.Certificate, now: datetime) -> str:
     if left < 0:
         return f"expired on {day}"
     return f"expires on {day}" if left <= WARN_DAYS else ""
+
+
+def _revoked_here(print_: str) -> str:
+    return f"it was revoked here; `plantwright certs accept {print_}` undoes that"
 
 
 def _path(
