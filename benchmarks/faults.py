@@ -10,13 +10,11 @@ slower of the two is back or was watched in vain.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +24,7 @@ from typing import Any
 from asyncua import Client, ua
 from rich.console import Console
 from rich.progress import Progress as Bar
+from telling import run_and_tell
 
 from connectors.ingest import Progress, collect
 from connectors.opcua import quiet_library_log
@@ -215,23 +214,16 @@ def _figures(outcomes: list[Outcome]) -> dict[str, float]:
 
 def main() -> None:
     """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    options = parser.parse_args()
-    answer = run(QUICK if options.quick else tuple(each.name for each in FAULTS))
-    if options.json:
-        json.dump(answer, sys.stdout)
-        print()
-        return
-    for row in answer["rows"]:
-        recover_s = "never" if row["recover_s"] is None else f"{row['recover_s']:.2f} s"
-        print(
-            f"{row['fault']:<32} {row['collector']:<28} "
-            f"{row['lost']:>5} of {row['emitted']:>4} lost, back after {recover_s}"
-        )
-    for name, value in answer["figures"].items():
-        print(f"{name:<36} {value:10.3f}")
+    every = tuple(each.name for each in FAULTS)
+    run_and_tell(__doc__, lambda is_quick: run(QUICK if is_quick else every), row_line=_row_line)
+
+
+def _row_line(row: Mapping[str, Any]) -> str:
+    recover_s = "never" if row["recover_s"] is None else f"{row['recover_s']:.2f} s"
+    return (
+        f"{row['fault']:<32} {row['collector']:<28} "
+        f"{row['lost']:>5} of {row['emitted']:>4} lost, back after {recover_s}"
+    )
 
 
 if __name__ == "__main__":

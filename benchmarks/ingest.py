@@ -8,14 +8,11 @@ process, database and all, is measured.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import resource
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +25,7 @@ from typing import Any
 from asyncua import Client, Server, ua
 from rich.console import Console
 from rich.progress import Progress
+from telling import run_and_tell
 
 from connectors.ingest import collect
 from connectors.opcua import quiet_library_log
@@ -263,17 +261,7 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    options = parser.parse_args()
-    answer = run(QUICK if options.quick else FULL)
-    if options.json:
-        json.dump(answer, sys.stdout)
-        print()
-        return
-    for name, value in answer["figures"].items():
-        print(f"{name:<28} {value:12.3f}")
+    run_and_tell(__doc__, lambda is_quick: run(QUICK if is_quick else FULL))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ and by a second method that shares nothing but the equations: single shooting wi
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from scipy.optimize import minimize
+from telling import run_and_tell
 
 from optimizer.cycle import WARM_UP_H, Controller
 from optimizer.moves import hard_range, largest_change
@@ -309,17 +307,7 @@ def _figures(met: Met, built: list[float], rows: list[dict[str, Any]]) -> dict[s
 
 def main() -> None:
     """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    options = parser.parse_args()
-    answer = run(QUICK if options.quick else FULL)
-    if options.json:
-        json.dump(answer, sys.stdout)
-        print()
-        return
-    for name, value in answer["figures"].items():
-        print(f"{name:<36} {value:10.3f}")
+    run_and_tell(__doc__, lambda is_quick: run(QUICK if is_quick else FULL))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ Times are CPU times.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from slab_pyomo_plan.model import PlanModel
 from slab_pyomo_plan.packs import PAIRS, THREES, Grid, parameters
+from telling import run_and_tell
 
 from dashboard.comparison.lockstep import Lockstep
 from dashboard.comparison.slab_history import START
@@ -268,14 +266,10 @@ def rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    """Run, and print a table or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="a smoke run: one seed, two states")
-    asked = parser.parse_args()
+def run(*, is_quick: bool) -> dict[str, Any]:
+    """All figures, and a row per arm; a smoke run is of one seed and two states."""
     plant = read_plant(PLANT)
-    seeds, states, run_in = (SEEDS[:1], 2, 6) if asked.quick else (SEEDS, STATES, RUN_IN_ROUNDS)
+    seeds, states, run_in = (SEEDS[:1], 2, 6) if is_quick else (SEEDS, STATES, RUN_IN_ROUNDS)
     furnace, _ = line_of(plant)
     ours = {name: PyomoPlanner(furnace, grid, _TUNING) for name, grid in _GRIDS.items()}
     comparison = Comparison(plant, ours)
@@ -287,14 +281,12 @@ def main() -> None:
                 comparison.state(met[at - 1], met[at])
                 bar.advance(task)
     told, table = figures(comparison.arms, ours), rows(comparison.arms)
-    answer: dict[str, Any] = {"benchmark": "slab_pyomo", "figures": told, "rows": table}
-    if asked.json:
-        json.dump(answer, sys.stdout)
-        return
-    for name, value in answer["figures"].items():
-        print(f"{name:36} {value:10.3f}")
-    for row in answer["rows"]:
-        print(row)
+    return {"benchmark": "slab_pyomo", "figures": told, "rows": table}
+
+
+def main() -> None:
+    """Run, and print the figures and rows."""
+    run_and_tell(__doc__, lambda is_quick: run(is_quick=is_quick), row_line=str)
 
 
 if __name__ == "__main__":
