@@ -17,6 +17,7 @@ from twin.errors import HistorianError, PlantFileError, PlantwrightError
 from twin.plant import Plant
 
 _PLANT_LINE = re.compile(r"^plant:\s*[\"']?(\w+)", re.MULTILINE)
+_LONGEST = 2_000_000  # characters of a plant file
 _AUDIT_PATIENCE_S = 2.0
 _WRITER_SILENT_S = 60.0  # a writer beats every few seconds, also while it reads back
 
@@ -78,7 +79,8 @@ def set_stop(path_or_name: str, settings: Settings, by: str, reason: str) -> Sto
 def _name_in(path_or_name: str, fault: PlantFileError) -> str:
     """The plant's name in a file that has faults."""
     try:
-        found = _PLANT_LINE.search(Path(path_or_name).read_text(encoding="utf-8"))
+        with Path(path_or_name).open(encoding="utf-8") as file:
+            found = _PLANT_LINE.search(file.read(_LONGEST))  # a device has no end
     except (OSError, UnicodeDecodeError):
         raise fault from None
     if found is None:

@@ -511,6 +511,8 @@ def test_what_is_no_plant_file_at_all_is_told_in_one_sentence(tmp_path, content,
 
 def test_what_can_not_be_opened_is_told(tmp_path):
     """A missing file, a folder, a name that no shipped plant has."""
+    with pytest.raises(PlantFileError, match="is larger than 2 MB"):
+        read_plant(Path("/dev/zero"))  # of no size, it says, and without an end
     with pytest.raises(PlantFileError, match="there is no such file"):
         read_plant(tmp_path / "none.yaml")
     with pytest.raises(PlantFileError, match="can't be read"):

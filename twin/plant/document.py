@@ -130,9 +130,11 @@ def _leave_as_typed(loader: yaml.SafeLoader, root: yaml.Node) -> None:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        with path.open("rb") as file:  # a device says that it is of no size, and has no end
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
             raise _unreadable(path, f"is larger than {_MAX_BYTES // 1_000_000} MB.")
-        return path.read_text(encoding="utf-8")
+        return content.decode()
     except FileNotFoundError:
         raise _unreadable(path, "there is no such file.", remedy="Check the path.") from None
     except UnicodeDecodeError as fault:
