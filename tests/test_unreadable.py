@@ -157,6 +157,14 @@ def test_a_damaged_reading_hides_no_other(historian: Historian) -> None:
     assert historian.samples(PLANT, [LEVEL], at(0), at(20))[LEVEL].values.tolist() == [1, 2, 3]
 
 
+def test_a_damaged_last_value_hides_no_present(historian: Historian) -> None:
+    """Who stops, annotates or exports asks for the newest reading: that of the other tags."""
+    historian.store([level(0, 1.0), level(10, 2.0, tag=PUMP)])
+    by_hand(historian.url, f"UPDATE last_value SET ts = {_FAR} WHERE ts = {microseconds(at(10))}")
+    assert historian.newest(PLANT) == at(0)
+    assert historian.span(PLANT) == (at(0), at(10)), "its samples are there still"
+
+
 def test_an_unreadable_event_hides_no_other(historian: Historian) -> None:
     """The audit goes on around it."""
     by_hand(historian.url, f"INSERT INTO event VALUES (99, 'small', 'stop', '', '', {_FAR}, 'Ada')")

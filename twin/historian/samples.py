@@ -20,7 +20,17 @@ from twin.historian.bulk import Rows, insert_samples, not_registered, sample_row
 from twin.historian.database import REST_S, fetch, reading, upserting, writing
 from twin.historian.days import Days
 from twin.historian.rollups import mark_late, samples_of
-from twin.historian.schema import gap, last_value, microseconds, moment, sample, tag, upkeep
+from twin.historian.schema import (
+    EARLIEST,
+    LATEST,
+    gap,
+    last_value,
+    microseconds,
+    moment,
+    sample,
+    tag,
+    upkeep,
+)
 from twin.historian.tag_units import check_units
 from twin.historian.unreadable import SkippingStore, readable
 from twin.plant import Plant
@@ -190,7 +200,7 @@ class SampleStore(SkippingStore):
             return int(connection.execute(query).scalar_one())
 
     def newest(self, plant: Plant | str, until: datetime | None = None) -> datetime | None:
-        """The latest source time of any tag; None while nothing is stored.
+        """The latest source time of any tag; None while nothing is stored. A damaged one is none.
 
         With `until`, the latest that is not after it: a wrong stamp of years ahead is no present.
         """
@@ -201,6 +211,7 @@ class SampleStore(SkippingStore):
             select(func.max(last_value.c.ts))
             .join(tag, tag.c.id == last_value.c.tag_id)
             .where(tag.c.plant == plant_name(plant))
+            .where(last_value.c.ts.between(microseconds(EARLIEST), microseconds(LATEST)))
         )
         with reading(self._engine) as connection:
             newest = connection.execute(query).scalar_one()
