@@ -18,7 +18,7 @@ from sqlalchemy import URL
 from twin.dynamics.past import past_to_learn
 from twin.errors import UnknownTag
 from twin.historian import AnnotationKind, Historian, Wide
-from twin.historian.windows import Edges
+from twin.historian.series import Edges
 from twin.records import BAD, GOOD, Reading
 from twin.state import window, window_start
 

@@ -13,9 +13,11 @@ refuses any other schema. Methods that take a plant take it or its name.
     days, hypertable     how PostgreSQL keeps samples by day
     rollups              readings summed up by minute and hour
     upkeep, retention    keeping rollups right, deleting what is too old
+    gaps                 stretches in which readings are missing
     annotations          what people say of the past
     rolled               what rollups say already, and where not yet
     trends               averages and trends of long spans
+    series               one tag's readings as numbers, all or those that decide
     windows              the past as even rows, and what not to learn from
     decisions            proposals and decisions
     writes               clearances and outcomes
@@ -42,6 +44,7 @@ from twin.historian.annotations import Annotation, AnnotationKind, Period
 from twin.historian.database import connect, kind_of, reading
 from twin.historian.days import count_of_plant, count_samples, oldest_us
 from twin.historian.decisions import Decided, DecisionStore
+from twin.historian.gaps import Gap
 from twin.historian.holding import (
     HandBack,
     HandBackCause,
@@ -60,11 +63,11 @@ from twin.historian.migrations import (
 )
 from twin.historian.operation import ActiveModel, Event, OperationStore, ProcessBeat
 from twin.historian.retention import Keep
-from twin.historian.samples import Gap
+from twin.historian.series import Columns
 from twin.historian.trends import Average, Trend, TrendStore
 from twin.historian.unreadable import Unreadable
 from twin.historian.upkeep import Upkeep, UpkeepStore
-from twin.historian.windows import Columns, Wide
+from twin.historian.windows import Wide
 from twin.historian.writes import WriteStore
 from twin.plant import Plant
 
