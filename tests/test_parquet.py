@@ -8,8 +8,10 @@ import math
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from sqlalchemy import make_url
 
 from connectors.parquet import ParquetWriter, import_parquet
 from connectors.tables_out import Asked, CsvWriter, export
+from connectors.whole_file import whole_or_not
 from twin.errors import FileFault
 from twin.historian import AnnotationKind, Historian, Keep
 from twin.historian.schema import microseconds
@@ -482,6 +485,26 @@ def test_a_wrong_export_is_told(
     assert not (tmp_path / words[0]).exists()
 
 
+def test_of_two_that_write_one_file_each_writes_its_own(tmp_path: Path) -> None:
+    """At the same time: what stands in the end is one of them, whole, and neither fails."""
+    path, together = tmp_path / "x.csv", threading.Barrier(2, timeout=30)
+    left = tmp_path / f".x.csv.{2**22 + 1}-7.part"  # of a process that was killed; Linux has fewer
+    left.write_text("half")
+
+    def write(letter: str) -> None:
+        with whole_or_not(path) as part, part.open("w") as file:
+            for _ in range(2):
+                file.write(10 * letter)
+                file.flush()
+                together.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(write, letter) for letter in "ab"]:
+            done.result()
+    assert path.read_text() in (20 * "a", 20 * "b")
+    assert [*tmp_path.iterdir()] == [path]
+
+
 def test_an_export_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     """SIGTERM in the middle, as of a service that is stopped: no file, no part of one."""
     from twin.plant import read_plant
@@ -496,8 +519,9 @@ def test_an_export_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
             Readings(names, whole, times_us, times_us, whole * 1.0, whole, whole), tanks
         )
     with start(tmp_path, "export", "four_tank", str(tmp_path / "x.csv")) as exporting:
-        part, give_up_at = tmp_path / ".x.csv.part", time.monotonic() + 60
-        while not (part.exists() and part.stat().st_size) and time.monotonic() < give_up_at:
+        give_up_at = time.monotonic() + 60
+        while not any(part.stat().st_size for part in tmp_path.glob(".x.csv.*part")):
+            assert time.monotonic() < give_up_at
             time.sleep(0.01)
         exporting.terminate()
         _, told = exporting.communicate(timeout=60)
