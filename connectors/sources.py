@@ -106,7 +106,7 @@ class Guarded(Protocol):
         ...
 
 
-#: Hears a tag, and what is wrong with what was sent of it.
+#: Hears a tag, and what is wrong with what is sent of it.
 OnWrong = Callable[[str, str], None]
 #: Opens one connection to a source, given the plant time known so far.
 Connect = Callable[
@@ -144,6 +144,7 @@ def connector(
                 clock=clock,
                 is_strict=False,
                 on_misdated=on_misdated,
+                on_wrong=on_wrong,
                 wall_now=wall_now,
                 access=access,
             )

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from connectors.dating import Dating
 from connectors.payloads import Payload, Said
 from twin.clock import PlantClock
 from twin.plant import Plant
 from twin.records import UNCERTAIN, Mark, Reading, reading
 
 _BAD_INVALID_TIMESTAMP = 0x8023_0000  # OPC 10000-6, annex A
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Topics:
         self._zone = ZoneInfo(plant.time_zone)
         self._on_misdated = on_misdated
         self._on_wrong = on_wrong
-        self._dated: dict[str, datetime] = {}  # the last arrival that dated a reading, per tag
+        self._dating = Dating()
 
     def readings(self, messages: Iterable[Sent], clock: PlantClock) -> list[Reading]:
         """What messages say, in their order, arriving now by the plant's `clock`."""
@@ -82,17 +82,11 @@ class Topics:
             made = reading(tag, said.raw, said.quality, said.time, arrival)
         elif said.time is not None:
             self._on_misdated(tag, said.time, latest)
-            dated = self._dated_by(arrival, tag)
+            dated = self._dating.of(tag, arrival)
             made = Reading(tag, None, _BAD_INVALID_TIMESTAMP, dated, dated, Mark.UNDATED)
         else:
             is_old = message.is_retained or message.has_waited
             quality = max(said.quality, UNCERTAIN) if is_old else said.quality
-            dated = self._dated_by(arrival, tag)
+            dated = self._dating.of(tag, arrival)
             made = reading(tag, said.raw, quality, dated, dated, Mark.UNDATED)
         return replace(made, marks=made.marks | Mark.BACKFILLED) if message.is_retained else made
-
-    def _dated_by(self, arrival: datetime, tag: str) -> datetime:
-        """The arrival, a microsecond later each: of two readings with one time one is kept."""
-        dated = max(arrival, self._dated.get(tag, arrival - _MICROSECOND) + _MICROSECOND)
-        self._dated[tag] = dated
-        return dated

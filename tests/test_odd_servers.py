@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +73,9 @@ def test_values_without_any_time_are_all_kept() -> None:
     assert len({each.source_time for each in found}) == 10
     assert [each.value for each in sorted(found, key=lambda each: each.source_time)] == [*range(10)]
     assert all(each.marks is Mark.UNDATED for each in found)
+    ahead = ua.DataValue(ua.Variant(0.0), SourceTimestamp=NOON + timedelta(days=9))
+    found += session.readings_of([("tank.level", ahead)])
+    assert len({each.source_time for each in found}) == 11, "nor is one whose time cannot be true"
 
 
 def published(number: int, *, is_alive_only: bool) -> Any:

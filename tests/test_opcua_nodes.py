@@ -257,3 +257,47 @@ def test_a_server_waits_with_values_until_those_before_are_safe() -> None:
             assert arrived == [float(value) for value in range(1, 12)]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("least_ms", "granted", "told"),
+    [
+        (0.0, {"RevisedQueueSize": 1}, "keeps 1 of it for every 500 ms (and of 1 other tags)"),
+        (250.0, {"RevisedSamplingInterval": 250.0}, "looks at it every 250 ms only"),
+        (0.0, {}, ""),
+    ],
+)
+def test_a_server_that_grants_too_little_for_all_values_is_told(
+    least_ms: float, granted: dict[str, float], told: str
+) -> None:
+    """It says nothing of what it writes over between two publishes, so we do."""
+    names = ["fast", "faster"]
+
+    async def story() -> list[str]:
+        port = free_port()
+        server = await many_nodes(port, [NAMESPACE], [(NAMESPACE, name) for name in names])
+        inner = server.iserver.subscription_service.create_monitored_items
+        least = ua.AttributeIds.MinimumSamplingInterval
+        for name in names:
+            node = server.get_node(ua.NodeId(name, await server.get_namespace_index(NAMESPACE)))
+            await node.write_attribute(least, ua.DataValue(least_ms))
+
+        async def grant(params: Any, *rest: Any) -> Any:
+            results = await inner(params, *rest)
+            for each in results:
+                for name, value in granted.items():
+                    setattr(each, name, value)
+            return results
+
+        server.iserver.subscription_service.create_monitored_items = grant
+        plant = many_tags(port, {name: name for name in names})
+        source = replace(source_of(plant), publishing_interval_ms=500)
+        plant = replace(plant, opcua=source, sample_s=0.1)
+        heard: list[str] = []
+        async with server, Session(plant, on_wrong=lambda _, text: heard.append(text)) as session:
+            await session.subscribe(lambda _: None)
+        return heard
+
+    heard = asyncio.run(story())
+    assert len(heard) == bool(told)
+    assert told in "".join(heard)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
+from connectors.dating import Dating
 from connectors.opcua.deadline import deadline
 from connectors.opcua.guard import Guard
 from connectors.opcua.history import read_history
@@ -55,6 +56,7 @@ class Session:
     a reading without value at the time of its arrival, quality Bad_InvalidTimestamp, and
     `on_misdated` hears its tag, its stamp and the latest that can be true. One stamped before
     1971 has no time, and one stamped any other time ago comes as it is: old, and so not usable.
+    `on_wrong` hears a tag of which the server looks at, or keeps, too few values for the plant.
 
     A link that breaks leaves a session at the server, which that forgets after
     `session_timeout_s`. `access` is who we are and whom we trust; without it only a server on this
@@ -77,6 +79,7 @@ class Session:
         is_strict: bool = True,
         clock: PlantClock | None = None,
         on_misdated: Callable[[str, datetime, datetime], None] = lambda _tag, _stamp, _latest: None,
+        on_wrong: Callable[[str, str], None] = lambda _tag, _message: None,
         wall_now: Callable[[], datetime] = read_wall_clock,
         access: Access | None = None,
     ) -> None:
@@ -91,9 +94,9 @@ class Session:
         # Another source than the main one follows the plant's clock, and never moves it.
         self._owns_clock = source.name == plant.all_sources[0].name or clock is None
         self._on_misdated = on_misdated
+        self._on_wrong = on_wrong
         self._wall_now = wall_now
-        self._misdated_at: datetime | None = None
-        self._dated: dict[str, datetime] = {}  # the last arrival that dated a reading, per tag
+        self._dating = Dating()
         self._source = source
         self._identity = access.identity if access is not None else WRITE
         self._tags = plant.tags_of(source.name)
@@ -241,21 +244,11 @@ class Session:
     def _reading(self, tag: str, value: Any, arrival: datetime, latest: datetime) -> Reading:
         stamp = stamp_of(value)
         if stamp is None:
-            return reading_of(tag, value, self._dated_by(tag, arrival))
+            return reading_of(tag, value, self._dating.of(tag, arrival))
         if stamp <= latest:
             return reading_of(tag, value, arrival)
         self._on_misdated(tag, stamp, latest)
-        # A microsecond each: of two readings of a tag with one time only the first would be kept.
-        arrived = max(arrival, self._misdated_at or arrival) + timedelta(microseconds=1)
-        self._misdated_at = arrived
-        return misdated(tag, arrived)
-
-    def _dated_by(self, tag: str, arrival: datetime) -> datetime:
-        """The arrival, a microsecond later each: of two readings with one time one is kept."""
-        before = self._dated.get(tag)
-        dated = arrival if before is None else max(arrival, before + timedelta(microseconds=1))
-        self._dated[tag] = dated
-        return dated
+        return misdated(tag, self._dating.of(tag, arrival))
 
     def _node_ids(self, tags: Iterable[str] | None) -> dict[str, Any]:
         return {
@@ -339,7 +332,8 @@ class Session:
         nodes: dict[str, Monitored] = {}
         for name in names:
             node = self._node(name)
-            nodes[name] = Monitored(node.node_id, 0.0 if node.tells_changes else sampling_ms)
+            asked_ms = 0.0 if node.tells_changes else sampling_ms
+            nodes[name] = Monitored(node.node_id, asked_ms, sample_ms)
         with self._link.asking("subscribe"):
             return await subscribe(
                 self._link,
@@ -347,6 +341,7 @@ class Session:
                 publishing_ms,
                 lambda values: on_readings(self.readings_of(values)),
                 on_missed,
+                self._on_wrong,
             )
 
     @property

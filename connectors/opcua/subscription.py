@@ -30,10 +30,14 @@ OnMissed = Callable[[str, Sequence[str]], None]
 
 @dataclass(frozen=True)
 class Monitored:
-    """A node to be monitored, and how often its server shall look at it (0: at every change)."""
+    """A node to be monitored, and how often its server shall look at it (0: at every change).
+
+    The plant makes a value of it every `sample_ms`.
+    """
 
     node_id: Any
     sampling_ms: float
+    sample_ms: float
 
 
 async def subscribe(
@@ -42,8 +46,12 @@ async def subscribe(
     publishing_ms: float,
     on_values: OnValues,
     on_missed: OnMissed,
+    on_thin: Callable[[str, str], None],
 ) -> list[Fault]:
     """Monitor `nodes` from now on; what cannot be monitored comes back.
+
+    `on_thin` hears the first of those whose values do not all come by what the server grants, and
+    why: it says nothing of a queue of one that it writes over.
 
     The server is asked for no more values until those before are safe: what comes meanwhile waits
     in its queues. Raises one of LINK_ERRORS.
@@ -68,6 +76,10 @@ async def subscribe(
         for name, result in zip(nodes, results, strict=True)
         if not result.StatusCode.is_good()
     ]
+    if thin := _thin(nodes, results, created.RevisedPublishingInterval):
+        first, why = next(iter(thin.items()))
+        others = f" (and of {len(thin) - 1} other tags)" if len(thin) > 1 else ""
+        on_thin(first, f"{why}{others}, so not all its values come. Change that at the server.")
     if len(faults) == len(nodes):
         await link.services.delete_subscriptions([created.SubscriptionId])
     else:
@@ -75,6 +87,22 @@ async def subscribe(
         keep_alive_ms = created.RevisedMaxKeepAliveCount * created.RevisedPublishingInterval
         link.expect_publishes(created.SubscriptionId, 2e-3 * keep_alive_ms + 1.0)
     return faults
+
+
+def _thin(
+    nodes: Mapping[str, Monitored], granted: Sequence[Any], publishing_ms: float
+) -> dict[str, str]:
+    """The nodes of which fewer values come than the plant makes, and why."""
+    thin: dict[str, str] = {}
+    for (name, node), item in zip(nodes.items(), granted, strict=True):
+        every_ms, queue = item.RevisedSamplingInterval, max(1, item.RevisedQueueSize)
+        if not item.StatusCode.is_good():
+            continue
+        if node.sampling_ms and every_ms > node.sample_ms:
+            thin[name] = f"the server looks at it every {every_ms:g} ms only"
+        elif queue * node.sample_ms < publishing_ms:
+            thin[name] = f"the server keeps {queue} of it for every {publishing_ms:g} ms"
+    return thin
 
 
 class Inbox:
