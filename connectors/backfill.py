@@ -299,26 +299,16 @@ class Backfill:
         lasting = await self._but_late(filling.holes.to_the_end(end), end)
         rows = filling.rows + self._rows(filling, lasting)
         if not filling.is_over:
-            rows += self._whole(filling)
+            lasted = end - gap.started_at
+            is_empty = not (filling.has_begun or filling.found) and lasted > self._samples(
+                _HOLE_SAMPLES
+            )
+            whole = replace(filling.gap, ended_at=end, is_filled=True, filled_until=end)
+            rows.append(self._unfillable(gap, gap.started_at, end) if is_empty else whole)
         await self._store.store_gaps(rows)
         if gap.started_at < end:
             told = f"{filling.found} source times from {gap.started_at} to {end} read"
             self._tell("backfill", told)
-
-    def _whole(self, filling: _Filling) -> list[Gap]:
-        """The rows of a gap that is no hole to its end.
-
-        Of a time before the first connection of which nobody knows anything nothing is missing.
-        """
-        gap, end, most = filling.gap, filling.end, self._samples(_HOLE_SAMPLES)
-        if filling.has_begun or filling.found or end - gap.started_at <= most:
-            return [replace(gap, ended_at=end, is_filled=True, filled_until=end)]
-        connected_at = gap.started_at + reach_of(self._source)
-        rows = [self._unfillable(gap, connected_at, end)] if end - connected_at > most else []
-        if connected_at > gap.started_at:
-            nothing = self._unfillable(gap, gap.started_at, gap.started_at)
-            rows.append(replace(nothing, is_filled=True))
-        return rows
 
     async def _but_late(self, found: Sequence[Hole], end: datetime) -> list[Hole]:
         """Holes to the end, without those of tags that are heard, and owe what they tell late."""

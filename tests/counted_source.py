@@ -135,8 +135,7 @@ class _Connection:
         sent = source.number - 1  # the present values come first
         while True:
             if (number := source.number) > sent:
-                readings = source.altered(source.samples(sent + 1, number))
-                kept = on_readings(readings) if readings else None
+                kept = on_readings(source.altered(source.samples(sent + 1, number)))
                 if kept is not None:
                     kept.add_done_callback(lambda _, n=number, s=sent: source.on_kept(s + 1, n))
                 sent = number

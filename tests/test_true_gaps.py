@@ -16,7 +16,6 @@ from one_tank import until
 from test_collecting_faults import numbers
 
 from connectors.ingest import Progress
-from connectors.sources import reach_of
 from connectors.storing import FIRST_START
 from twin.historian import Gap, Historian
 from twin.plant import Plant
@@ -219,39 +218,3 @@ def test_a_history_too_slow_for_all_tags_at_once_is_asked_for_less(historian: Hi
 
     asyncio.run(story())
     assert connections < 5
-
-
-def test_of_a_time_before_us_that_nobody_remembers_nothing_is_missing(
-    historian: Historian,
-) -> None:
-    """There may have been no plant; but from the first connection on a silence is a gap."""
-    plant = counting_plant(2)
-    source = source_of(plant)
-    source.remembers = False
-    is_dumb = True
-    source.altered = lambda readings: [r for r in readings if not is_dumb]
-
-    async def story() -> None:
-        nonlocal is_dumb
-        async with collecting(plant, historian, connect=source.connect()) as told:
-            await until(lambda: "frozen" in told[-1].link, "a link without readings")
-            is_dumb = False
-            await until(are_asked(historian, plant), "the end of asking")
-
-    asyncio.run(story())
-    before, silent = historian.gaps(plant)[:2]
-    assert before.reason.startswith(FIRST_START)
-    assert (before.ended_at, before.is_filled) == (before.started_at, True)
-    assert silent.started_at == before.started_at + reach_of(plant.all_sources[0])
-    assert not silent.is_filled
-
-
-def are_asked(historian: Historian, plant: Plant) -> Callable[[], bool]:
-    """Whether there are gaps, all with an end to which they were asked for."""
-    return lambda: (
-        {
-            gap.ended_at is not None and gap.filled_until == gap.ended_at
-            for gap in historian.gaps(plant)
-        }
-        == {True}
-    )
