@@ -302,11 +302,11 @@ class Feed:
         elapsed_s = now_s - self._rated_at_s
         self._rate = (self._readings - self._rated_readings) / elapsed_s
         self._rated_at_s, self._rated_readings = now_s, self._readings
-        if self._state is not SourceState.LIVE or self._session is None:
+        if self._session is None:
             return
         if isinstance(self._session, Guarded):  # a certificate comes near its end meanwhile
             self._tell_security(self._session.security_warning)
-        if not (stale := self._stale()):
+        if self._state is not SourceState.LIVE or not (stale := self._stale()):
             return
         clock = self._session.clock
         arrived_s = max(self._arrived_s or 0.0, self._live_since_s)

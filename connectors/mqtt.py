@@ -20,6 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from connectors.broker_faults import lost, refused
 from connectors.ending import end_tasks
 from connectors.queue_end import QueueEnd
 from connectors.security import Access, PasswordLogin
@@ -27,7 +28,7 @@ from connectors.security.tls import TlsTrust
 from connectors.topics import Sent, Topics
 from twin.clock import PlantClock
 from twin.clock import wall_now as read_wall_clock
-from twin.errors import EndpointUnavailable, Fault, NodeFault, SecurityFault, UsageError
+from twin.errors import EndpointUnavailable, Fault, NodeFault, UsageError
 from twin.plant import MqttSource, Plant
 from twin.records import Reading
 
@@ -71,7 +72,7 @@ class MqttSession:
 
     Raises on connecting:
         EndpointUnavailable: nothing answers, it is no MQTT 5 broker, or it lets us not in.
-        SecurityFault: no login is told, or the broker's certificate will not do.
+        SecurityFault: no login is told, or it or the broker's certificate will not do.
         UsageError: the library aiomqtt is not installed.
     """
 
@@ -99,6 +100,7 @@ class MqttSession:
         self._owns_clock = source is plant.all_sources[0]
         self._plant = plant
         self._source = source
+        self._client_id = source.client_id or f"plantwright-{plant.plant}-{source.name}"
         self._access = access
         self._request_timeout_s = request_timeout_s
         self._most_waiting = most_waiting
@@ -109,7 +111,7 @@ class MqttSession:
         self._client: Client
         self._subscription = 1 + secrets.randbelow(_HIGHEST_SUBSCRIPTION)
         self._queue_end = QueueEnd(plant.sample_s)
-        self._heard_s = time.monotonic()
+        self._heard_s = self._connected_s = time.monotonic()
         self._on_readings: OnReadings
         self._on_missed: Callable[[str, Sequence[str]], None]
         self._receiving: asyncio.Task[None] | None = None
@@ -122,15 +124,9 @@ class MqttSession:
         try:
             await self._client.__aenter__()
         except mqtt.MqttError as reason:
-            if "CERTIFICATE" in str(reason).upper():
-                raise SecurityFault(
-                    f"{self.endpoint}: the broker's certificate will not do ({reason}). Put the "
-                    "certificate of its authority into the folder pki/issuers."
-                ) from reason
-            raise EndpointUnavailable(
-                f"{self.endpoint} does not let us in as an MQTT broker ({reason}). Check that it "
-                "runs and speaks MQTT 5, and `broker` and `login` in the plant file."
-            ) from reason
+            login = self._login()
+            raise refused(self.endpoint, login.user if login else "", reason) from reason
+        self._connected_s = time.monotonic()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -154,8 +150,7 @@ class MqttSession:
             address.port or 0,
             username=login.user if login else None,
             password=login.password.get_secret_value() if login else None,
-            identifier=self._source.client_id
-            or f"plantwright-{self._plant.plant}-{self._source.name}",
+            identifier=self._client_id,
             protocol=mqtt.ProtocolVersion.V5,
             clean_start=False,
             properties=wanted,
@@ -234,7 +229,8 @@ class MqttSession:
         try:
             self._receiving.result()
         except _library().MqttError as reason:
-            return f"{reason.__cause__ or reason}"
+            lived_s = time.monotonic() - self._connected_s
+            return lost(reason.__cause__ or reason, self._client_id, lived_s)
         return "the broker ended the connection"
 
     async def _until_distrusted(self) -> str:
@@ -278,7 +274,9 @@ class MqttSession:
         for topic, code in zip(topics, codes, strict=True):
             for tag in self._topics.tags[topic]:
                 if code.is_failure:
-                    faults.append(Fault(tag, f"topic {topic}: {code}.", remedy="Ask the broker's."))
+                    faults.append(
+                        Fault(tag, f"topic {topic}: {code}.", remedy="Have it allowed there.")
+                    )
                 elif code.value < qos:
                     granted = f"topic {topic}: the broker grants QoS {code.value} only"
                     self._on_wrong(tag, f"{granted}; what is sent while we are away is lost")

@@ -95,7 +95,8 @@ class Payload:
             quality = max(quality, UNCERTAIN)
         if not isinstance(value, bool | float):
             kind = _KINDS.get(type(value), "nothing")
-            message = f"it holds {kind}; a number or true or false is needed"
+            shown = f"{kind}, {_short(value)}" if isinstance(value, str) else kind
+            message = f"it holds {shown}; a number or true or false is needed"
             return Said(None, BAD_TYPE_MISMATCH, time, message)
         if not math.isfinite(value):
             return Said(None, BAD_TYPE_MISMATCH, time, f"{value} is no finite number")
@@ -135,7 +136,7 @@ _KINDS: Mapping[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 def _decoded(payload: bytes) -> tuple[Any, Said | None]:
     if len(payload) > LARGEST_PAYLOAD:
-        message = f"its {len(payload)} bytes are more than {LARGEST_PAYLOAD}"
+        message = f"its {len(payload)} bytes are more than the {LARGEST_PAYLOAD} that are read"
         return None, Said(None, BAD_TOO_LARGE, None, message)
     try:
         text = payload.decode("utf-8-sig").strip()
@@ -144,7 +145,8 @@ def _decoded(payload: bytes) -> tuple[Any, Said | None]:
         # As floats: the whole numbers of JSON have no end, and Python's take longer and longer.
         return json.loads(text, parse_int=float), None
     except UnicodeDecodeError:
-        return None, Said(None, BAD_DECODING_ERROR, None, "it is no UTF-8 text")
+        message = f"it begins with {_short(payload[:16])}, which is no UTF-8 text"
+        return None, Said(None, BAD_DECODING_ERROR, None, message)
     except (ValueError, RecursionError):
         shown = _short(payload[:80].decode("utf-8", "replace"))
         message = f"{shown} is neither a number, true, false nor JSON"

@@ -72,8 +72,14 @@ class Topics:
             said = payload.said(key)
             if said is not None:
                 if said.fault:
-                    self._on_wrong(tag, said.fault)
+                    self._on_wrong(tag, self._told(message.topic, key, said))
                 yield tag, said
+
+    def _told(self, topic: str, key: str, said: Said) -> str:
+        """What is wrong, where, what became of it, what to do."""
+        place = f"topic {topic}, key {key}" if key else f"topic {topic}"
+        became = "its value is not used" if said.raw is None else "its value is Uncertain at best"
+        return f"{place}: {said.fault}; {became}. Mend what its device sends."
 
     def _reading(
         self, tag: str, said: Said, message: Sent, arrival: datetime, latest: datetime

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from collected import collecting
 from cryptography.hazmat.primitives.serialization import Encoding
 from live_broker import OPEN, SAVES_AT_ONCE, Broker, device, publish_all, stamped, topic_plant
 from made_certificates import Pair, authority, revocation_list, server_pair
@@ -21,10 +22,12 @@ from one_tank import NOON, free_port, until
 
 from connectors import mqtt
 from connectors.mqtt import MqttSession
+from connectors.progress import SourceState
 from connectors.security import Access, Secrets, TrustStore
 from connectors.security.certificates import fingerprint
 from twin.clock import PlantClock
 from twin.errors import EndpointUnavailable, NodeFault, SecurityFault, UsageError
+from twin.historian import Historian
 from twin.plant import MqttSource, Plant
 from twin.records import GOOD, UNCERTAIN, Mark, Reading
 
@@ -279,7 +282,8 @@ def test_a_wrong_payload_is_a_bad_reading_and_stops_nothing(
         assert good.value == 5.0
         [(tag, message)] = heard.wrong
         assert tag == "a"
-        assert message
+        assert message.startswith("topic a: ")
+        assert message.endswith("; its value is not used. Mend what its device sends.")
 
     asyncio.run(story())
 
@@ -428,7 +432,7 @@ def test_a_password_comes_from_the_environment(tmp_path: Path) -> None:
                     await gauge.publish("a", "5", qos=1)
                 await until(lambda: bool(heard.readings), "a value")
             wrong = told | {"PLANTWRIGHT_GATEWAY_PASSWORD": "guess-me"}
-            with pytest.raises(EndpointUnavailable, match="Check that it runs") as fault:
+            with pytest.raises(SecurityFault, match="let in the user 'ada'") as fault:
                 async with hearing(plant, tmp_path, environment=wrong):
                     pass
             assert "guess-me" not in str(fault.value)
@@ -475,17 +479,18 @@ def test_an_encrypted_broker_is_trusted_by_its_authority(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("what", "shown"),
+    ("shown", "remedy"),
     [
-        ("nobody's authority", lambda _works: server_pair()),
-        ("expired", lambda works: server_pair(issuer=works, ends=timedelta(days=-0.5))),
-        ("another machine's", lambda works: server_pair(issuer=works, hosts=["elsewhere"])),
+        (lambda _works: server_pair(), "the folder pki/issuers"),
+        (lambda works: server_pair(issuer=works, ends=timedelta(days=-0.5)), "issued again"),
+        (lambda works: server_pair(issuer=works, hosts=["elsewhere"]), "made out for the host"),
     ],
+    ids=["nobody's authority", "expired", "another machine's"],
 )
 def test_a_broker_that_cannot_prove_itself_is_refused(
-    what: str, shown: Callable[[Pair], Pair], tmp_path: Path
+    remedy: str, shown: Callable[[Pair], Pair], tmp_path: Path
 ) -> None:
-    """Untrusted, expired or made out for another host: nothing is sent there, and it is said."""
+    """Untrusted, expired or made out for another host: nothing is sent, and what helps is said."""
     works = authority()
     trusting(tmp_path, works)
     with Broker(tmp_path / "tls", locked_by(shown(works), tmp_path / "tls")) as broker:
@@ -497,7 +502,7 @@ def test_a_broker_that_cannot_prove_itself_is_refused(
             async with hearing(plant, tmp_path):
                 pass
 
-        with pytest.raises(SecurityFault, match="certificate will not do"):
+        with pytest.raises(SecurityFault, match=f"certificate will not do .*{remedy}"):
             asyncio.run(story())
 
 
@@ -538,6 +543,26 @@ def test_a_broker_that_is_revoked_is_trusted_no_more(
                     pass
 
         asyncio.run(story())
+
+
+def test_a_trust_store_that_cannot_be_read_is_told_also_while_nothing_comes(
+    tmp_path: Path,
+) -> None:
+    """A link that stands without data keeps its warnings: trust cannot be told any more."""
+    works = authority()
+    trusting(tmp_path, works)
+    with Broker(tmp_path / "tls", locked_by(server_pair(issuer=works), tmp_path / "tls")) as broker:
+        plant = topic_plant(broker.port, {"a": "a"}, broker=f"mqtts://127.0.0.1:{broker.port}")
+        access = Access(tmp_path / "pki", Secrets(tmp_path / "secrets.yaml", {}))
+
+        async def story(historian: Historian) -> None:
+            async with collecting(plant, historian, once_linked=True, access=access) as told:
+                (tmp_path / "pki" / "issuers" / "rubbish.der").write_bytes(b"rubbish")
+                await until(lambda: "rubbish.der" in told[-1].sources[0].security, "the warning")
+                assert told[-1].sources[0].state is SourceState.FROZEN
+
+        with Historian.create(tmp_path / "plant.db") as historian:
+            asyncio.run(story(historian))
 
 
 def works_pem(works: Pair) -> str:
@@ -602,6 +627,20 @@ def test_a_broker_that_grants_less_is_told(tmp_path: Path) -> None:
             assert "QoS 0 only" in message
 
         asyncio.run(story())
+
+
+def test_two_programs_with_one_client_id_are_told_of_each_other(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A second one takes the first one's place at the broker: which name to change is said."""
+    plant = topic_plant(broker.port, {"a": "a"}, client_id="both")
+
+    async def story() -> None:
+        async with hearing(plant, tmp_path) as first, hearing(plant, tmp_path):
+            told = await asyncio.wait_for(first.session.until_lost(), 20)
+        assert "client 'both': give each a `client_id` of its own" in told
+
+    asyncio.run(story())
 
 
 def test_nothing_at_the_address_is_told() -> None:

@@ -630,8 +630,14 @@ def test_a_topic_has_no_wildcard(tmp_path):
     """One tag, one topic; what follows # is the key of a JSON object."""
     text = changed("title: One", f"sources: [{_LAB}]\ntitle: One")
     text = text.replace("name: pump.power, ", "name: pump.power, source: lab, ")
-    wild = text.replace("node: pump.power", "node: lab/+/viscosity#value")
-    assert any("holds a wildcard" in fault for fault in faults_of(tmp_path, wild))
+    for node, why in (
+        ("lab/+/viscosity#value", "holds a wildcard"),
+        ("lab/#", "holds a wildcard"),
+        ("#value", "names no topic"),
+        ("$share/group/lab", "shares its messages"),
+    ):
+        wrong = text.replace("node: pump.power", f'"node": "{node}"')
+        assert any(why in fault for fault in faults_of(tmp_path, wrong)), node
     path = tmp_path / "plant.yaml"
     path.write_text(text.replace("node: pump.power", '"node": "lab/1/viscosity#value"'))
     assert read_plant(path).tag("pump.power").node == "lab/1/viscosity#value"

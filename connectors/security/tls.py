@@ -21,6 +21,25 @@ from twin.errors import SecurityFault
 
 _NOBODY = Trust(frozenset(), frozenset(), (), ())
 
+# OpenSSL's words for what is wrong with a certificate, and what helps.
+_REMEDIES = (
+    ("expired", "Have it issued again, or set this machine's clock."),
+    ("not yet valid", "Set this machine's clock, or the broker's, and have it issued again."),
+    (
+        "mismatch",
+        "Have it made out for the host in `broker`, or name there the host it is for.",
+    ),
+)
+_UNKNOWN = (
+    "If its authority is to be trusted, put that one's certificate into the folder pki/issuers; "
+    "`plantwright certs list` shows whom you revoked."
+)
+
+
+def remedy_of(fault: str) -> str:
+    """What to do about a certificate that TLS refuses in these words."""
+    return next((remedy for words, remedy in _REMEDIES if words in fault), _UNKNOWN)
+
 
 class TlsTrust:
     """What is asked of whoever answers at `endpoint`; `pki` None: there is no trust store."""

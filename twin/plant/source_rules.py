@@ -85,6 +85,18 @@ def _only_of_the_main(source: Source, at: Place) -> Iterator[Finding]:
                 yield Finding((*at, key), message, "Move it there or remove it.")
 
 
+def _topic_fault(node: str) -> str:
+    """Why it is not one topic, with or without a key behind #; empty if it is."""
+    topic, mark, key = node.partition("#")
+    if not topic:
+        return "names no topic before its #"
+    if "+" in topic or (mark and not key):
+        return "holds a wildcard"
+    if topic.startswith("$share/"):  # MQTT 5.0, 4.8.2: each message goes to one of the group only
+        return "shares its messages with others"
+    return ""
+
+
 def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Finding]:
     if tag.source and tag.source not in names:
         near = nearest(tag.source, names).strip() or "Add it under `sources`."
@@ -97,8 +109,8 @@ def _tag(plant: Plant, tag: Tag, at: Place, names: list[str]) -> Iterator[Findin
         yield Finding((*at, "node"), f"is missing: the tag is read from {source.name}.", remedy)
     if isinstance(source, OpcUaSource) and (fault := _node_fault(tag.node)):
         yield _no_node((*at, "node"), tag.node, fault)
-    if isinstance(source, MqttSource) and set("+") & set(tag.node.partition("#")[0]):
-        message = f"{tag.node!r} holds a wildcard; a tag has one topic."
+    if isinstance(source, MqttSource) and tag.node and (fault := _topic_fault(tag.node)):
+        message = f"{tag.node!r} {fault}; a tag has one topic."
         yield Finding((*at, "node"), message, "Write TOPIC, or TOPIC#KEY for JSON.")
     if tag.role is Role.MV and plant.opcua is not None and tag.source not in ("", plant.opcua.name):
         message = "is not the main source: an MV is written there."
