@@ -159,7 +159,7 @@ class HandBacks:
             text = "waiting: its mode reads no good number"
             await in_thread(historian.note_attempt, plant, asked, text, now())
         elif not self._reads_remote(state, asked.mv):
-            if asked.cause is HandBackCause.FAILED and not self._shows(state, asked):
+            if asked.cause is HandBackCause.FAILED and not self._shows(session, state, asked):
                 return
             await end(HandBackStatus.DONE, f"its mode read {value:g} already", now())
         else:
@@ -247,8 +247,15 @@ class HandBacks:
         value, last = state.value(mode.tag), state.last_known(mode.tag)
         return last if value is None and last == mode.remote else value
 
-    def _shows(self, state: PlantState, failed: HandBack) -> bool:
-        """Whether the MV's mode was sampled since a failed write, and so shows what it took."""
+    def _shows(self, session: Session, state: PlantState, failed: HandBack) -> bool:
+        """Whether the MV's mode was sampled since a failed write, and so shows what it took.
+
+        A PLC that stamps only what changes never says so: then once nothing of it can still come.
+        """
+        writer, speed = self._writer, session.clock.speed
+        patience_s = speed * max(writer.late_wall_s, writer.read_back_s(session))
+        if session.clock.now() > failed.asked_at + timedelta(seconds=patience_s):
+            return True
         mode = self._writer.plant.tag(failed.mv).remote
         last = state.tags[mode.tag].source_time if mode is not None else None
         sample = timedelta(seconds=self._writer.plant.sample_s)

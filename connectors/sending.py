@@ -11,7 +11,7 @@ from functools import partial
 from connectors.opcua import Session
 from connectors.readback import Writer, in_thread
 from twin.context import gate_context
-from twin.errors import EndpointUnavailable, WriteFault
+from twin.errors import EndpointUnavailable, WriteFault, WriteInDoubt
 from twin.records import Clearance, WriteOutcome
 from twin.safety import GateContext, is_genuine
 
@@ -20,8 +20,9 @@ from twin.safety import GateContext, is_genuine
 class Sending:
     """The writes of one clearance.
 
-    `opened` is stored already; `sent` are the MVs of which anything went out. A lost link is
-    stored as an unknown outcome and raised.
+    `opened` is stored already; `sent` are the MVs of which anything was written, `doubtful` those
+    of which something was refused that may have been done all the same. A lost link is stored as an
+    unknown outcome and raised.
     """
 
     writer: Writer
@@ -29,12 +30,14 @@ class Sending:
     clearance: Clearance
     opened: WriteOutcome
     sent: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
 
     async def put(self, mv: str, name: str, value: float) -> str:
         """Write the MV's node `name`; why nothing was written, else empty.
 
         Raises EndpointUnavailable: whether it was written is not known.
         """
+        ending = "was not written"
         try:
             reason = await stop_reason(self.writer, self.session)
             if not reason:
@@ -43,6 +46,9 @@ class Sending:
                 reason = self._last_word()  # nothing is waited for between this and the write
             if not reason:
                 await self.session.write(name, value)
+        except WriteInDoubt as fault:
+            self.doubtful.append(mv)
+            reason, ending = str(fault).rstrip("."), "may have been written all the same"
         except WriteFault as fault:
             reason = str(fault).rstrip(".")
         except EndpointUnavailable as lost:
@@ -52,7 +58,7 @@ class Sending:
             raise
         if reason:
             before = ", ".join(self.sent) or "none"
-            return f"{reason}: {name} was not written; written before it: {before}."
+            return f"{reason}: {name} {ending}; written before it: {before}."
         if mv not in self.sent:
             self.sent.append(mv)
         return ""

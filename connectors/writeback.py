@@ -36,7 +36,7 @@ _CLEARANCE_WALL_S = 30.0
 
 _SENT = "sent; not read back yet"
 _NEWER = "A newer accepted proposal moves the same MVs."
-_GIVEN_BACK = "An MV of it was given back to the plant after this was accepted. Nothing was sent."
+_GIVEN_BACK = "An MV of it was given back to the plant after this was accepted."
 _TOO_LATE = "Accepted, but it expired before it could be written. Nothing was sent."
 
 _ENDS_AS = {
@@ -103,16 +103,18 @@ async def _begin(
     elif session.clock.now() >= proposal.expires_at:
         await _set_status(writer, session, proposal, ProposalStatus.EXPIRED, _TOO_LATE)
     elif await in_thread(_is_given_back_since, writer, proposal):
-        await _set_status(writer, session, proposal, ProposalStatus.SUPERSEDED, _GIVEN_BACK)
+        await _set_status(
+            writer, session, proposal, ProposalStatus.SUPERSEDED, f"{_GIVEN_BACK} Nothing was sent."
+        )
     else:
         return await _write(writer, session, proposal)
     return None
 
 
-def _is_given_back_since(writer: Writer, proposal: Proposal) -> bool:
+def _is_given_back_since(writer: Writer, about: Proposal | Clearance) -> bool:
     """Whether a person asked to give an MV of it back, and nobody accepted it after that."""
-    asked_at = writer.historian.asked_back_at(writer.plant, proposal.setpoints.keys())
-    decision = writer.historian.decision(proposal.proposal_id)
+    asked_at = writer.historian.asked_back_at(writer.plant, about.setpoints.keys())
+    decision = writer.historian.decision(about.proposal_id)
     return asked_at is not None and decision is not None and decision.decided_at <= asked_at
 
 
@@ -159,7 +161,8 @@ async def _write(writer: Writer, session: Session, proposal: Proposal) -> WriteO
     await in_thread(historian.store_outcome, opened)
     sending = Sending(writer, session, answer, opened)
     refusal = await _send(sending, fresh, context)
-    return await _close(writer, session, opened, fresh, refusal, sending.sent)
+    touched = [*sending.sent, *sending.doubtful]
+    return await _close(writer, session, opened, fresh, refusal, touched)
 
 
 async def _ask_gate(
@@ -169,7 +172,10 @@ async def _ask_gate(
     fresh: Mapping[str, Reading],
     context: GateContext,
 ) -> Clearance | Verdict:
-    """The gate's answer on readings that came straight from the plant."""
+    """The gate's answer on readings that came straight from the plant.
+
+    A clearance ends with its proposal: the database may take long to store what begins.
+    """
     plant, now = writer.plant, session.clock.now()
     refusal = partial(Verdict, False, checked_at=now, setpoints=proposal.setpoints)
     decision = await in_thread(writer.historian.decision, proposal.proposal_id)
@@ -181,6 +187,9 @@ async def _ask_gate(
     stopped = await stop_reason(writer, session)
     if stopped:
         return refusal(reasons=(f"{stopped}.",))
+    left_s = (proposal.expires_at - now).total_seconds()
+    if left_s <= 0:
+        return refusal(reasons=("It expired while the plant was read.",))
     return clear(
         plant,
         plant_state(plant, fresh, now),
@@ -189,7 +198,7 @@ async def _ask_gate(
         context,
         decision,
         now,
-        _clearance_s(session),
+        min(left_s, _clearance_s(session)),
     )
 
 
@@ -212,7 +221,7 @@ async def _send(sending: Sending, fresh: Mapping[str, Reading], context: GateCon
 
 
 async def _gate_again(sending: Sending, before: GateContext) -> str:
-    """Why the move is not safe any more with what is read now; else empty.
+    """Why the move is not safe or not wanted any more with what is known now; else empty.
 
     `before` knows when the MVs moved last; this write itself, which is begun, does not count.
     """
@@ -222,6 +231,8 @@ async def _gate_again(sending: Sending, before: GateContext) -> str:
     fresh, now = await read_all(writer, session), session.clock.now()
     state = plant_state(writer.plant, fresh, now)
     verdict = check(writer.plant, state, sending.clearance.setpoints, context, now)
+    if verdict.is_clear and await in_thread(_is_given_back_since, writer, sending.clearance):
+        return _GIVEN_BACK
     return "; ".join(verdict.reasons)
 
 
@@ -273,7 +284,8 @@ async def _close(
 ) -> WriteOutcome:
     """Read back, compare, store the outcome, move the proposal on, give back what failed.
 
-    `sent` went out before a refusal; None where nobody saw it: then what stands as written.
+    `sent` went out before a refusal, or was refused and perhaps done; None where nobody saw it:
+    then what stands as written.
     """
     plant, historian = writer.plant, writer.historian
     wanted = await _wanted(plant, session, opened.setpoints)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from faulty_network import FaultyNetwork
+from held_pumps import hold
 from one_tank import free_port, live_tank, one_tank, until
 from written_plant import Site, new_site, tell
 
@@ -59,6 +60,44 @@ def test_a_stop_set_after_any_look_at_the_latch_keeps_the_setpoint_back(
             await write_accepted(site.writer, watched)
         assert not late
         assert asked >= answers or site.truth.setpoints_written == [(PUMP, 7.5)]
+
+    tell(runner, site, story)
+
+
+@pytest.mark.parametrize(("what", "looks"), [
+    *(("its time is over", looks) for looks in range(1, 6)),
+    *(("a person asks for the pump", looks) for looks in range(1, 4)),  # before the last gate
+])  # fmt: skip
+def test_what_ends_a_yes_while_it_is_worked_on_keeps_the_setpoint_back(
+    runner: asyncio.Runner, site: Site, what: str, looks: int
+) -> None:
+    """After any look at the latch, however long the database takes: nothing goes out any more."""
+
+    async def story(session: Session) -> None:
+        await hold(site, session, pump=5.25)
+        rested = session.clock.now() + timedelta(seconds=30)
+        await until(lambda: session.clock.now() > rested, "room for a move")
+        proposal = await site.propose(session, {PUMP: 5.5}, expires_in_s=50)
+        stored = site.historian.proposal(proposal)
+        assert stored is not None
+        asked = 0
+
+        def is_stopped() -> bool:
+            nonlocal asked
+            asked += 1
+            now = session.clock.now()
+            if asked == looks and what == "its time is over":
+                session.clock.trust(max(stored.expires_at, now))
+            elif asked == looks:
+                assert site.historian.ask_back(site.plant, PUMP, "Bob", "mine", now) is None
+            return False
+
+        site.truth.writes.clear()
+        site.is_stopped = is_stopped
+        outcomes = await write_accepted(site.writer, session)
+        assert asked >= looks
+        assert site.truth.setpoints_written == []
+        assert all(each.status is not WriteStatus.VERIFIED for each in outcomes)
 
     tell(runner, site, story)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from one_tank import free_port, until
 from written_plant import propose
 
+from connectors.handback import HandBacks
 from connectors.opcua import Session
 from connectors.readback import Writer
 from connectors.stop import StopLatch
@@ -22,7 +23,7 @@ from connectors.writeback import settle_begun, write_accepted
 from connectors.writer import run_writer
 from twin.clock import wall_now
 from twin.errors import EndpointUnavailable
-from twin.historian import Historian
+from twin.historian import HandBackStatus, Historian
 from twin.plant import Limits, OpcUaSource, Plant, RemoteMode, Role, Security, Tag
 from twin.records import WriteOutcome, WriteStatus
 
@@ -166,6 +167,14 @@ async def shows(session: Session, wanted: dict[str, float]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def let_go(writer: Writer, session: Session) -> None:
+    """Rounds of hand-backs until none is open."""
+    rounds, give_up_s = HandBacks(writer), asyncio.get_running_loop().time() + 20
+    while writer.historian.hand_backs(writer.plant, statuses=[HandBackStatus.OPEN]):
+        assert asyncio.get_running_loop().time() < give_up_s
+        await rounds.round(session, set())
+
+
 @pytest.mark.parametrize(("loop", "value", "held"), [
     ("double", 5.3, 5.3),
     ("float", 5.3, 5.300000190734863),
@@ -228,6 +237,49 @@ def test_a_plc_that_clamps_has_not_done_what_was_agreed(plc: Plc, tmp_path: Path
         mode = ("double.mode", "UInt16", 0)
         assert plc.writes() == [("double.setpoint", "Double", 7.5), mode]
         await shows(desk.session, {"double.mode": 0.0})
+
+    tell(plc, tmp_path, story)
+
+
+@pytest.mark.parametrize("answer", ["Uncertain", "BadOutOfRange"])
+def test_a_plc_that_refuses_and_does_it_all_the_same_gets_its_loop_back(
+    plc: Plc, tmp_path: Path, answer: str
+) -> None:
+    """The loop went to REMOTE by our write: it is not left there, held by nobody."""
+
+    async def story(desk: Desk) -> None:
+        plc.hears(f"answer {answer}")
+        try:
+            outcome = await desk.write({"double.setpoint": 5.75})
+        finally:
+            plc.hears("answer Good")
+        assert outcome.status is WriteStatus.FAILED
+        assert answer in outcome.reason
+        assert "may have been written all the same" in outcome.reason
+        await let_go(desk.writer, desk.session)
+        await shows(desk.session, {"double.mode": 0.0, "double.setpoint": 5.75})
+        first, *others = plc.writes()
+        assert first == ("double.setpoint", "Double", 5.75)
+        assert set(others) == {("double.mode", "UInt16", 0)}
+
+    tell(plc, tmp_path, story)
+
+
+def test_a_loop_that_was_never_taken_is_not_waited_for_for_ever(plc: Plc, tmp_path: Path) -> None:
+    """A PLC that drops our write and stamps only what changes shows no newer AUTO: its hand-back
+    ends once nothing of the write can still come."""
+
+    async def story(desk: Desk) -> None:
+        writer = replace(desk.writer, late_wall_s=1.5)
+        await desk.accept({"double.setpoint": 5.5})
+        plc.hears("ignore")
+        try:
+            (outcome,) = await write_accepted(writer, desk.session)
+            assert outcome.status is WriteStatus.FAILED
+            await let_go(writer, desk.session)
+        finally:
+            plc.hears("heed")
+        assert desk.writer.historian.held(plc.plant) == {}
 
     tell(plc, tmp_path, story)
 

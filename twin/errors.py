@@ -121,6 +121,13 @@ class WriteFault(ConnectorError):
     """The plant refused or lost a write."""
 
 
+class WriteInDoubt(WriteFault):
+    """The plant answered a write with something else than Good, and may have done it all the same.
+
+    What it may have taken is to be given back.
+    """
+
+
 class SpoolUnavailable(ConnectorError):
     """The spool's disk is full or cannot be read or written."""
 

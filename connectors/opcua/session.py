@@ -269,6 +269,7 @@ class Session:
 
         Raises:
             WriteFault: it is not ours to write, or the server or the PLC refused; the text says.
+            WriteInDoubt: it was refused with a word that leaves open whether it was done.
             EndpointUnavailable: no answer came. The write may or may not have happened: read.
         """
         await self._door.write(name, value)

@@ -112,6 +112,24 @@ def is_unanswered(status: Any) -> bool:
     return status.value in unknown
 
 
+def is_surely_refused(status: Any) -> bool:
+    """Codes with which a server turns a write down before it reaches the device behind it.
+
+    Chosen from the Write service's result codes (OPC UA Part 4). Not BadOutOfRange: a PLC may say
+    so and take the nearest it can.
+    """
+    codes = ua.StatusCodes
+    return status.value in (
+        codes.BadNodeIdInvalid,
+        codes.BadNodeIdUnknown,
+        codes.BadAttributeIdInvalid,
+        codes.BadNotWritable,
+        codes.BadWriteNotSupported,
+        codes.BadUserAccessDenied,
+        codes.BadTypeMismatch,
+    )
+
+
 def raw_value(value: Any) -> object:
     """What a data value holds, whatever that is."""
     return value.Value.Value if value.Value is not None else None

@@ -15,8 +15,8 @@ from typing import Any
 from asyncua import ua
 
 from connectors.opcua.link import Link
-from connectors.opcua.values import is_unanswered, judge_node, typed
-from twin.errors import EndpointUnavailable, WriteFault
+from connectors.opcua.values import is_surely_refused, is_unanswered, judge_node, typed
+from twin.errors import EndpointUnavailable, WriteFault, WriteInDoubt
 
 _CAN_WRITE = ua.AccessLevel.CurrentWrite.mask
 _ASKED = (
@@ -60,7 +60,8 @@ class WriteDoor:
         """Write `value` in the node's own type, without timestamps.
 
         Raises:
-            WriteFault: it is not ours to write, or the server or the PLC refused it.
+            WriteFault: it is not ours to write, or the server refused it.
+            WriteInDoubt: the answer is not Good, and leaves open whether it was done all the same.
             EndpointUnavailable: no answer came. The write may or may not have happened: read.
         """
         target = await self._target(name)
@@ -76,7 +77,8 @@ class WriteDoor:
             )
         if not status.is_good():
             self._targets.pop(name, None)  # its type or our rights may have changed
-            raise WriteFault(
+            refused = WriteFault if is_surely_refused(status) else WriteInDoubt
+            raise refused(
                 f"{name} = {value:g} was refused by the plant: {status.name} ({status.doc})"
             )
 

@@ -2,7 +2,9 @@
 //
 // The plant of tests/test_writeback_third_party.py. A write shows with the next sample. Words on
 // stdin, each answered by a line that begins with `answer`: `writes` what was written since it was
-// asked last, as JSON; `clamp N` the most that a setpoint becomes; `cut` or `drop` let all clients
+// asked last, as JSON; `clamp N` the most that a setpoint becomes; `answer NAME` what is said to a
+// setpoint, which is done all the same; `ignore` does none of it, and from then on only what changes
+// gets a new time, `heed` ends that; `cut` or `drop` let all clients
 // go just before the next sample that would show a setpoint, which stands then, or is gone too.
 "use strict";
 const readline = require("node:readline");
@@ -18,7 +20,7 @@ const {
 const ask = JSON.parse(process.argv[2]);
 const AUTO = 0;
 const REMOTE = 1;
-const plc = { clamp: Infinity, fault: "", stop: false, heartbeat: 0 };
+const plc = { clamp: Infinity, answer: "Good", ignores: false, fault: "", stop: false, heartbeat: 0 };
 const loops = ask.loops.map((loop) => ({ ...loop, mode: AUTO, setpoint: 5, used: loop.used, coming: null }));
 let writes = [];
 
@@ -56,6 +58,7 @@ async function main() {
     const dataType = DataType[type];
     let value;
     const show = () => {
+      if (plc.ignores && value !== undefined && value.value.value === read()) return;
       const now = new Date();
       const variant = new Variant({ dataType, value: read() });
       value = new DataValue({ value: variant, sourceTimestamp: now, serverTimestamp: now });
@@ -75,22 +78,25 @@ async function main() {
         timestamped_set: (given, callback) => {
           if (!write) return callback(null, StatusCodes.BadNotWritable);
           writes.push([name, DataType[given.value.dataType], given.value.value]);
-          write(given.value.value);
-          callback(null, StatusCodes.Good);
+          const code = write(given.value.value) || "Good";
+          callback(null, StatusCodes[code]);
         },
       },
     });
   }
 
   for (const loop of loops) {
-    const take = (value) => (loop.coming = Math.min(value, plc.clamp));
+    const take = (value) => {
+      if (!plc.ignores) loop.coming = Math.min(value, plc.clamp);
+      return plc.answer;
+    };
     add(`${loop.name}.setpoint`, loop.type, () => loop.setpoint, take);
-    add(`${loop.name}.mode`, "UInt16", () => loop.mode, (value) => (loop.mode = value));
+    add(`${loop.name}.mode`, "UInt16", () => loop.mode, (value) => void (loop.mode = value));
     add(`${loop.name}.used`, "Double", () => loop.used);
   }
   add("tank.level", "Double", () => 10);
-  add("plc.heartbeat", "UInt32", () => plc.heartbeat, (value) => (plc.heartbeat = value));
-  add("plc.stop", "Boolean", () => plc.stop, (value) => (plc.stop = value));
+  add("plc.heartbeat", "UInt32", () => plc.heartbeat, (value) => void (plc.heartbeat = value));
+  add("plc.stop", "Boolean", () => plc.stop, (value) => void (plc.stop = value));
   await server.start();
   setInterval(() => {
     if (sampled()) server.endpoints.forEach((each) => each.abruptlyInterruptChannels());
@@ -99,6 +105,8 @@ async function main() {
   readline.createInterface({ input: process.stdin }).on("line", (line) => {
     const [word, number] = line.split(" ");
     if (word === "clamp") plc.clamp = Number(number);
+    if (word === "answer") plc.answer = number;
+    if (word === "ignore" || word === "heed") plc.ignores = word === "ignore";
     if (word === "cut" || word === "drop") plc.fault = word;
     console.log(`answer ${word === "writes" ? JSON.stringify(writes) : line}`);
     if (word === "writes") writes = [];
