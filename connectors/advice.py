@@ -46,6 +46,7 @@ class Advice:
         self._nodes = source.advisory if source is not None else None
         self._shown: str | None = None  # a proposal's id, "" none; None: not known
         self._done_with = ""  # the proposal that was withdrawn, or not taken by the PLC, last
+        self._will_not_go = False  # the id was not seen to go: asked in every round, not waited for
         self.trouble = ""
 
     def begin(self) -> None:
@@ -83,6 +84,7 @@ class Advice:
             wrong = await self._write(session, nothing, is_withdrawal=True)
         except WriteFault as fault:
             wrong = str(fault)
+        self._will_not_go = bool(wrong)
         if wrong:
             self.trouble = f"The advice could not be withdrawn: {wrong}"
             return
@@ -168,7 +170,9 @@ class Advice:
             if stopped:
                 return f"{stopped}."
             await session.write(node, target.value)
-        give_up_s = asyncio.get_running_loop().time() + self._writer.read_back_s(session)
+        is_waited_for = not (is_withdrawal and self._will_not_go)
+        patience_s = self._writer.read_back_s(session) if is_waited_for else 0.0
+        give_up_s = asyncio.get_running_loop().time() + patience_s
         while True:
             seen = {node: await session.read_node(node) for node in targets}
             wrong = [

@@ -197,6 +197,40 @@ def test_a_plc_that_takes_no_advice_is_told_of_and_bars_nothing_else(
     tell(runner, site, story)
 
 
+def test_an_id_that_will_not_go_holds_up_one_round_alone(
+    runner: asyncio.Runner, site: Site, panel: Panel
+) -> None:
+    """The PLC says yes to "no advice" and keeps its id: told, and tried again without waiting."""
+    service = site.emulator.server.iserver.attribute_service
+    inner, site.read_back_wall_s = service.write, 1.5
+    asked: list[float] = []
+
+    async def write(params: Any, user: Any) -> list[Any]:
+        (item,) = params.NodesToWrite
+        if item.NodeId.Identifier != ID:
+            return list(await inner(params, user))
+        asked.append(float(item.Value.Value.Value))
+        return [ua.StatusCode()]
+
+    async def story(session: Session) -> None:
+        await session.write(ID, 7)
+        service.write = write
+        try:
+            advice = Advice(site.writer)
+            async with asyncio.timeout(6):
+                for _ in range(6):
+                    await advice.round(session)
+                    assert "advice.id shows 7.0, not 0" in advice.trouble
+        finally:
+            service.write = inner
+        assert asked == [0.0] * 6
+        await advice.round(session)
+        assert advice.trouble == ""
+        assert panel.advice() is None
+
+    tell(runner, site, story)
+
+
 async def _allow(node: Any, access: int) -> None:
     level = ua.DataValue(ua.Variant(access, ua.VariantType.Byte))
     await node.write_attribute(ua.AttributeIds.UserAccessLevel, level)
