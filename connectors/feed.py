@@ -94,6 +94,7 @@ class Feed:
         self._heard_s: dict[str, float] = {}  # when each tag last brought something
         self._newest: dict[str, datetime] = {}  # source time of each tag's newest reading
         self._heard: datetime | None = None  # the newest of those
+        self._heard_before: datetime | None = None  # the same when this session began
         self._missed: dict[str, str] = {}  # tag ("" all) -> why readings of it were missed
         self._silent: set[str] = set()  # tags with a gap of their own that has no end yet
         self._unheard: set[str] = set()  # tags without a reading in this session
@@ -149,12 +150,13 @@ class Feed:
             async with asyncio.timeout(_FIRST_LIVE_S):
                 await self._all_heard.wait()
         self._leave_out(session.faulty, session.clock.now())
-        if self._first_live is not None:
+        if self._first_live is not None and not self._is_late(session, self._first_live):
             self._is_heard(self._first_live)
         elif isinstance(session, NewsOnly) and session.was_kept_for and self._is_nothing_due():
             self._is_heard(session.clock.now())
         else:  # the gap stays open: nobody knows yet what is missing
-            self._set(SourceState.FROZEN, _NOTHING_YET)
+            reason = _NOTHING_YET if self._first_live is None else _NONE_NEWER
+            self._set(SourceState.FROZEN, reason)
         lost = asyncio.create_task(session.until_lost())
         tasks: list[asyncio.Task[None]] = []
         if isinstance(session, Past):
@@ -185,6 +187,15 @@ class Feed:
         self._missed.clear()
         self._unheard = self._tags.keys() - {*session.faulty}
         self._first_live, self._all_heard = None, asyncio.Event()
+        self._heard_before = self._heard
+
+    def _is_late(self, session: Live, first: datetime) -> bool:
+        """Whether all that came is older than the silence before this session, and ends it not.
+
+        Only of a source that tells news: another one repeats what has not changed, by its old time.
+        """
+        before = self._heard_before
+        return isinstance(session, NewsOnly) and before is not None and first <= before
 
     def _end(self, reason: str) -> None:
         """The link is lost, or could not be opened."""
@@ -288,6 +299,11 @@ class Feed:
         for tag in self._missed.keys() & first.keys():
             reason, at = self._missed.pop(tag), first[tag]
             self._mark(Lost(self.source.name, self._newest.get(tag, at), at, reason, tag))
+
+    def know_newest(self, at: datetime | None) -> None:
+        """So far an earlier process came: what is older is late, and ends nothing."""
+        if at is not None:
+            self._heard = max(at, self._heard or at)
 
     def know_silent(self, tags: Iterable[str]) -> None:
         """These tags have a gap without an end from before this start."""

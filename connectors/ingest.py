@@ -232,8 +232,10 @@ class _Collector:
                 await asyncio.to_thread(end)
 
     async def _know_old_gaps(self) -> None:
-        """Tell the feeds of tags that were silent when an earlier process ended; then rest."""
+        """Tell the feeds how far an earlier process came and what was silent then; then rest."""
         await self._store.end_strangers_gaps()
+        for source, feed in self._feeds.items():
+            feed.know_newest(await self._store.newest(source, None, self._clocks.now()))
         for gap in await self._store.open_gaps():
             if gap.tag is not None:
                 for feed in self._feeds.values():

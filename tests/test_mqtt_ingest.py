@@ -253,6 +253,67 @@ def test_an_outage_of_which_nothing_was_kept_is_not_called_filled(
     asyncio.run(story())
 
 
+def test_a_late_sample_that_waited_opens_no_gap_of_days(
+    broker: Broker, historian: Historian
+) -> None:
+    """Only a sample of last week waits at a restart: the week between is no hole of the queue."""
+    plant = topic_plant(broker.port, {"a": "a"})
+
+    def dated(when: datetime) -> str:
+        return json.dumps({"value": 1, "time": when.isoformat()})
+
+    async def story() -> None:
+        async with collecting(plant, historian, once_linked=True):
+            await publish_all(broker.port, "a", [dated(datetime.now(UTC))])
+            await until(lambda: historian.count(plant) == 1, "a live one")
+        await publish_all(broker.port, "a", [dated(START - timedelta(days=7))])
+        async with collecting(plant, historian, once_linked=True):
+            await until(lambda: historian.count(plant) == 2, "what waited")
+            await publish_all(broker.port, "a", [dated(datetime.now(UTC))])
+            await until(lambda: historian.count(plant) == 3, "another live one")
+            await until(
+                lambda: all(gap.ended_at is not None for gap in historian.gaps(plant)), "the ends"
+            )
+        assert min(gap.started_at for gap in historian.gaps(plant)) >= START
+
+    asyncio.run(story())
+
+
+def test_a_late_sample_ends_no_outage_of_which_the_broker_kept_nothing(
+    tmp_path: Path, historian: Historian
+) -> None:
+    """A broker that forgot us, and last week's sample first: the gap lasts until a live one."""
+    with Broker(tmp_path / "forgetful") as broker:
+        plant = topic_plant(broker.port, {"a": "a"})
+
+        def dated(when: datetime) -> str:
+            return json.dumps({"value": 1, "time": when.isoformat()})
+
+        async def story() -> None:
+            async with collecting(plant, historian, once_linked=True) as told:
+                await publish_all(broker.port, "a", [dated(datetime.now(UTC))])
+                await until(lambda: historian.count(plant) == 1, "a live one")
+                broker.kill()
+                await asyncio.sleep(4)  # the fault is held for longer than three samples
+                broker.start()
+                late = START - timedelta(days=7)
+                while historian.count(plant) == 1:  # subscribed anew, and not a moment later
+                    late += timedelta(seconds=1)
+                    await publish_all(broker.port, "a", [dated(late)])
+                back = datetime.now(UTC)
+                await until(lambda: told[-1].sources[0].reconnects == 1, "the new link")
+                await asyncio.sleep(4)
+                await publish_all(broker.port, "a", [dated(datetime.now(UTC))])
+                ended = lambda: all(gap.ended_at is not None for gap in historian.gaps(plant))  # noqa: E731  # read twice
+                await until(ended, "the end")
+            [outage] = [gap for gap in historian.gaps(plant) if "not connected" in gap.reason]
+            assert outage.ended_at is not None
+            assert outage.ended_at >= back
+            assert not outage.is_filled
+
+        asyncio.run(story())
+
+
 def test_a_laboratorys_sample_comes_hours_late(broker: Broker, historian: Historian) -> None:
     """Both its times are kept; it moves no clock, is nobody's newest, and rollups learn of it."""
     plant = topic_plant(broker.port, {"a": "a", "lab": "lab"})
