@@ -35,6 +35,7 @@ from twin.state import plant_state
 _CLEARANCE_WALL_S = 30.0
 
 _SENT = "sent; not read back yet"
+_UNSEEN = "Nobody saw its end (the link was lost, or the writer ended); it was read later."
 _NEWER = "A newer accepted proposal moves the same MVs."
 _GIVEN_BACK = "An MV of it was given back to the plant after this was accepted."
 _TOO_LATE = "Accepted, but it expired before it could be written. Nothing was sent."
@@ -292,7 +293,8 @@ async def _close(
     patience_s = 0.0 if refusal else writer.read_back_s(session)
     wrong, seen = await read_back(session, wanted, before, patience_s)
     found = {mv: seen[mv].value for mv in opened.setpoints}
-    reason = " ".join(text for text in (refusal, *wrong) if text)
+    unseen = _UNSEEN if sent is None and wrong else ""
+    reason = " ".join(text for text in (unseen, refusal, *wrong) if text)
     status = WriteStatus.FAILED if reason else WriteStatus.VERIFIED
     outcome = replace(
         opened,

@@ -307,6 +307,7 @@ def test_a_link_lost_between_write_and_read_back_is_settled_by_reading(
             again.clock.trust(unknown.finished_at + timedelta(minutes=10))
             ((outcome,), _) = await settle_begun(desk.writer, again)
         assert outcome.status is expected, outcome.reason
+        assert ("Nobody saw its end" in outcome.reason) is (expected is WriteStatus.FAILED)
         assert plc.writes()[:1] == [(mv, "Double", setpoint)]
 
     tell(plc, tmp_path, story)
