@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/plantwright demo furnace
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
